@@ -1,0 +1,148 @@
+"""The case under test: one line scan, its sizes, layout and arithmetic type.
+
+The operator is the 2-D line scan of GSPN (arXiv 2501.12381, section 3; arXiv 2512.07884, section 3).
+Tensors are NCHW and contiguous. A direction is a scan axis and a sign: "down" and "up" scan
+the rows, "right" and "left" the columns. One step of the scan computes one *line*; a *slice* is
+the H x W plane of one image and channel.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Self, get_args
+
+Direction = Literal["down", "up", "right", "left"]
+DType = Literal["float32", "float16", "bfloat16"]
+Weights = Literal["channel", "shared"]
+Phase = Literal["forward", "backward"]
+
+DIRECTIONS: Final = get_args(Direction)
+DTYPES: Final = get_args(DType)
+WEIGHTS: Final = get_args(Weights)
+PHASES: Final = get_args(Phase)
+
+ITEM_BYTES: Final[dict[str, int]] = {"float32": 4, "float16": 2, "bfloat16": 2}
+MAX_EXTENT: Final = 2**31 - 1
+"""Largest batch * channels and largest height * width: kernels use 32-bit offsets inside a slice."""
+
+
+@dataclass(frozen=True)
+class ScanProblem:
+    """One line scan.
+
+    Args:
+        batch: images, N >= 1.
+        channels: channels, C >= 1; batch * channels at most 2**31 - 1.
+        height: rows, H >= 1.
+        width: columns, W >= 1; height * width at most 2**31 - 1.
+        dtype: storage type of every tensor; accumulation is float32 throughout.
+        direction: "down" (from row 0), "up", "right" (from column 0) or "left".
+        chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length;
+            None is the whole scan length.
+        weights: "channel", a set for each channel, w[3, N, C, H, W] (GSPN-1);
+            "shared", one set for all channels, w[3, N, H, W] (GSPN-2).
+        phase: "forward" or "backward".
+
+    Raises:
+        ValueError: a field is out of bounds; the message names the field and the bound.
+    """
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    dtype: DType = "float32"
+    direction: Direction = "down"
+    chunk: int | None = None
+    weights: Weights = "channel"
+    phase: Phase = "forward"
+
+    def __post_init__(self) -> None:
+        for field in ("batch", "channels", "height", "width"):
+            _check_int(field, getattr(self, field), 1, MAX_EXTENT, f"{MAX_EXTENT}")
+        for field, choices in (
+            ("dtype", DTYPES),
+            ("direction", DIRECTIONS),
+            ("weights", WEIGHTS),
+            ("phase", PHASES),
+        ):
+            value = getattr(self, field)
+            if value not in choices:
+                raise ValueError(f"{field}: {value!r} is not one of {', '.join(choices)}")
+        if self.slices > MAX_EXTENT:
+            raise ValueError(f"batch * channels: {self.slices} is above {MAX_EXTENT}")
+        if self.plane > MAX_EXTENT:
+            raise ValueError(f"height * width: {self.plane} is above {MAX_EXTENT}")
+        if self.chunk is not None:
+            bound = f"the scan length, {self.steps}"
+            _check_int("chunk", self.chunk, 1, self.steps, bound)
+
+    @property
+    def slices(self) -> int:
+        """N * C: independent H x W planes."""
+        return self.batch * self.channels
+
+    @property
+    def plane(self) -> int:
+        """H * W: elements of one slice."""
+        return self.height * self.width
+
+    @property
+    def vertical(self) -> bool:
+        """True where the scan axis is H, so that a line is contiguous in memory."""
+        return self.direction in ("down", "up")
+
+    @property
+    def steps(self) -> int:
+        """Lines of one scan: H for down and up, W for right and left."""
+        return self.height if self.vertical else self.width
+
+    @property
+    def line(self) -> int:
+        """Elements of one line: W for down and up, H for right and left."""
+        return self.width if self.vertical else self.height
+
+    @property
+    def chunk_length(self) -> int:
+        """Lines after which h restarts at 0: ``chunk``, or the whole scan length."""
+        return self.steps if self.chunk is None else self.chunk
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one stored element."""
+        return ITEM_BYTES[self.dtype]
+
+    @property
+    def data_shape(self) -> tuple[int, int, int, int]:
+        """Shape of x, lam, h and their gradients: (N, C, H, W)."""
+        return (self.batch, self.channels, self.height, self.width)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of w: (3, N, C, H, W), or (3, N, H, W) where the channels share one set."""
+        if self.weights == "channel":
+            return (3, *self.data_shape)
+        return (3, self.batch, self.height, self.width)
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes that any kernel must move: each input read once, each output written once.
+
+        Forward reads x, lam, w and writes h. Backward reads the gradient of h, x, lam, w, h
+        and writes the gradients of x, lam, w.
+        """
+        data = self.slices * self.plane
+        weights = 3 * (data if self.weights == "channel" else self.batch * self.plane)
+        elements = 3 * data + weights if self.phase == "forward" else 6 * data + 2 * weights
+        return elements * self.item_bytes
+
+    def with_direction(self, direction: Direction) -> Self:
+        """The same case, scanned along another direction."""
+        return replace(self, direction=direction)
+
+
+def _check_int(field: str, value: object, low: int, high: int, bound: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{field}: {value!r} is not a whole number")
+    if value < low:
+        raise ValueError(f"{field}: {value} is below {low}")
+    if value > high:
+        raise ValueError(f"{field}: {value} is above {bound}")

@@ -1,0 +1,119 @@
+"""What a run records: the row, the run and the published figures, as pydantic models.
+
+A run folder holds run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` a line). Units stand in
+the names. Bytes and GB are decimal: 1 GB = 1e9 bytes.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gspn2bench.problem import Direction, DType, Phase, Weights
+
+SCHEMA_VERSION: Final = 1
+
+Timing = Literal["eager", "graph", "device"]
+L2State = Literal["cold", "warm"]
+Status = Literal[
+    "ok", "incorrect", "skipped", "oom", "failed", "unstable", "invalid", "timeout", "not_run"
+]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """Base of everything that is stored: unknown keys and NaN are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Published(Record):
+    """A figure from a paper, shown beside ours and never mixed with it."""
+
+    rung: str
+    latency_ms: Positive
+    machine: str
+    source: str
+    where: dict[str, int | str] = Field(default_factory=dict)
+    """Case fields that must match for this figure to apply; empty matches every case."""
+
+
+class Row(Record):
+    """One (scenario, case, rung, phase, timing): one line of rows.jsonl."""
+
+    # the case
+    scenario: str
+    case: str
+    """A label for the case, equal for every rung of it: "N16 C8 1024x1024 float32"."""
+    batch: int
+    channels: int
+    height: int
+    width: int
+    dtype: DType
+    direction: Direction
+    directions: int = 1
+    chunk: int
+    weights: Weights
+    seed: int
+    # what was run, how
+    rung: str
+    phase: Phase
+    timing: Timing
+    l2: L2State
+    simulated: bool
+    # the latency; None where there is none
+    latency_ms: Positive | None = None
+    latency_ms_low: Positive | None = None
+    latency_ms_high: Positive | None = None
+    samples_ms: tuple[Positive, ...] = ()
+    # launches of one call
+    launches_expected: Count | None = None
+    launches_observed: Count | None = None
+    # global-memory traffic of one call
+    bytes_model: Count | None = None
+    bytes_traced: Count | None = None
+    bytes_dram: Count | None = None
+    sectors_load: Count | None = None
+    sectors_store: Count | None = None
+    # ceilings and costs
+    copy_gbps: Positive | None = None
+    floor_ms: Positive | None = None
+    compile_s: float | None = None
+    peak_memory_bytes: Count | None = None
+    # the gate
+    gate_error: float | None = Field(default=None, allow_inf_nan=False)
+    gate_tolerance: float | None = None
+    gate_slices: Count | None = None
+    """Slices compared with the reference, of batch * channels."""
+    # the machine during the samples
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    throttle: str | None = None
+    # the verdict
+    status: Status
+    reason: str | None = None
+
+
+class RunRecord(Record):
+    """run.json: how a run was made and on what."""
+
+    schema_version: int
+    run_id: str
+    scenario: str
+    title: str
+    description: str
+    source: str
+    command: list[str]
+    """The exact command, ready to be run again."""
+    started_utc: str
+    finished_utc: str | None = None
+    simulated: bool
+    simulated_reason: str | None = None
+    seed: int
+    l2: L2State
+    environment: dict[str, Any]
+    copy_gbps: Positive | None = None
+    copy_samples_gbps: tuple[Positive, ...] = ()
+    step_us: Positive | None = None
+    """Least time of one scan step: a shared-memory exchange and a barrier, microseconds."""
+    published: tuple[Published, ...] = ()
