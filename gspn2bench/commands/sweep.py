@@ -1,0 +1,196 @@
+"""``gspn2bench sweep``: measure a scenario and record the run."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from gspn2bench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from gspn2bench.kernels.contract import Rung
+    from gspn2bench.scenario import Case
+    from gspn2bench.schema import Row
+    from gspn2bench.store import RunWriter
+    from gspn2bench.trial import Settings
+
+CASES, MEASURE, PLACE = "What to run", "How to measure", "Where"
+
+
+def sweep(
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
+    ],
+    rung: Annotated[
+        str | None,
+        typer.Option(help="Rungs, comma-separated: r01,r07.", rich_help_panel=CASES),
+    ] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--axis",
+            "-a",
+            help="Override an axis: size=[256,512], batch=[1:9:4], channels\\[pow2]=[0:3]; "
+            "ranges include their stop.",
+            rich_help_panel=CASES,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="List the cases and their bytes.", rich_help_panel=CASES),
+    ] = False,
+    timing: Annotated[
+        str,
+        typer.Option(help="Latencies to take, comma-separated.", rich_help_panel=MEASURE),
+    ] = "eager,graph,device",
+    l2: Annotated[
+        str | None,
+        typer.Option(
+            help="L2 cache when a call starts: cold or warm.",
+            show_default="the scenario's",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Samples of each latency.", rich_help_panel=MEASURE)
+    ] = 30,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Time for each latency, once 5 samples are in.", rich_help_panel=MEASURE
+        ),
+    ] = 3.0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.", rich_help_panel=MEASURE)
+    ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cuda, sim (Numba's simulator), or auto: a GPU if there is one.",
+            rich_help_panel=PLACE,
+        ),
+    ] = "auto",
+    results: Annotated[
+        Path, typer.Option(help="Folder for the run's folder.", rich_help_panel=PLACE)
+    ] = Path("results"),
+) -> None:
+    """Measure a scenario's cases on each rung, and record a row for each.
+
+    Exits with 0 when every row is ok or skipped for a reason, 3 when some failed or none is ok,
+    130 when interrupted; rows that are done are kept.
+    """
+    from gspn2bench import backend
+    from gspn2bench.axes import parse_axis
+    from gspn2bench.scenario import cases, load
+    from gspn2bench.schema import L2State, Timing
+
+    plan = load(scenario)
+    chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
+    timings = _words("timing", timing, get_args(Timing))
+    (l2_state,) = _words("l2", l2 or plan.l2, get_args(L2State))
+    where = backend.activate(device)
+
+    from gspn2bench import sweep as room
+    from gspn2bench.measure.timing import Budget
+    from gspn2bench.trial import Settings
+
+    rungs = room.choose_rungs(_words("rung", rung) if rung is not None else plan.rungs)
+    if dry_run:
+        _list_cases(chosen_cases, rungs)
+        return
+    settings = Settings(
+        scenario=plan.name,
+        timings=timings,  # type: ignore[arg-type]
+        l2=l2_state,  # type: ignore[arg-type]
+        seed=seed,
+        budget=Budget(samples, seconds),
+    )
+    command = ["gspn2bench", *sys.argv[1:]]
+    with room.open_run(results, plan, settings, where, command) as writer:
+        if where.simulated:
+            typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
+        rows = _run(writer, room.trials(chosen_cases, rungs), settings)
+    _summarise(rows, writer.path)
+
+
+def _run(
+    writer: "RunWriter", planned: "Sequence[tuple[Case, Rung]]", settings: "Settings"
+) -> "list[Row]":
+    """Do the trials under a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    from gspn2bench import sweep as room
+
+    rows: list[Row] = []
+    words = TextColumn("{task.description}", markup=False)
+    left = TextColumn("left")
+    console = Console(stderr=True)
+    with Progress(
+        words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), left, console=console
+    ) as progress:
+        bar = progress.add_task("measuring the machine", total=len(planned))
+        steps = room.run(writer, planned, settings)
+        try:
+            for done in range(len(planned)):
+                case, rung = planned[done]
+                progress.update(bar, completed=done, description=f"{rung.id} {case.label}")
+                rows += next(steps).rows
+            next(steps, None)
+        except KeyboardInterrupt:
+            progress.stop()
+            typer.echo(f"interrupted; {len(rows)} rows are kept in {writer.path}", err=True)
+            raise typer.Exit(130) from None
+        progress.update(bar, completed=len(planned), description="done")
+    return rows
+
+
+def _summarise(rows: "list[Row]", path: Path) -> None:
+    counts = Counter(row.status for row in rows)
+    for row in rows:
+        if row.status not in ("ok", "skipped"):
+            typer.echo(f"{row.status}: {row.rung} {row.case} {row.timing}: {row.reason}", err=True)
+    typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()), err=True)
+    typer.echo(f"report: gspn2bench report {path}", err=True)
+    typer.echo(str(path))
+    if not counts["ok"] or set(counts) - {"ok", "skipped"}:
+        raise typer.Exit(3)
+
+
+def _list_cases(cases: "Sequence[Case]", rungs: "Sequence[Rung]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{len(cases)} cases", title_justify="left")
+    for name in ("case", "phase"):
+        table.add_column(name)
+    table.add_column("bytes", justify="right")
+    table.add_column("rungs that skip it")
+    total = 0
+    for case in cases:
+        problems = [(rung, case.problem(rung.native)) for rung in rungs]
+        size = problems[0][1].compulsory_bytes
+        total += size
+        skips = [rung.id for rung, problem in problems if rung.unsupported(problem)]
+        table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
+    Console().print(table)
+    runs = " ".join(rung.id for rung in rungs)
+    typer.echo(f"rungs: {runs}; {total:,} bytes in all, each input read and output written once")
+
+
+def _words(option: str, text: str, known: Sequence[str] = ()) -> tuple[str, ...]:
+    """Comma-separated words of an option, each once, and known if it matters."""
+    words = tuple(word.strip() for word in text.split(","))
+    for word in words:
+        if not word:
+            raise UsageError(f"--{option}: an empty name in {text!r}")
+        if words.count(word) > 1:
+            raise UsageError(f"--{option}: {word!r} is given twice in {text!r}")
+        if known and word not in known:
+            raise unknown(option, word, known)
+    return words

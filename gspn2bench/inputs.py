@@ -1,0 +1,83 @@
+"""Operands of a case: seeded, stable inputs and outputs poisoned with NaN."""
+
+import math
+from dataclasses import fields, replace
+from typing import Final
+
+import torch
+
+from gspn2bench.kernels.contract import Operands
+from gspn2bench.problem import ScanProblem
+
+OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w")}
+"""Names of the tensors that a phase writes."""
+
+
+def make(problem: ScanProblem, device: str, seed: int) -> Operands:
+    """Operands of a problem.
+
+    x, the incoming gradient and, for backward, h are standard normal; lam is uniform in [0, 1).
+    The weights are row-stochastic: sigmoids of normal logits over their sum, the neighbour
+    outside a line left out (Stability-Context Condition, arXiv 2501.12381, section 3.2), so that
+    h stays bounded however long the scan.
+
+    Args:
+        problem: shapes and storage type.
+        device: torch device of every tensor.
+        seed: the same seed gives the same values on the same kind of device.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    dtype = getattr(torch, problem.dtype)
+
+    def normal() -> torch.Tensor:
+        shape = problem.data_shape
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    def empty(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.full(shape, math.nan, device=device, dtype=dtype)
+
+    x = normal()
+    lam = torch.rand(problem.data_shape, generator=generator, device=device).to(dtype)
+    w = _stochastic(problem, generator, device).to(dtype)
+    if problem.phase == "forward":
+        return Operands(x, lam, w, h=empty(problem.data_shape))
+    return Operands(
+        x,
+        lam,
+        w,
+        h=normal(),
+        grad_h=normal(),
+        grad_x=empty(problem.data_shape),
+        grad_lam=empty(problem.data_shape),
+        grad_w=empty(problem.weight_shape),
+    )
+
+
+def outputs(problem: ScanProblem, operands: Operands) -> dict[str, torch.Tensor]:
+    """The tensors that the problem's phase writes, by name."""
+    return {name: getattr(operands, name) for name in OUTPUTS[problem.phase]}
+
+
+def poison(problem: ScanProblem, operands: Operands) -> None:
+    """Fill every output with NaN, so that an element that nothing wrote is seen."""
+    for tensor in outputs(problem, operands).values():
+        tensor.fill_(math.nan)
+
+
+def clone(operands: Operands) -> Operands:
+    """The same values in memory of their own."""
+    tensors = {f.name: getattr(operands, f.name) for f in fields(operands)}
+    return replace(operands, **{k: t.clone() for k, t in tensors.items() if t is not None})
+
+
+def operand_bytes(problem: ScanProblem) -> int:
+    """Bytes that the operands take: each is read or written once, so the compulsory bytes."""
+    return problem.compulsory_bytes
+
+
+def _stochastic(problem: ScanProblem, generator: torch.Generator, device: str) -> torch.Tensor:
+    w = torch.randn(problem.weight_shape, generator=generator, device=device).sigmoid_()
+    line_axis = -1 if problem.vertical else -2
+    w[0].select(line_axis, 0).zero_()
+    w[2].select(line_axis, problem.line - 1).zero_()
+    return w.div_(w.sum(0, keepdim=True))

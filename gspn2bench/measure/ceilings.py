@@ -1,0 +1,79 @@
+"""What the machine can do at best, measured at the start of each run."""
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+import torch
+
+from gspn2bench.kernels import jit
+from gspn2bench.kernels.probes import build_step
+from gspn2bench.measure.events import elapsed_ms
+from gspn2bench.problem import ScanProblem
+
+COPY_BYTES: Final = 2**31
+COPIES: Final = 4
+SAMPLES: Final = 15
+STEPS: Final = (20_000, 120_000)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Bounds that hold for this run; of a simulator nothing is known.
+
+    Args:
+        copy_samples_gbps: device-to-device copy bandwidth, GB/s, read and write counted.
+        step_us: least time of one scan step, microseconds.
+    """
+
+    copy_samples_gbps: tuple[float, ...] = ()
+    step_us: float | None = None
+
+    @property
+    def copy_gbps(self) -> float | None:
+        """Median copy bandwidth, GB/s."""
+        return median(self.copy_samples_gbps) if self.copy_samples_gbps else None
+
+    def floor_ms(self, problem: ScanProblem) -> float | None:
+        """Least time of a case: its compulsory bytes at copy speed, or its chain of steps."""
+        if self.copy_gbps is None or self.step_us is None:
+            return None
+        copying_ms = problem.compulsory_bytes / self.copy_gbps / 1e6
+        return max(copying_ms, problem.chunk_length * self.step_us / 1e3)
+
+
+def measure() -> Ceilings:
+    """Measure the current GPU; in the simulator there is nothing to measure."""
+    return Ceilings() if jit.SIMULATED else Ceilings(copy_samples_gbps(), step_us())
+
+
+def copy_samples_gbps() -> tuple[float, ...]:
+    """Device-to-device copy bandwidth, GB/s, read and write both counted; one value a sample."""
+    size = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4)
+    source = torch.randint(256, (size,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+
+    def copies() -> None:
+        for _ in range(COPIES):
+            target.copy_(source)
+
+    copies()
+    moved = COPIES * 2 * size
+    return tuple(moved / 1e6 / elapsed_ms(copies) for _ in range(SAMPLES))
+
+
+def step_us() -> float:
+    """Least time of one scan step, microseconds: see ``probes.build_step``.
+
+    The difference of two lengths, so that the cost of the launch falls out.
+    """
+    out = jit.flat(torch.zeros(jit.WARP, device="cuda"))
+    probe = build_step()
+
+    def run_ms(steps: int) -> float:
+        launch = jit.configure(probe, 1, jit.WARP)
+        launch(out, steps)  # compiles, the first time
+        return median(elapsed_ms(lambda: launch(out, steps)) for _ in range(SAMPLES))
+
+    short, long = STEPS
+    return (run_ms(long) - run_ms(short)) / (long - short) * 1e3

@@ -1,0 +1,40 @@
+"""Launches of one call: reported by the driver through CUPTI, or counted in the simulator."""
+
+from typing import Any
+
+import torch
+
+from gspn2bench.kernels import jit
+from gspn2bench.kernels.contract import Call
+
+
+def observe(call: Call) -> int:
+    """Kernel launches that one call really makes."""
+    if jit.SIMULATED:
+        with jit.counting_launches() as count:
+            call()
+        return count.launches
+    return len(durations_ms([call]))
+
+
+def durations_ms(calls: list[Call]) -> list[float]:
+    """Durations of everything that the calls ran on the GPU, in order of start, milliseconds.
+
+    CUPTI reports each launch by itself, so that a thousand launches of one kernel are a thousand
+    entries. Copies and fills count too: they are launches of work all the same.
+    """
+    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415
+
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for call in calls:
+            call()
+        torch.cuda.synchronize()
+    collected: Any = profiler.profiler
+    events = [
+        event
+        for event in collected.kineto_results.events()
+        if event.device_type() == torch.autograd.DeviceType.CUDA and not event.is_user_annotation()
+    ]
+    events.sort(key=lambda event: event.start_ns())
+    return [event.duration_ns() / 1e6 for event in events]

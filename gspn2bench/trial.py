@@ -1,0 +1,218 @@
+"""One rung on one case: bound, gated, its launches counted, measured; out come its rows."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Final
+
+import torch
+
+from gspn2bench import gate, inputs
+from gspn2bench.kernels import jit
+from gspn2bench.kernels.contract import Call, Rung
+from gspn2bench.measure import clocks, launches, timing
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.measure.statistics import median_interval
+from gspn2bench.problem import ScanProblem
+from gspn2bench.ranges import annotate
+from gspn2bench.scenario import Case
+from gspn2bench.schema import L2State, Row, Status, Timing
+
+SIMULATED_ELEMENTS: Final = 2**15
+"""Largest batch * channels * height * width for the simulator: about half a minute a call."""
+HEADROOM_BYTES: Final = 2**29
+"""Memory left for the compiler, the profiler and the gate's smallest sample."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep measures.
+
+    Args:
+        scenario: the name that rows carry.
+        timings: latency modes to take; the simulator has none, and makes one row a trial.
+        l2: state of the L2 cache when a call starts.
+        seed: of the inputs.
+        budget: samples and seconds of each latency.
+    """
+
+    scenario: str
+    timings: tuple[Timing, ...] = ("eager", "graph", "device")
+    l2: L2State = "cold"
+    seed: int = 0
+    budget: timing.Budget = field(default_factory=timing.Budget)
+
+
+class _Ended(Exception):
+    """The trial ends without a number."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status: Status = status
+
+
+def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> list[Row]:
+    """The rows of one rung on one case, one for each timing.
+
+    A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
+    red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
+    ``failed``; each row says why and has no latency.
+    """
+    problem = case.problem(rung.native)
+    timings = ("device",) if jit.SIMULATED else settings.timings
+    facts = _describe(case, problem, rung, settings, ceilings)
+    rows: list[Row] = []
+    try:
+        calls = _ready(problem, rung, settings, facts)
+        for mode in timings:
+            rows.append(_measured(mode, calls, settings, facts))
+    except Exception as error:  # noqa: BLE001  a rung may raise anything; the sweep goes on
+        status, reason = _ending(error)
+        for mode in timings[len(rows) :]:
+            rows.append(Row(**facts, timing=mode, status=status, reason=reason))
+    finally:
+        if not jit.SIMULATED:
+            torch.cuda.empty_cache()
+    return rows
+
+
+def _describe(
+    case: Case, problem: ScanProblem, rung: Rung, settings: Settings, ceilings: Ceilings
+) -> dict[str, Any]:
+    return {
+        "scenario": settings.scenario,
+        "case": case.label,
+        "batch": problem.batch,
+        "channels": problem.channels,
+        "height": problem.height,
+        "width": problem.width,
+        "dtype": problem.dtype,
+        "direction": problem.direction,
+        "chunk": problem.chunk_length,
+        "weights": problem.weights,
+        "seed": settings.seed,
+        "rung": rung.id,
+        "phase": problem.phase,
+        "l2": settings.l2,
+        "simulated": jit.SIMULATED,
+        "launches_expected": rung.launches(problem),
+        "bytes_model": rung.traffic(problem),
+        "copy_gbps": ceilings.copy_gbps,
+        "floor_ms": ceilings.floor_ms(problem),
+    }
+
+
+def _ready(
+    problem: ScanProblem, rung: Rung, settings: Settings, facts: dict[str, Any]
+) -> list[Call]:
+    """Warmed-up calls on as many operand sets as the L2 state asks for; the gate is green.
+
+    What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
+    """
+    if reason := rung.unsupported(problem):
+        raise _Ended("skipped", reason)
+    sets = _operand_sets(problem, settings, facts)
+    _check_size(problem, sets)
+    operands = inputs.make(problem, "cpu" if jit.SIMULATED else "cuda", settings.seed)
+    call = rung.bind(problem, operands)
+    if not jit.SIMULATED:
+        with annotate("warmup"):
+            first, second = _seconds(call), _seconds(call)
+            facts["compile_s"] = max(first - second, 0.0)
+
+    with annotate("gate"):
+        verdict = gate.check(problem, operands, call)
+    facts["gate_error"] = verdict.error
+    facts["gate_tolerance"] = verdict.tolerance
+    facts["gate_slices"] = verdict.slices
+    if not verdict.passed:
+        raise _Ended("incorrect", verdict.reason or "")
+
+    facts["launches_observed"] = launches.observe(call)
+    if facts["launches_observed"] != facts["launches_expected"]:
+        raise _Ended(
+            "invalid",
+            f"launches: {facts['launches_observed']} observed, "
+            f"{facts['launches_expected']} declared",
+        )
+    if not jit.SIMULATED:
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        facts["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+    return [call, *(rung.bind(problem, inputs.clone(operands)) for _ in range(sets - 1))]
+
+
+def _measured(
+    mode: Timing, calls: Sequence[Call], settings: Settings, facts: dict[str, Any]
+) -> Row:
+    if jit.SIMULATED:
+        return Row(**facts, timing=mode, status="ok")
+    with annotate("measure", facts["case"], facts["rung"], mode):
+        samples = timing.measure(mode, calls, settings.budget)
+    low, high = median_interval(samples)
+    reading = clocks.read()
+    return Row(
+        **facts,
+        timing=mode,
+        latency_ms=median(samples),
+        latency_ms_low=low,
+        latency_ms_high=high,
+        samples_ms=samples,
+        clock_mhz=reading.clock_mhz,
+        temperature_c=reading.temperature_c,
+        throttle=reading.throttle,
+        status="ok",
+    )
+
+
+def _operand_sets(problem: ScanProblem, settings: Settings, facts: dict[str, Any]) -> int:
+    """Sets to rotate through; a case too small to be made cold is recorded as warm."""
+    if jit.SIMULATED or settings.l2 == "warm":
+        return 1
+    l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    sets = timing.rotation(inputs.operand_bytes(problem), l2_bytes)
+    if sets > timing.MAX_SETS:
+        facts["l2"] = "warm"
+        return 1
+    return sets
+
+
+def _check_size(problem: ScanProblem, sets: int) -> None:
+    needed = sets * inputs.operand_bytes(problem) + HEADROOM_BYTES
+    free = _free_bytes()
+    if needed > free:
+        raise _Ended("oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+    elements = problem.slices * problem.plane
+    if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
+        raise _Ended(
+            "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"
+        )
+
+
+def _free_bytes() -> int:
+    if jit.SIMULATED:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return torch.cuda.mem_get_info()[0]
+
+
+def _seconds(call: Call) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _ending(error: Exception) -> tuple[Status, str]:
+    if isinstance(error, _Ended):
+        return error.status, str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "oom", f"memory: {_first_line(error)}"
+    return "failed", f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"

@@ -1,0 +1,130 @@
+"""What a rung is: the tensors it is given, what it declares, what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gspn2bench.problem import Direction, ScanProblem
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The tensors of one scan, contiguous, on one device.
+
+    Args:
+        x: input, (N, C, H, W).
+        lam: input scale, (N, C, H, W).
+        w: left, middle and right weight of each element's neighbours on the line before,
+            (3, N, C, H, W), or (3, N, H, W) where the channels share them.
+        h: hidden state, (N, C, H, W): output of forward, input of backward.
+        grad_h: incoming gradient, like h; backward only, as are the three below.
+        grad_x: output, like x.
+        grad_lam: output, like lam.
+        grad_w: output, like w.
+    """
+
+    x: torch.Tensor
+    lam: torch.Tensor
+    w: torch.Tensor
+    h: torch.Tensor
+    grad_h: torch.Tensor | None = None
+    grad_x: torch.Tensor | None = None
+    grad_lam: torch.Tensor | None = None
+    grad_w: torch.Tensor | None = None
+
+
+Call = Callable[[], None]
+"""The bare launches: no allocation, no synchronisation, on torch's current stream."""
+
+Bind = Callable[[ScanProblem, Operands], Call]
+"""Set-up outside the timed region: builds the kernel, makes its arguments, returns the call."""
+
+
+def supports_all(problem: ScanProblem) -> str | None:  # noqa: ARG001
+    """A rung without limits of its own."""
+    return None
+
+
+def compulsory_traffic(problem: ScanProblem) -> int:
+    """Bytes with each input read once and each output written once."""
+    return problem.compulsory_bytes
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder.
+
+    Args:
+        id: "r01"; what rows and ``--rung`` use.
+        title: two or three words.
+        idea: one line, for ``gspn2bench list``.
+        source: paper and section.
+        native: the direction that the rung scans where a case leaves it open.
+        forward: binds the forward kernel.
+        launches: kernel launches of one call.
+        backward: binds the backward kernel; None where there is none.
+        supports: why the rung can't run a problem, or None if it can.
+        traffic: bytes that one call must move.
+    """
+
+    id: str
+    title: str
+    idea: str
+    source: str
+    native: Direction
+    forward: Bind
+    launches: Callable[[ScanProblem], int]
+    backward: Bind | None = None
+    supports: Callable[[ScanProblem], str | None] = supports_all
+    traffic: Callable[[ScanProblem], int] = compulsory_traffic
+
+    def unsupported(self, problem: ScanProblem) -> str | None:
+        """Why this rung can't run the problem; None if it can."""
+        if problem.phase == "backward" and self.backward is None:
+            return f"phase: {self.id} has no backward kernel"
+        return self.supports(problem)
+
+    def bind(self, problem: ScanProblem, operands: Operands) -> Call:
+        """Check the operands and make the problem's call.
+
+        Raises:
+            ValueError: the rung can't run the problem, or an operand has the wrong shape, type,
+                device or layout; the message names the argument and what was expected.
+        """
+        reason = self.unsupported(problem)
+        if reason is not None:
+            raise ValueError(reason)
+        check_operands(problem, operands)
+        if problem.phase == "forward":
+            return self.forward(problem, operands)
+        assert self.backward is not None
+        return self.backward(problem, operands)
+
+
+def check_operands(problem: ScanProblem, operands: Operands) -> None:
+    """Hold every tensor to the problem before anything is launched.
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    names = ["x", "lam", "w", "h"]
+    if problem.phase == "backward":
+        names += ["grad_h", "grad_x", "grad_lam", "grad_w"]
+    dtype = getattr(torch, problem.dtype)
+    device = operands.x.device
+    for name in names:
+        tensor = getattr(operands, name)
+        if tensor is None:
+            raise ValueError(f"{name}: missing; backward needs it")
+        shape = problem.weight_shape if name in ("w", "grad_w") else problem.data_shape
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
+        if tensor.dtype != dtype:
+            raise ValueError(f"{name}: shape {shape} of {tensor.dtype}, expected {dtype}")
+        if tensor.device != device:
+            raise ValueError(f"{name}: shape {shape} on {tensor.device}, expected {device}, as x")
+        if not tensor.is_contiguous():
+            raise ValueError(
+                f"{name}: shape {shape} with strides {tensor.stride()}, expected contiguous"
+            )

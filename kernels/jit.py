@@ -1,0 +1,92 @@
+"""Compiling and launching: the only caller of ``numba.cuda.jit``.
+
+Numba's CUDA simulator takes over where NUMBA_ENABLE_CUDASIM=1 was set before this module was
+imported; the same kernels then run thread by thread on the CPU.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+# One block on a whole GPU is what some cases are about: Numba need not warn of it.
+os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
+
+import torch
+from numba import cuda
+
+SIMULATED: Final = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") == "1"
+WARP: Final = 32
+
+Array = Any
+"""A flat device array inside a kernel."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass
+class LaunchCount:
+    """Kernel launches seen by ``counting_launches``."""
+
+    launches: int = 0
+
+
+_count: ContextVar[LaunchCount | None] = ContextVar("launch count", default=None)
+
+
+def kernel(name: str, *, max_registers: int | None = None) -> Callable[[Function], Any]:
+    """Make a kernel of a function, under a name that profilers show.
+
+    Args:
+        name: the kernel's name, so that a profiler tells the rungs apart.
+        max_registers: registers a thread may use, so that a block of that many threads fits.
+    """
+
+    def decorate(function: Function) -> Any:
+        function.__name__ = function.__qualname__ = name
+        options = {} if SIMULATED or max_registers is None else {"max_registers": max_registers}
+        return cuda.jit(**options)(function)
+
+    return decorate
+
+
+def device_function(function: Function) -> Any:
+    """Make a function that kernels call; it is inlined."""
+    return cuda.jit(function, device=True)
+
+
+def flat(tensor: torch.Tensor) -> Array:
+    """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation."""
+    view = tensor.detach().view(-1)
+    return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
+
+
+def configure(compiled: Any, grid: int, block: int) -> Callable[..., None]:
+    """A kernel with its grid of blocks and block of threads, on torch's current stream."""
+    if SIMULATED:
+        return _counted(compiled[grid, block])
+    stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
+    return compiled[grid, block, stream]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def counting_launches() -> Iterator[LaunchCount]:
+    """Count the launches made inside, in the simulator; on a GPU the driver is asked instead."""
+    count = LaunchCount()
+    token = _count.set(count)
+    try:
+        yield count
+    finally:
+        _count.reset(token)
+
+
+def _counted(launch: Callable[..., None]) -> Callable[..., None]:
+    def counted(*arguments: object) -> None:
+        count = _count.get()
+        if count is not None:
+            count.launches += 1
+        launch(*arguments)
+
+    return counted

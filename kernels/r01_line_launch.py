@@ -1,0 +1,94 @@
+"""r01 line launch: GSPN-1, one small launch for each line.
+
+Idea: the host walks the scan. Each launch computes one line of every slice, one thread an element,
+over a flat grid of 512 threads a block. The scan is "right", along the last and contiguous axis,
+so a line is a column of the plane and neighbouring threads are a whole row apart in memory.
+
+Expect: W launches a pass. Every load of a warp touches 32 sectors of 32 bytes for 128 useful
+bytes (l1tex sectors per request near 32), h[i-1] is read again from global memory three times, and
+dram throughput stays far below the roofline.
+
+Source: arXiv 2501.12381, section 3; arXiv 2512.07884, section 3.1 (baseline).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.jit import WARP, Array, configure, flat, kernel
+from gspn2bench.kernels.math import recurrence
+from gspn2bench.problem import MAX_EXTENT, ScanProblem
+
+THREADS = 512
+
+
+@cache
+def build_forward() -> Any:
+    """Compile the kernel that computes one column of every slice."""
+
+    @kernel("r01_line_launch_forward")
+    def forward(
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        height: int, width: int, lines: int, column: int,
+    ) -> None:  # fmt: skip
+        thread = np.uint32(cuda.grid(1))  # (n * C + c) * H + row
+        if thread >= lines:
+            return
+        row = thread % np.uint32(height)
+        at = np.uint64(thread) * np.uint64(width) + np.uint64(column)
+        left = middle = right = np.float32(0)
+        if column > 0:
+            before = at - np.uint64(1)
+            middle = h[before]
+            if row > 0:
+                left = h[before - np.uint64(width)]
+            if row + 1 < height:
+                right = h[before + np.uint64(width)]
+        h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+
+    return forward
+
+
+def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
+    compiled = build_forward()
+    lines = problem.slices * problem.height
+    block = min(THREADS, -(-lines // WARP) * WARP)
+    grid = -(-lines // block)
+    arrays = [flat(t) for t in (operands.x, operands.lam, *operands.w, operands.h)]
+    sizes = (problem.height, problem.width, lines)
+
+    def call() -> None:
+        launch = configure(compiled, grid, block)
+        for column in range(problem.width):
+            launch(*arrays, *sizes, column)
+
+    return call
+
+
+def supports(problem: ScanProblem) -> str | None:
+    if problem.dtype != "float32":
+        return f"dtype: {problem.dtype}; r01 stores float32"
+    if problem.direction != "right":
+        return f"direction: {problem.direction}; r01 scans right, as GSPN-1 does"
+    if problem.weights != "channel":
+        return "weights: shared; GSPN-1 has a set for each channel"
+    if problem.chunk_length != problem.steps:
+        return f"chunk: {problem.chunk_length}; r01 scans the whole length"
+    if problem.slices * problem.height > MAX_EXTENT:
+        return f"batch * channels * height: above {MAX_EXTENT}, r01's 32-bit thread index"
+    return None
+
+
+RUNG = Rung(
+    id="r01",
+    title="line launch",
+    idea="GSPN-1: the host launches one kernel for each line, uncoalesced",
+    source="arXiv 2501.12381, section 3",
+    native="right",
+    forward=bind_forward,
+    launches=lambda problem: problem.steps,
+    supports=supports,
+)

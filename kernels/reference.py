@@ -1,0 +1,125 @@
+"""The scan in float64, written for reading: what every rung is held to.
+
+Works on NumPy arrays and torch tensors alike. Tensors come in groups that share weights:
+x, lam, h of shape (G, M, H, W) and w of shape (3, G, 1, H, W), where G = N * C, M = 1 for weights
+of each channel's own, and G = N, M = C for shared weights.
+
+Source: arXiv 2501.12381, equations 1 to 3; the adjoint follows from them.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gspn2bench.problem import ScanProblem
+
+Tensor = Any
+"""A float64 ndarray or torch.Tensor."""
+
+
+def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
+    """h of the whole scan.
+
+    h[i,p] = wl[i,p] h[i-1,p-1] + wm[i,p] h[i-1,p] + wr[i,p] h[i-1,p+1] + lam[i,p] x[i,p], where h
+    before the first line of a chunk is 0, as is a neighbour outside the line.
+
+    Args:
+        problem: direction and chunk; the sizes come from the tensors.
+        x: input, (G, M, H, W), float64.
+        lam: input scale, like x.
+        w: weights, (3, G, 1, H, W).
+
+    Returns:
+        h, like x.
+    """
+    x, lam, w = (_lines(problem, t) for t in (x, lam, w))
+    drive = lam * x
+    h: dict[int, Tensor] = {}
+    for i, before in _order(problem):
+        h[i] = drive[..., i, :]
+        if before is not None:
+            left, right = _neighbours(h[before])
+            weight = w[..., i, :]
+            h[i] = h[i] + weight[0] * left + weight[1] * h[before] + weight[2] * right
+    return _lines(problem, _stack(h))
+
+
+def backward(
+    problem: ScanProblem, grad_h: Tensor, x: Tensor, lam: Tensor, w: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, lam and w.
+
+    The full gradient of h[i] gathers from the next line, g[i] = grad_h[i] + w[i+1]^T g[i+1]; then
+    dx = lam g, dlam = x g, dw_k[i,p] = g[i,p] h[i-1,p+k] for k = -1, 0, 1, summed over the
+    channels of a group.
+
+    Args:
+        problem: direction and chunk; the sizes come from the tensors.
+        grad_h: gradient of h, (G, M, H, W), float64.
+        x: input, like grad_h.
+        lam: input scale, like grad_h.
+        w: weights, (3, G, 1, H, W).
+        h: the forward's result, like grad_h.
+
+    Returns:
+        grad_x and grad_lam, like x; grad_w, like w.
+    """
+    grad_h, x, lam, w, h = (_lines(problem, t) for t in (grad_h, x, lam, w, h))
+    g: dict[int, Tensor] = {}
+    grad_w: dict[int, Tensor] = {}
+    carried = None  # w[i+1]^T g[i+1]
+    for i, before in reversed(_order(problem)):
+        g[i] = grad_h[..., i, :] if carried is None else grad_h[..., i, :] + carried
+        if before is None:
+            carried = None
+            grad_w[i] = _zeros_like(w[..., i, :])
+            continue
+        weight = w[..., i, :]
+        # h[i,p] took wl from p-1 and wr from p+1: going back, p gets wl of p+1 and wr of p-1.
+        from_right = _neighbours(weight[0] * g[i])[1]
+        from_left = _neighbours(weight[2] * g[i])[0]
+        carried = from_right + weight[1] * g[i] + from_left
+        left, right = _neighbours(h[..., before, :])
+        sums = [(g[i] * near).sum(1)[:, None] for near in (left, h[..., before, :], right)]
+        grad_w[i] = _namespace(w).stack(sums, 0)
+    total = _stack(g)
+    grads = (lam * total, x * total, _stack(grad_w))
+    return tuple(_lines(problem, t) for t in grads)  # type: ignore[return-value]
+
+
+def _order(problem: ScanProblem) -> list[tuple[int, int | None]]:
+    """Lines in scan order, each with the line before it, None where h starts at 0."""
+    steps = list(range(problem.steps))
+    if problem.direction in ("up", "left"):
+        steps.reverse()
+    return [
+        (i, None if k % problem.chunk_length == 0 else steps[k - 1]) for k, i in enumerate(steps)
+    ]
+
+
+def _lines(problem: ScanProblem, tensor: Tensor) -> Tensor:
+    """Lines on the last axis but one, the positions of a line last; its own inverse."""
+    return tensor if problem.vertical else tensor.swapaxes(-1, -2)
+
+
+def _neighbours(line: Tensor) -> tuple[Tensor, Tensor]:
+    """The line shifted so that position p holds its left and its right neighbour, 0 outside."""
+    xp = _namespace(line)
+    zero = _zeros_like(line[..., :1])
+    left = xp.concatenate([zero, line[..., :-1]], -1)
+    right = xp.concatenate([line[..., 1:], zero], -1)
+    return left, right
+
+
+def _stack(lines: dict[int, Tensor]) -> Tensor:
+    ordered = [lines[i] for i in sorted(lines)]
+    return _namespace(ordered[0]).stack(ordered, -2)
+
+
+def _zeros_like(tensor: Tensor) -> Tensor:
+    return _namespace(tensor).zeros_like(tensor)
+
+
+def _namespace(tensor: Tensor) -> Any:
+    return torch if isinstance(tensor, torch.Tensor) else np
