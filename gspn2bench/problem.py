@@ -1,6 +1,6 @@
 """The case under test: one line scan, its sizes, layout and arithmetic type.
 
-The operator is the 2-D line scan of GSPN (arXiv 2501.12381, section 3; arXiv 2512.07884, section 3).
+The operator is the 2-D line scan of GSPN (arXiv 2501.12381 and 2512.07884, section 3 of each).
 Tensors are NCHW and contiguous. A direction is a scan axis and a sign: "down" and "up" scan
 the rows, "right" and "left" the columns. One step of the scan computes one *line*; a *slice* is
 the H x W plane of one image and channel.
@@ -21,7 +21,7 @@ PHASES: Final = get_args(Phase)
 
 ITEM_BYTES: Final[dict[str, int]] = {"float32": 4, "float16": 2, "bfloat16": 2}
 MAX_EXTENT: Final = 2**31 - 1
-"""Largest batch * channels and largest height * width: kernels use 32-bit offsets inside a slice."""
+"""Largest batch * channels, and height * width: kernels index a slice with 32 bits."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def read_run(path: Path) -> Run:
         text = (path / RUN_FILE).read_text(encoding="utf-8")
         lines = (path / ROWS_FILE).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UsageError(f"run: {path} is not a run folder: no readable {error.filename}") from error
+        raise UsageError(f"run: {path} is no run folder: {error.filename} can't be read") from error
     try:
         version = json.loads(text).get("schema_version")
     except (ValueError, AttributeError) as error:
@@ -146,7 +146,7 @@ def find_run(name: str, results: Path) -> Path:
     if len(matches) == 1:
         return runs[matches[0]]
     if matches:
-        raise UsageError(f"run: {name!r} begins the names of {', '.join(matches)}; give more of one")
+        raise UsageError(f"run: {name!r} begins {', '.join(matches)}; give more of one")
     if not runs:
         raise UsageError(f"run: {name!r} is no run folder, and {results} holds no run")
     raise unknown("run", name, runs)

@@ -43,7 +43,11 @@ def trials(cases: Sequence[Case], rungs: Sequence[Rung]) -> list[tuple[Case, Run
 
 
 def open_run(
-    results: Path, scenario: Scenario, settings: trial.Settings, backend: Backend, command: list[str]
+    results: Path,
+    scenario: Scenario,
+    settings: trial.Settings,
+    backend: Backend,
+    command: list[str],
 ) -> store.RunWriter:
     """Make the run's folder and its run.json, before any work is done.
 

@@ -45,7 +45,7 @@ class Settings:
     budget: timing.Budget = field(default_factory=timing.Budget)
 
 
-class _Ended(Exception):
+class _EndedError(Exception):
     """The trial ends without a number."""
 
     def __init__(self, status: Status, reason: str) -> None:
@@ -67,11 +67,12 @@ def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> list[
     try:
         calls = _ready(problem, rung, settings, facts)
         for mode in timings:
-            rows.append(_measured(mode, calls, settings, facts))
-    except Exception as error:  # noqa: BLE001  a rung may raise anything; the sweep goes on
+            rows.append(_measured(mode, calls, settings, facts))  # noqa: PERF401  kept if the next raises
+    except Exception as error:
         status, reason = _ending(error)
-        for mode in timings[len(rows) :]:
-            rows.append(Row(**facts, timing=mode, status=status, reason=reason))
+        rows.extend(
+            Row(**facts, timing=mode, status=status, reason=reason) for mode in timings[len(rows) :]
+        )
     finally:
         if not jit.SIMULATED:
             torch.cuda.empty_cache()
@@ -112,7 +113,7 @@ def _ready(
     What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
     """
     if reason := rung.unsupported(problem):
-        raise _Ended("skipped", reason)
+        raise _EndedError("skipped", reason)
     sets = _operand_sets(problem, settings, facts)
     _check_size(problem, sets)
     operands = inputs.make(problem, "cpu" if jit.SIMULATED else "cuda", settings.seed)
@@ -128,11 +129,11 @@ def _ready(
     facts["gate_tolerance"] = verdict.tolerance
     facts["gate_slices"] = verdict.slices
     if not verdict.passed:
-        raise _Ended("incorrect", verdict.reason or "")
+        raise _EndedError("incorrect", verdict.reason or "")
 
     facts["launches_observed"] = launches.observe(call)
     if facts["launches_observed"] != facts["launches_expected"]:
-        raise _Ended(
+        raise _EndedError(
             "invalid",
             f"launches: {facts['launches_observed']} observed, "
             f"{facts['launches_expected']} declared",
@@ -183,10 +184,12 @@ def _check_size(problem: ScanProblem, sets: int) -> None:
     needed = sets * inputs.operand_bytes(problem) + HEADROOM_BYTES
     free = _free_bytes()
     if needed > free:
-        raise _Ended("oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+        raise _EndedError(
+            "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
+        )
     elements = problem.slices * problem.plane
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
-        raise _Ended(
+        raise _EndedError(
             "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"
         )
 
@@ -206,7 +209,7 @@ def _seconds(call: Call) -> float:
 
 
 def _ending(error: Exception) -> tuple[Status, str]:
-    if isinstance(error, _Ended):
+    if isinstance(error, _EndedError):
         return error.status, str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "oom", f"memory: {_first_line(error)}"

@@ -46,6 +46,11 @@ def supports_all(problem: ScanProblem) -> str | None:  # noqa: ARG001
     return None
 
 
+def one_launch(problem: ScanProblem) -> int:  # noqa: ARG001
+    """The launches of a rung that walks the scan inside its kernel."""
+    return 1
+
+
 def compulsory_traffic(problem: ScanProblem) -> int:
     """Bytes with each input read once and each output written once."""
     return problem.compulsory_bytes

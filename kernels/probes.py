@@ -4,9 +4,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
-
 from gspn2bench.kernels.jit import WARP, Array, kernel
+from numba import cuda
 
 
 @cache

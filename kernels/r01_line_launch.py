@@ -15,11 +15,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
-
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import WARP, Array, configure, flat, kernel
 from gspn2bench.kernels.math import recurrence
+from numba import cuda
+
 from gspn2bench.problem import MAX_EXTENT, ScanProblem
 
 THREADS = 512

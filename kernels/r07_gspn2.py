@@ -21,11 +21,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
-
-from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.contract import Call, Operands, Rung, one_launch
 from gspn2bench.kernels.jit import WARP, Array, configure, device_function, flat, kernel
 from gspn2bench.kernels.math import recurrence
+from numba import cuda
+
 from gspn2bench.problem import ScanProblem
 
 MAX_THREADS = 1024
@@ -173,6 +173,6 @@ RUNG = Rung(
     source="arXiv 2512.07884, section 3.3",
     native="down",
     forward=bind_forward,
-    launches=lambda problem: 1,
+    launches=one_launch,
     supports=supports,
 )

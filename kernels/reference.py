@@ -19,7 +19,7 @@ Tensor = Any
 
 
 def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
-    """h of the whole scan.
+    """H of the whole scan.
 
     h[i,p] = wl[i,p] h[i-1,p-1] + wm[i,p] h[i-1,p] + wr[i,p] h[i-1,p+1] + lam[i,p] x[i,p], where h
     before the first line of a chunk is 0, as is a neighbour outside the line.
@@ -85,7 +85,7 @@ def backward(
         grad_w[i] = _namespace(w).stack(sums, 0)
     total = _stack(g)
     grads = (lam * total, x * total, _stack(grad_w))
-    return tuple(_lines(problem, t) for t in grads)  # type: ignore[return-value]
+    return tuple(_lines(problem, t) for t in grads)
 
 
 def _order(problem: ScanProblem) -> list[tuple[int, int | None]]:

@@ -7,10 +7,10 @@ import torch
 
 def elapsed_ms(action: Callable[[], object]) -> float:
     """Milliseconds that the GPU spent from before to after what the action enqueued."""
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
     action()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end)
+    return float(start.elapsed_time(end))

@@ -23,7 +23,7 @@ def durations_ms(calls: list[Call]) -> list[float]:
     CUPTI reports each launch by itself, so that a thousand launches of one kernel are a thousand
     entries. Copies and fills count too: they are launches of work all the same.
     """
-    from torch.profiler import ProfilerActivity, profile  # noqa: PLC0415
+    from torch.profiler import ProfilerActivity, profile
 
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
@@ -34,7 +34,7 @@ def durations_ms(calls: list[Call]) -> list[float]:
     events = [
         event
         for event in collected.kineto_results.events()
-        if event.device_type() == torch.autograd.DeviceType.CUDA and not event.is_user_annotation()
+        if event.device_type().name == "CUDA" and not event.is_user_annotation()
     ]
     events.sort(key=lambda event: event.start_ns())
     return [event.duration_ns() / 1e6 for event in events]

@@ -1,0 +1,22 @@
+"""``gspn2bench show``: a recorded run in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
+    ],
+    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+) -> None:
+    """Print a run: the verdict, then a table for each case."""
+    from rich.console import Console
+
+    from gspn2bench.report.terminal import screen
+    from gspn2bench.store import find_run, read_run
+
+    Console(highlight=False).print(screen(read_run(find_run(run, results))))

@@ -1,0 +1,152 @@
+"""Tables as text: every cell formatted, every header with its unit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from gspn2bench.report.text import TIMES, count, number, percent, scientific
+from gspn2bench.store import Run
+
+Format = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header with its unit, and how a number of it is written; without ``format`` it is text."""
+
+    header: str
+    key: str
+    format: Format | None = None
+    optional: bool = False
+    """Left out of the table where no row has a value."""
+    folded: bool = False
+    """Told in the caption instead, where every row has the same value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers and cells; ``numeric`` and ``marked`` tell the page how to set columns and rows."""
+
+    caption: str
+    headers: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: tuple[bool, ...] = ()
+    """Rows to stand out: failed, or differing between runs."""
+
+
+ROW_COLUMNS: Final = (
+    Column("run", "run"),
+    Column("case", "case"),
+    Column("rung", "rung"),
+    Column("phase", "phase"),
+    Column("timing", "timing"),
+    Column("L2", "l2", folded=True),
+    Column("status", "status"),
+    Column("reason", "reason", optional=True),
+    Column("latency, ms", "latency_ms", number),
+    Column("95 % low, ms", "latency_ms_low", number),
+    Column("95 % high, ms", "latency_ms_high", number),
+    Column(f"speed-up, {TIMES}", "speedup", number),
+    Column("over rung", "base_rung"),
+    Column("model bytes / latency, GB/s", "gbps", number),
+    Column("of copy bandwidth, %", "copy_share", percent),
+    Column("floor, ms", "floor_ms", number),
+    Column("floor / latency, %", "floor_share", percent),
+    Column("launches expected", "launches_expected", count),
+    Column("launches observed", "launches_observed", count),
+    Column("model, bytes", "bytes_model", count),
+    Column("traced, bytes", "bytes_traced", count, optional=True),
+    Column("DRAM, bytes", "bytes_dram", count, optional=True),
+    Column("32-byte sectors loaded", "sectors_load", count, optional=True),
+    Column("32-byte sectors stored", "sectors_store", count, optional=True),
+    Column("gate error, relative", "gate_error", scientific),
+    Column("gate tolerance, relative", "gate_tolerance", scientific),
+    Column("slices compared", "gate_slices", count, optional=True),
+    Column("direction", "direction", folded=True),
+    Column("directions", "directions", count, folded=True),
+    Column("chunk, lines", "chunk", count, folded=True),
+    Column("weights", "weights", folded=True),
+    Column("dtype", "dtype", folded=True),
+    Column("seed", "seed", folded=True),
+    Column("compile, s", "compile_s", number, optional=True),
+    Column("peak memory, bytes", "peak_memory_bytes", count, optional=True),
+    Column("clock, MHz", "clock_mhz", count, optional=True),
+    Column("temperature, °C", "temperature_c", count, optional=True),
+    Column("throttle", "throttle", optional=True),
+)
+
+
+def table_of(caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Table:
+    """The columns of a DataFrame as a table; a missing value is an empty cell."""
+    present = [c for c in columns if not (c.optional and frame[c.key].isna().all())]
+    same = [c for c in present if c.folded and frame[c.key].nunique(dropna=False) == 1]
+    kept = [column for column in present if column not in same]
+    if same:
+        facts = [f"{c.header} {_cells(frame[c.key].iloc[:1], c.format)[0]}" for c in same]
+        caption += f" The same in every row: {'; '.join(facts)}."
+    cells = [_cells(frame[column.key], column.format) for column in kept]
+    return Table(
+        caption,
+        tuple(column.header for column in kept),
+        tuple(column.format is not None for column in kept),
+        tuple(zip(*cells, strict=True)),
+    )
+
+
+def rows_table(frame: pd.DataFrame) -> Table:
+    """Every row of the runs, ok or not; a row without a number says why in ``reason``."""
+    frame = frame.assign(
+        status=frame["status"].where(~frame["simulated"], frame["status"] + ", simulated"),
+        reason=frame["reason"].where(frame["withheld"].isin(["", "simulated"]), frame["withheld"]),
+    )
+    columns = ROW_COLUMNS if frame["run"].nunique() > 1 else ROW_COLUMNS[1:]
+    caption = "Every row, failed and skipped ones with the reason. An empty cell: no such number."
+    made = table_of(caption, columns, frame)
+    return Table(
+        made.caption,
+        made.headers,
+        made.numeric,
+        made.rows,
+        tuple(not status.startswith("ok") for status in frame["status"]),
+    )
+
+
+def environment_table(runs: Sequence[Run]) -> Table:
+    """Each fact of the environments, a column for each run; facts that differ are marked."""
+    known = [_flat(run.record.environment) for run in runs]
+    keys = list(dict.fromkeys(key for facts in known for key in facts))
+    rows = [(key, *(facts.get(key, "") for facts in known)) for key in keys]
+    return Table(
+        "Facts that differ between the runs are marked."
+        if len(runs) > 1
+        else "As recorded when the run began.",
+        ("fact", *([run.record.run_id for run in runs] if len(runs) > 1 else ["value"])),
+        (False,) * (len(runs) + 1),
+        tuple(rows),
+        tuple(len(set(row[1:])) > 1 for row in rows),
+    )
+
+
+def _cells(values: pd.Series, form: Format | None) -> list[str]:
+    missing = values.isna()
+    return [
+        "" if gone else form(float(value)) if form else str(value)
+        for value, gone in zip(values, missing, strict=True)
+    ]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            flat |= _flat({str(place): item for place, item in enumerate(value)}, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat[prefix + key] = ", ".join(str(item) for item in value)
+        else:
+            flat[prefix + key] = "" if value is None else str(value)
+    return flat

@@ -1,0 +1,81 @@
+"""Names and numbers as text: escaped for where they go, short, and never in exponents."""
+
+import html
+import json
+import math
+from collections.abc import Callable
+from typing import Final
+
+BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
+
+def printable(name: str) -> str:
+    """The name without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+
+
+def chart_label(name: str, limit: int = 44) -> str:
+    """A name for a Plotly label: cut to ``limit`` characters, then escaped.
+
+    Plotly reads labels as HTML of a kind (<b>, <a href>), so a name is escaped here as well as in
+    the page.
+    """
+    name = printable(name)
+    if len(name) > limit:
+        name = name[: limit - 1] + "…"
+    return html.escape(name)
+
+
+def script_json(value: object) -> str:
+    """JSON that is inert inside <script>: no "<", ">", "&", U+2028 or U+2029 is left in it.
+
+    Raises:
+        ValueError: a NaN or an infinity is in the value.
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number to some significant digits, thousands grouped: 0.770, 31.6, 4,185. NaN is ""."""
+    if math.isnan(value):
+        return ""
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(0, decimals)}f}"
+
+
+def count(value: float) -> str:
+    """A whole number, thousands grouped: 1,024. NaN is ""."""
+    return "" if math.isnan(value) else f"{value:,.0f}"
+
+
+def scientific(value: float) -> str:
+    """An error or a tolerance: 1.2e-06. NaN is ""."""
+    return "" if math.isnan(value) else f"{value:.1e}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: 0.987 is "98.7 %". NaN is ""."""
+    return "" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def size(value: float, form: Callable[[float], str] = number) -> str:
+    """Bytes in decimal units: 3.22 GB. NaN is ""."""
+    if math.isnan(value):
+        return ""
+    power = min(len(BYTE_UNITS) - 1, int(math.log10(value)) // 3) if value >= 1 else 0
+    if power == 0:
+        return f"{value:.0f} B"
+    return f"{form(value / 1000**power)} {BYTE_UNITS[power]}"
+
+
+def plural(many: int, noun: str) -> str:
+    """1 row, 2 rows."""
+    return f"{many:,} {noun}" if many == 1 else f"{many:,} {noun}s"

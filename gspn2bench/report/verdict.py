@@ -1,0 +1,141 @@
+"""The verdict: what a run says, in sentences. Plain text; whoever prints it escapes it."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from gspn2bench.analyze import QUOTED, frame, rung_order
+from gspn2bench.problem import PHASES
+from gspn2bench.report.text import count, number, percent, plural
+from gspn2bench.schema import RunRecord
+from gspn2bench.store import Run
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One run in words: the headline first, then what supports or limits it."""
+
+    headline: str
+    details: tuple[str, ...]
+
+
+def verdict(run: Run) -> Verdict:
+    """Who is how much faster on what; for a simulated run, what was proven without latencies."""
+    table = frame([run])
+    support = [*_gates(table), *_launches(table), *_failures(table)]
+    if run.record.simulated:
+        why = simulated_because(run.record)
+        return Verdict(why[0].upper() + why[1:], tuple(support))
+    said = [sentence for phase in PHASES for sentence in _compared(table, phase)]
+    said = said or [_alone(table)]
+    return Verdict(said[0], (*said[1:], *support))
+
+
+def simulated_because(record: RunRecord) -> str:
+    """Why a simulated run has no latency, as a sentence."""
+    why = (record.simulated_reason or "the run gives no reason").strip().rstrip(".")
+    return f"the run is simulated and its latencies are empty, because {why}."
+
+
+def _compared(table: pd.DataFrame, phase: str) -> list[str]:
+    """The sentences on one phase, in the first timing to quote that compares two rungs."""
+    pairs = table[(table["phase"] == phase) & (table["base_rung"] != table["rung"])]
+    pairs = pairs[pairs["speedup"].notna()]
+    for timing in QUOTED:
+        for _, rows in pairs[pairs["timing"] == timing].groupby("l2"):
+            base = min(rows["base_rung"], key=rung_order)
+            rows = rows[rows["base_rung"] == base]  # noqa: PLW2901
+            means = rows.groupby("rung")["speedup"].agg(_geometric)
+            best = rows[rows["rung"] == means.idxmax()]
+            return _sentences(best)
+    return []
+
+
+def _geometric(values: pd.Series) -> float:
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+def _sentences(best: pd.DataFrame) -> list[str]:
+    top = best.iloc[int(best["speedup"].to_numpy().argmax())]
+    where = f"{top['timing']} time, {top['l2']} L2, {top['machine']}"
+    times = f"{number(top['latency_ms'])} ms against {number(top['base_latency_ms'])} ms"
+    low, high = best["speedup"].min(), best["speedup"].max()
+    if len(best) > 1:
+        said = (
+            f"{top['rung']} is {number(low)} to {number(high)} times as fast as"
+            f" {top['base_rung']} over {plural(len(best), 'case')}, {top['phase']} ({where});"
+            f" the most on {top['title']}: {times}."
+        )
+    elif top["overlaps"]:
+        said = (
+            f"{top['rung']} and {top['base_rung']} cannot be told apart on {top['title']},"
+            f" {top['phase']}: {times}, and their intervals overlap ({where})."
+        )
+    else:
+        said = (
+            f"{top['rung']} is {number(high)} times as fast as {top['base_rung']} on"
+            f" {top['title']}, {top['phase']}: {times} ({where})."
+        )
+    if math.isnan(top["copy_share"]):
+        return [said]
+    rate = (
+        f"On {top['title']}, {top['phase']}, {top['rung']} moves its compulsory bytes at"
+        f" {number(top['gbps'], 4)} GB/s, {percent(top['copy_share'])} of the"
+        f" {number(top['copy_gbps'], 4)} GB/s that {top['machine']} copies."
+    )
+    return [said, rate]
+
+
+def _alone(table: pd.DataFrame) -> str:
+    """What to say where no two rungs can be compared."""
+    shown = table[table["latency_ms"].notna()]
+    if shown.empty:
+        reasons = sorted(set(table["withheld"]) - {""})
+        because = f": {', '.join(reasons)}" if reasons else ""
+        return f"No row has a latency{because}."
+    if not shown["timing"].isin(QUOTED).any():
+        return "No speed-up is quoted: there is no graph or device time, only eager time."
+    best = shown[shown["timing"].isin(QUOTED)].iloc[0]
+    return (
+        f"No two rungs have a latency on the same case. {best['rung']} takes"
+        f" {number(best['latency_ms'])} ms on {best['title']}, {best['phase']}"
+        f" ({best['timing']} time, {best['l2']} L2, {best['machine']})."
+    )
+
+
+def _gates(table: pd.DataFrame) -> list[str]:
+    gated = table[table["gate_error"].notna() | (table["status"] == "incorrect")]
+    if gated.empty:
+        return ["No row went through the correctness gate."]
+    cases = gated.drop_duplicates(["title", "rung", "phase", "direction"])
+    green = int(cases["gate_green"].sum())
+    worst = (gated["gate_error"] / gated["gate_tolerance"]).max()
+    return [
+        f"Correctness: {green} of {plural(len(cases), 'gate')} green against the float64"
+        f" reference; the largest error is {percent(worst)} of its tolerance."
+    ]
+
+
+def _launches(table: pd.DataFrame) -> list[str]:
+    counted = table[table["launches_agree"].notna()]
+    if counted.empty:
+        return ["No launches were counted."]
+    cases = counted.drop_duplicates(["title", "rung", "phase", "direction", "launches_agree"])
+    agree = int(cases["launches_agree"].sum())
+    first = cases[cases["title"] == cases.iloc[0]["title"]].drop_duplicates("rung")
+    seen = ", ".join(
+        f"{row['rung']} {count(row['launches_observed'])}" for row in first.to_dict("records")
+    )
+    return [
+        f"Launches: {agree} of {plural(len(cases), 'count')} as the formula says; on"
+        f" {cases.iloc[0]['title']} a {cases.iloc[0]['phase']} call takes {seen}."
+    ]
+
+
+def _failures(table: pd.DataFrame) -> list[str]:
+    bad = table[table["status"] != "ok"]
+    if bad.empty:
+        return [f"All {plural(len(table), 'row')} are ok."] if len(table) else ["There is no row."]
+    counts = ", ".join(f"{many} {status}" for status, many in bad["status"].value_counts().items())
+    return [f"Not ok: {len(bad)} of {plural(len(table), 'row')} ({counts})."]

@@ -1,0 +1,57 @@
+"""Where the profilers and the browser are, on the path or where their installers put them."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+NSIGHT_COMPUTE: Final = (
+    "opt/nvidia/nsight-compute/*",
+    "usr/local/cuda*/nsight-compute*",
+    "usr/lib/nsight-compute*",
+)
+NSIGHT_SYSTEMS: Final = (
+    "opt/nvidia/nsight-systems/*/bin",
+    "opt/nvidia/nsight-systems/*/target-linux-*",
+    "usr/local/cuda*/bin",
+    "usr/lib/nsight-systems*",
+)
+# Nsight Compute ships the command line of Nsight Systems for its own use
+BUNDLED_NSYS: Final = "host/target-linux-*"
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_ncu(root: Path = Path("/")) -> Path | None:
+    """Nsight Compute's command line, the newest where there are several; None if there is none."""
+    return _on_path("ncu") or _newest("ncu", NSIGHT_COMPUTE, root)
+
+
+def find_nsys(root: Path = Path("/")) -> Path | None:
+    """Nsight Systems' command line, else the one inside Nsight Compute; None if there is none."""
+    bundled = tuple(f"{place}/{BUNDLED_NSYS}" for place in NSIGHT_COMPUTE)
+    found = _on_path("nsys") or _newest("nsys", NSIGHT_SYSTEMS, root)
+    return found or _newest("nsys", bundled, root)
+
+
+def find_chromium() -> Path | None:
+    """Chromium or Chrome; None if there is none."""
+    return next((path for name in BROWSERS if (path := _on_path(name))), None)
+
+
+def find_chromedriver() -> Path | None:
+    """The WebDriver of Chromium; None if there is none."""
+    return _on_path("chromedriver")
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def _newest(name: str, places: tuple[str, ...], root: Path) -> Path | None:
+    found = [path for place in places for path in root.glob(f"{place}/{name}") if path.is_file()]
+    return max(found, key=_version, default=None)
+
+
+def _version(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", str(path))]

@@ -1,0 +1,37 @@
+import pytest
+import typer
+from click.testing import Result
+from gspn2bench.kernels.ladder import LADDER
+from typer.testing import CliRunner
+
+from gspn2bench import scenario
+from gspn2bench.commands.list_ import list_
+
+
+def run(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(list_)
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+
+
+def test_everything_is_listed_within_80_columns() -> None:
+    result = run()
+    assert result.exit_code == 0
+    assert max(map(len, result.output.splitlines())) <= 80
+    for name in [*LADDER, *scenario.names()]:
+        assert f" {name} " in result.output
+    first = next(iter(LADDER.values()))
+    assert first.idea.split()[0] in result.output
+
+
+@pytest.mark.parametrize(("kind", "names"), [("rungs", [*LADDER]), ("scenarios", scenario.names())])
+def test_plain_names_one_a_line(kind: str, names: list[str]) -> None:
+    result = run(kind, "--plain")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == names
+
+
+def test_unknown_kind() -> None:
+    result = run("kernels")
+    assert result.exit_code == 2
+    assert "kernels" in result.output

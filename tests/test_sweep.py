@@ -1,0 +1,224 @@
+"""Sweeps end to end, in the simulator: what is recorded, and how bad luck ends."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.jit import SIMULATED
+from gspn2bench.kernels.ladder import LADDER
+from typer.testing import CliRunner, Result
+
+from gspn2bench import sweep, trial
+from gspn2bench.app import app
+from gspn2bench.errors import UsageError
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.problem import ScanProblem
+from gspn2bench.scenario import Case
+from gspn2bench.schema import Row
+from gspn2bench.store import Run, read_run
+
+pytestmark = pytest.mark.skipif(not SIMULATED, reason="rows on a GPU: test_gpu.py")
+
+CASE = Case(1, 2, 3, 4)
+SETTINGS = trial.Settings("planted")
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def sweep_quick(results: Path, *arguments: str) -> tuple[Result, Run]:
+    result = invoke("sweep", "quick", "--results", str(results), *arguments)
+    (folder,) = results.iterdir()
+    return result, read_run(folder)
+
+
+def test_a_sweep_without_a_gpu_proves_what_it_can(tmp_path: Path) -> None:
+    result, run = sweep_quick(tmp_path, "-a", "batch=1", "-a", "size=[3,5]")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(run.path)
+    assert run.record.simulated
+    assert run.record.simulated_reason
+    assert run.record.finished_utc is not None
+    assert run.record.copy_gbps is None
+    assert [row.rung for row in run.rows[:2]] == ["r01", "r07"]
+    for row in run.rows:
+        assert row.status == "ok"
+        assert row.simulated
+        assert row.latency_ms is None
+        assert row.samples_ms == ()
+        assert row.launches_observed == row.launches_expected
+        assert row.gate_error is not None
+        assert row.gate_error <= (row.gate_tolerance or 0)
+        problem = ScanProblem(1, row.channels, row.height, row.width)
+        assert row.bytes_model == problem.compulsory_bytes
+    assert {row.launches_observed for row in run.rows if row.rung == "r01"} == {3, 5}
+    assert {row.launches_observed for row in run.rows if row.rung == "r07"} == {1}
+
+
+def test_the_rows_of_two_sweeps_agree(tmp_path: Path) -> None:
+    narrow = ("-a", "batch=1", "-a", "size=3", "--rung", "r07")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    _, first = sweep_quick(tmp_path / "a", *narrow)
+    _, second = sweep_quick(tmp_path / "b", *narrow)
+    assert first.rows == second.rows
+
+
+def test_a_dry_run_lists_cases_and_bytes_and_writes_nothing(tmp_path: Path) -> None:
+    result = invoke(
+        "sweep", "fig3", "--dry-run", "-a", "size=[256,512]", "-a", "channels[pow2]=[0:3]",
+        "-a", "batch=[1:9:4]", "--rung", "r01,r07", "--results", str(tmp_path / "none"),
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "24 cases" in result.stdout
+    assert "N9 C8 512x512" in result.stdout
+    assert f"{6 * 4 * 9 * 8 * 512 * 512:,}" in result.stdout
+    assert not (tmp_path / "none").exists()
+
+
+def test_too_large_for_memory_is_a_row_and_the_next_case_goes_on(tmp_path: Path) -> None:
+    result, run = sweep_quick(
+        tmp_path, "--rung", "r07", "-a", "batch=[2000000000,1]", "-a", "channels=1", "-a", "size=3"
+    )
+    assert result.exit_code == 3
+    assert [row.status for row in run.rows] == ["oom", "ok"]
+    assert "memory: needs 432.5" in (run.rows[0].reason or "")
+    assert "oom: r07 N2000000000" in result.stderr
+
+
+def test_too_large_for_the_simulator_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    result, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "size=256")
+    assert result.exit_code == 3  # no row is ok
+    assert {row.status for row in run.rows} == {"skipped"}
+    assert "elements are above 32768; needs a GPU" in (run.rows[0].reason or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["figg3"], ["figg3", "did you mean", "fig3"]),
+        (["quick", "--rung", "r7"], ["rung", "r7", "did you mean"]),
+        (["quick", "--rung", "r01,,r07"], ["--rung", "empty name", "r01,,r07"]),
+        (["quick", "--rung", "r01,r01"], ["--rung", "r01", "twice"]),
+        (["quick", "-a", "chanels=[1]"], ["chanels", "did you mean", "channels"]),
+        (["quick", "-a", "batch=[]"], ["batch=[]"]),
+        (["quick", "-a", "batch=[1,1]"], ["batch=[1,1]"]),
+        (["quick", "-a", "batch=-4"], ["batch=-4"]),
+        (["quick", "-a", "batch[pow2]=[0:99]"], ["batch[pow2]=[0:99]"]),
+        (["quick", "-a", "size=99999999999"], ["size=99999999999"]),
+        (["quick", "--timing", "wall"], ["wall", "eager"]),
+        (["quick", "--l2", "tepid"], ["tepid", "cold"]),
+        (["quick", "--device", "gpu"], ["gpu", "cuda"]),
+        (["quick", "--device", "cuda"], ["--device", "can't be used", "doctor"]),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(
+    arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    result = invoke("sweep", *arguments, "--results", str(results))
+    assert isinstance(result.exception, UsageError)  # app.main prints it and exits with 2
+    for word in words:
+        assert word in str(result.exception)
+    assert not results.exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    result = invoke("sweep", "quick", "--results", str(file))
+    assert isinstance(result.exception, UsageError)
+    assert "--results" in str(result.exception)
+
+
+def test_an_interrupted_sweep_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, done = trial.run, []
+
+    def interrupted(*arguments: object) -> list[Row]:
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "run", interrupted)
+    result, run = sweep_quick(tmp_path, "--rung", "r07")
+    assert result.exit_code == 130
+    assert len(run.rows) == 1
+    assert run.record.finished_utc is None
+    assert "1 rows are kept" in result.stderr
+
+
+def planted(call: Call, *, launches: int = 1) -> Rung:
+    """A rung that does what the test says instead of a scan."""
+    return replace(
+        LADDER["r07"], id="bad", forward=lambda problem, operands: call,
+        launches=lambda problem: launches,
+    )  # fmt: skip
+
+
+def only_row(rung: Rung) -> Row:
+    (row,) = trial.run(CASE, rung, SETTINGS, Ceilings())
+    return row
+
+
+def test_a_rung_that_writes_nothing_is_incorrect() -> None:
+    row = only_row(planted(lambda: None))
+    assert row.status == "incorrect"
+    assert row.reason == "h: 24 of 24 elements are NaN or infinite"
+    assert row.latency_ms is None
+
+
+def test_a_rung_that_is_slightly_wrong_is_incorrect() -> None:
+    def bind(problem: ScanProblem, operands: Operands) -> Call:
+        right = LADDER["r07"].forward(problem, operands)
+
+        def call() -> None:
+            right()
+            operands.h[0, 1, 2, 3] *= 1.001
+
+        return call
+
+    row = only_row(replace(LADDER["r07"], id="bad", forward=bind))
+    assert row.status == "incorrect"
+    assert row.gate_error is not None
+    assert row.gate_error > (row.gate_tolerance or 0)
+
+
+def test_a_rung_that_launches_other_than_it_declares_is_invalid() -> None:
+    row = only_row(replace(LADDER["r07"], launches=lambda problem: 2))
+    assert row.status == "invalid"
+    assert row.reason == "launches: 1 observed, 2 declared"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (RuntimeError("illegal address\nmore"), "failed", "RuntimeError: illegal address"),
+        (torch.OutOfMemoryError("no room"), "oom", "memory: no room"),
+        (AssertionError(), "failed", "AssertionError: no message"),
+    ],
+)
+def test_a_rung_that_raises_is_a_row(error: Exception, status: str, reason: str) -> None:
+    def call() -> None:
+        raise error
+
+    row = only_row(planted(call))
+    assert (row.status, row.reason) == (status, reason)
+
+
+def test_what_a_rung_cannot_do_is_a_skipped_row_with_its_reason() -> None:
+    (row,) = trial.run(replace(CASE, phase="backward"), LADDER["r01"], SETTINGS, Ceilings())
+    assert row.status == "skipped"
+    assert row.reason == LADDER["r01"].unsupported(CASE_BACKWARD)
+
+
+CASE_BACKWARD = ScanProblem(1, 2, 3, 4, direction="right", phase="backward")
+
+
+def test_rungs_are_chosen_in_the_order_given() -> None:
+    assert [rung.id for rung in sweep.choose_rungs(["r07", "r01"])] == ["r07", "r01"]
