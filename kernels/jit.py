@@ -58,8 +58,13 @@ def device_function(function: Function) -> Any:
 
 
 def flat(tensor: torch.Tensor) -> Array:
-    """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation."""
+    """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation.
+
+    bfloat16, which NumPy has not, is passed as its 16 bits: see storage.py.
+    """
     view = tensor.detach().view(-1)
+    if view.dtype == torch.bfloat16:
+        view = view.view(torch.uint16)
     return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
 
 

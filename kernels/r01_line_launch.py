@@ -37,7 +37,7 @@ def build_forward() -> Any:
         thread = np.uint32(cuda.grid(1))  # (n * C + c) * H + row
         if thread >= lines:
             return
-        row = thread % np.uint32(height)
+        row = np.uint32(thread % np.uint32(height))
         at = np.uint64(thread) * np.uint64(width) + np.uint64(column)
         left = middle = right = np.float32(0)
         if column > 0:
