@@ -15,8 +15,12 @@ def recurrence(
     """h[i, p] from the line before: its neighbours at p - 1, p, p + 1, weighted, plus the input.
 
     Args:
-        wl: weight of ``left``, at (i, p); likewise wm and wr.
-        left: h[i-1, p-1], 0 outside the line and before the first line; likewise middle, right.
+        wl: weight of the left neighbour, at (i, p).
+        left: h[i-1, p-1], 0 outside the line and before the first line.
+        wm: weight of the middle neighbour, at (i, p).
+        middle: h[i-1, p].
+        wr: weight of the right neighbour, at (i, p).
+        right: h[i-1, p+1], 0 like ``left``.
         lam: input scale at (i, p).
         x: input at (i, p).
     """

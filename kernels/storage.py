@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from gspn2bench.kernels.jit import Array, device_function
 
 Load = Callable[[Array, int], float]
