@@ -14,11 +14,11 @@ from gspn2bench.kernels import reference
 from gspn2bench.kernels.contract import Call, Operands
 from gspn2bench.problem import ScanProblem
 
-TOLERANCE: Final = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 4e-3}
+TOLERANCE: Final = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}
 """Largest error allowed, relative to the largest element of a slice's reference.
 
 float32 carries the rounding of up to thousands of dependent steps; the 16-bit types are bounded by
-one rounding to storage (2**-11 and 2**-9), twice over.
+one rounding to storage (2**-11 and 2**-8), twice over.
 """
 SECONDS: Final = 1.0
 """The reference samples slices where comparing them all would take longer."""

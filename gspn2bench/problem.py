@@ -106,6 +106,11 @@ class ScanProblem:
         return self.steps if self.chunk is None else self.chunk
 
     @property
+    def chunks(self) -> int:
+        """Chunks of one slice, the last one perhaps shorter."""
+        return -(-self.steps // self.chunk_length)
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of one stored element."""
         return ITEM_BYTES[self.dtype]

@@ -57,13 +57,19 @@ def device_function(function: Function) -> Any:
     return cuda.jit(function, device=True)
 
 
-def flat(tensor: torch.Tensor) -> Array:
+def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation.
 
-    bfloat16, which NumPy has not, is passed as its 16 bits: see storage.py.
+    Args:
+        tensor: float32, float16, or bfloat16, which NumPy has not and which is passed as its 16
+            bits: see storage.py.
+        word_bytes: view the values as unsigned words of 4 or 8 bytes, to load several at once;
+            None or the size of a value leaves them as they are.
     """
     view = tensor.detach().view(-1)
-    if view.dtype == torch.bfloat16:
+    if word_bytes not in (None, view.element_size()):
+        view = view.view({4: torch.uint32, 8: torch.uint64}[word_bytes])
+    elif view.dtype == torch.bfloat16:
         view = view.view(torch.uint16)
     return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
 

@@ -46,3 +46,16 @@ def adjoint(
         left: g[i+1, p-1], likewise.
     """
     return grad_h + wm * middle + wl * right + wr * left
+
+
+@device_function
+def gather(grad_h: float, middle: float, right: float, left: float) -> float:
+    """g[i, p] as ``adjoint`` has it, from products that the threads of the next line made.
+
+    Args:
+        grad_h: incoming gradient at (i, p).
+        middle: wm g at (i+1, p).
+        right: wl g at (i+1, p+1).
+        left: wr g at (i+1, p-1).
+    """
+    return grad_h + middle + right + left

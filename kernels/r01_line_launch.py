@@ -4,6 +4,10 @@ Idea: the host walks the scan. Each launch computes one line of every slice, one
 over a flat grid of 512 threads a block. The scan is "right", along the last and contiguous axis,
 so a line is a column of the plane and neighbouring threads are a whole row apart in memory.
 
+Backward is W launches too, from the last column to the first. A thread gathers from the column
+after its own, so that nothing is added up by atomics; the whole gradient g of h lives in a float32
+scratch tensor between the launches.
+
 Expect: W launches a pass. Every load of a warp touches 32 sectors of 32 bytes for 128 useful
 bytes (l1tex sectors per request near 32), h[i-1] is read again from global memory three times, and
 dram throughput stays far below the roofline.
@@ -15,9 +19,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from gspn2bench.kernels.contract import Call, Operands, Rung
+import torch
+from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import WARP, Array, configure, flat, kernel
-from gspn2bench.kernels.math import recurrence
+from gspn2bench.kernels.launch import backward_arrays, forward_arrays
+from gspn2bench.kernels.math import adjoint, recurrence
 from numba import cuda
 
 from gspn2bench.problem import MAX_EXTENT, ScanProblem
@@ -52,20 +58,79 @@ def build_forward() -> Any:
     return forward
 
 
+@cache
+def build_backward() -> Any:
+    """Compile the kernel that computes the gradients of one column of every slice."""
+
+    @kernel("r01_line_launch_backward")
+    def backward(
+        grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
+        height: int, width: int, lines: int, column: int,
+    ) -> None:  # fmt: skip
+        thread = np.uint32(cuda.grid(1))
+        if thread >= lines:
+            return
+        row = np.uint32(thread % np.uint32(height))
+        at = np.uint64(thread) * np.uint64(width) + np.uint64(column)
+        one, pitch = np.uint64(1), np.uint64(width)
+
+        total = grad_h[at]
+        if column + 1 < width:
+            after = at + one
+            from_left = from_right = w_left = w_right = np.float32(0)
+            if row > 0:
+                w_left, from_left = wr[after - pitch], g[after - pitch]
+            if row + 1 < height:
+                w_right, from_right = wl[after + pitch], g[after + pitch]
+            total = adjoint(total, wm[after], g[after], w_right, from_right, w_left, from_left)
+        g[at] = total
+        grad_x[at] = lam[at] * total
+        grad_lam[at] = x[at] * total
+
+        left = middle = right = np.float32(0)
+        if column > 0:
+            before = at - one
+            middle = h[before]
+            if row > 0:
+                left = h[before - pitch]
+            if row + 1 < height:
+                right = h[before + pitch]
+        grad_wl[at] = total * left
+        grad_wm[at] = total * middle
+        grad_wr[at] = total * right
+
+    return backward
+
+
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward()
+    columns = range(problem.width)
+    return _call(build_forward(), problem, forward_arrays(operands), columns)
+
+
+def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
+    arrays = [*backward_arrays(operands), flat(torch.empty_like(operands.h))]
+    columns = range(problem.width - 1, -1, -1)
+    return _call(build_backward(), problem, arrays, columns)
+
+
+def _call(compiled: Any, problem: ScanProblem, arrays: list[Array], columns: range) -> Call:
     lines = problem.slices * problem.height
     block = min(THREADS, -(-lines // WARP) * WARP)
     grid = -(-lines // block)
-    arrays = [flat(t) for t in (operands.x, operands.lam, *operands.w, operands.h)]
     sizes = (problem.height, problem.width, lines)
 
     def call() -> None:
         launch = configure(compiled, grid, block)
-        for column in range(problem.width):
+        for column in columns:
             launch(*arrays, *sizes, column)
 
     return call
+
+
+def traffic(problem: ScanProblem) -> int:
+    scratch = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
+    return compulsory_traffic(problem) + scratch
 
 
 def supports(problem: ScanProblem) -> str | None:
@@ -90,5 +155,7 @@ RUNG = Rung(
     native="right",
     forward=bind_forward,
     launches=lambda problem: problem.steps,
+    backward=bind_backward,
     supports=supports,
+    traffic=traffic,
 )

@@ -2,23 +2,25 @@
 
 import ast
 import math
+import re
 from dataclasses import replace
 from importlib import resources
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from gspn2bench.kernels import r07_gspn2
-from gspn2bench.kernels.contract import Operands
+from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
 
 from gspn2bench import gate, inputs
 from gspn2bench.measure import launches
-from gspn2bench.problem import ScanProblem
+from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
 
 TINY = [(1, 1, 1, 1), (2, 1, 1, 5), (1, 2, 5, 1), (1, 3, 7, 8), (2, 2, 3, 33), (1, 1, 17, 31)]
-RAGGED = [(2, 3, 63, 500), (1, 2, 500, 1025), (3, 1, 32, 2049), (1, 1, 31, 4096), (2, 1, 9, 5120)]
+RAGGED = [(2, 3, 63, 500), (1, 2, 500, 1025), (3, 1, 32, 2049), (1, 1, 31, 4096)]
 
 
 def wild_operands(problem: ScanProblem, device: str) -> Operands:
@@ -29,9 +31,15 @@ def wild_operands(problem: ScanProblem, device: str) -> Operands:
     return operands
 
 
+def native_problem(rung: Rung, shape: tuple[int, int, int, int]) -> ScanProblem:
+    """The scan that a rung was written for: its own direction, and the weights that it takes."""
+    problem = ScanProblem(*shape, direction=rung.native)
+    return problem if rung.supports(problem) is None else replace(problem, weights="shared")
+
+
 def held_to_the_reference(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
     rung = LADDER[rung_id]
-    problem = ScanProblem(*shape, direction=rung.native)
+    problem = native_problem(rung, shape)
     operands = wild_operands(problem, device)
     kept = inputs.clone(operands)
     call = rung.bind(problem, operands)
@@ -60,36 +68,47 @@ def test_many_slices(rung_id: str, device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threads", "columns", "depth", "shape"),
+    ("words", "pack", "depth", "dtype", "width"),
     [
-        (32, 1, 2, (2, 1, 5, 20)),
-        (32, 1, 8, (1, 1, 11, 32)),
-        (32, 3, 2, (1, 2, 5, 70)),  # the last column of some threads is outside the line
-        (32, 2, 4, (1, 1, 6, 64)),
+        (3, 1, 2, "float32", 70),  # the last columns of some threads are outside the line
+        (2, 2, 2, "float32", 100),
+        (1, 1, 8, "float32", 32),
+        (1, 4, 2, "bfloat16", 100),
+        (2, 2, 4, "float16", 90),
     ],
 )
-def test_r07_with_several_columns_a_thread(
-    threads: int,
-    columns: int,
+@pytest.mark.parametrize("phase", PHASES)
+def test_r07_with_a_run_of_columns_a_thread(
+    phase: Phase,
+    words: int,
+    pack: int,
     depth: int,
-    shape: tuple[int, int, int, int],
+    dtype: DType,
+    width: int,
     device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = r07_gspn2.Config(threads, columns, depth)
+    problem = ScanProblem(1, 2, 5, width, dtype=dtype, phase=phase)
+    config = replace(r07_gspn2.choose(problem), threads=32, words=words, pack=pack, depth=depth)
     monkeypatch.setattr(r07_gspn2, "choose", lambda problem: config)
-    held_to_the_reference("r07", shape, device)
+    operands = wild_operands(problem, device)
+    verdict = gate.check(problem, operands, LADDER["r07"].bind(problem, operands))
+    assert verdict.passed, verdict.reason
 
 
-@pytest.mark.parametrize("width", [1, 31, 32, 33, 512, 513, 1024, 1025, 2048, 2049, 4096, 5120])
-def test_r07_covers_every_column_within_the_limits_of_a_block(width: int) -> None:
-    config = r07_gspn2.choose(ScanProblem(1, 1, 2, width))
-    assert config.threads * config.columns >= width
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 512, 513, 1024, 1025, 2048, 2049, 4096])
+def test_r07_covers_every_column_within_the_limits_of_a_block(width: int, dtype: DType) -> None:
+    config = r07_gspn2.choose(ScanProblem(1, 1, 2, width, dtype=dtype))
+    assert width % config.pack == 0
+    assert config.threads * config.words * config.pack >= width
     assert config.threads % 32 == 0
     assert config.threads <= 1024
-    assert config.columns <= r07_gspn2.MAX_COLUMNS
+    assert config.words <= r07_gspn2.MAX_WORDS
     assert config.depth % 2 == 0
-    assert 2 * (config.threads * config.columns + 2) * 4 <= 48 * 1024
+    assert config.word_bytes in (2, 4, 8)
+    edges = 4 * (config.threads + 2) * 2 * 4  # backward's, the larger
+    assert edges <= 48 * 1024
 
 
 def test_the_same_bits_every_time(device: str) -> None:
@@ -163,18 +182,19 @@ def test_bad_operands_are_refused_before_any_launch(
 def test_what_a_rung_cannot_do_it_says(rung_id: str) -> None:
     rung = LADDER[rung_id]
     operands = inputs.make(ScanProblem(1, 1, 4, 4), "cpu", seed=0)
-    for problem in (
-        ScanProblem(1, 1, 4, 4, direction="left"),
-        ScanProblem(1, 1, 4, 4, direction=rung.native, dtype="bfloat16"),
-        ScanProblem(1, 1, 4, 4, direction=rung.native, phase="backward"),
-        ScanProblem(1, 1, 4, 4, direction=rung.native, weights="shared"),
-        ScanProblem(1, 1, 4, 4, direction=rung.native, chunk=2),
-    ):
+    native = native_problem(rung, (1, 1, 4, 4))
+    assert rung.unsupported(native) is None
+    changes: list[dict[str, Any]] = [
+        {"direction": "left"}, {"dtype": "bfloat16"}, {"chunk": 2}, {"height": 70_000},
+        {"weights": "shared"}, {"weights": "channel"}, {"phase": "backward"}, {"width": 70_000},
+    ]  # fmt: skip
+    for change in changes:
+        problem = replace(native, **change)
         reason = rung.unsupported(problem)
         if reason is not None:
-            with pytest.raises(ValueError, match=reason.split(":")[0]):
+            assert reason.split(":")[0] in change
+            with pytest.raises(ValueError, match=re.escape(reason)):
                 rung.bind(problem, operands)
-    assert rung.unsupported(ScanProblem(1, 1, 4, 4, direction=rung.native)) is None
 
 
 def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:

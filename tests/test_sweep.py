@@ -212,12 +212,12 @@ def test_a_rung_that_raises_is_a_row(error: Exception, status: str, reason: str)
 
 
 def test_what_a_rung_cannot_do_is_a_skipped_row_with_its_reason() -> None:
-    (row,) = trial.run(replace(CASE, phase="backward"), LADDER["r01"], SETTINGS, Ceilings())
+    (row,) = trial.run(replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings())
     assert row.status == "skipped"
-    assert row.reason == LADDER["r01"].unsupported(CASE_BACKWARD)
+    assert row.reason == LADDER["r01"].unsupported(CASE_SHARED)
 
 
-CASE_BACKWARD = ScanProblem(1, 2, 3, 4, direction="right", phase="backward")
+CASE_SHARED = ScanProblem(1, 2, 3, 4, direction="right", weights="shared")
 
 
 def test_rungs_are_chosen_in_the_order_given() -> None:

@@ -1,0 +1,65 @@
+"""What the launchers of several rungs share: arrays in order, sizes of blocks, limits of a grid."""
+
+from typing import Final
+
+from gspn2bench.kernels.contract import Operands
+from gspn2bench.kernels.jit import WARP, Array, flat
+
+from gspn2bench.problem import ScanProblem
+
+MAX_THREADS: Final = 1024
+"""Threads of a block."""
+MAX_REGISTERS: Final = 64
+"""Registers a thread may use so that MAX_THREADS of them fit a multiprocessor's 65,536."""
+MAX_GRID: Final = 2**31 - 1
+"""Blocks of a grid along x: enough for every case that fits a GPU, in one launch."""
+MAX_LINE: Final = 48 * 1024 // (2 * 4) - 2
+"""Positions of the longest line whose float32 values a block holds twice in 48 KB of shared memory,
+each copy between two zeros."""
+
+
+def forward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
+    """x, lam, wl, wm, wr, h: the order in which every forward kernel takes them, flat.
+
+    Args:
+        operands: of the case.
+        word_bytes: as ``jit.flat`` has it.
+    """
+    tensors = (operands.x, operands.lam, *operands.w, operands.h)
+    return [flat(tensor, word_bytes) for tensor in tensors]
+
+
+def backward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
+    """The arrays of every backward kernel, flat.
+
+    grad_h, x, lam, wl, wm, wr, h are read; grad_x, grad_lam, grad_wl, grad_wm, grad_wr are
+    written.
+    """
+    assert operands.grad_h is not None
+    assert operands.grad_x is not None
+    assert operands.grad_lam is not None
+    assert operands.grad_w is not None
+    inputs = (operands.grad_h, operands.x, operands.lam, *operands.w, operands.h)
+    outputs = (operands.grad_x, operands.grad_lam, *operands.grad_w)
+    return [flat(tensor, word_bytes) for tensor in (*inputs, *outputs)]
+
+
+def whole_warps(threads: int) -> int:
+    """Threads of a block, rounded up to whole warps, at most MAX_THREADS."""
+    return min(MAX_THREADS, -(-threads // WARP) * WARP)
+
+
+def beyond_grid(problem: ScanProblem) -> str | None:
+    """Why a block for every slice and chunk is too many, or None."""
+    blocks = problem.slices * problem.chunks
+    if blocks > MAX_GRID:
+        return f"batch * channels * chunks: {blocks} is above {MAX_GRID}, the largest grid"
+    return None
+
+
+def beyond_line(problem: ScanProblem) -> str | None:
+    """Why two lines of the problem do not fit shared memory, or None."""
+    if problem.line > MAX_LINE:
+        field = "width" if problem.vertical else "height"
+        return f"{field}: {problem.line} is above {MAX_LINE}, two lines in 48 KB of shared memory"
+    return None

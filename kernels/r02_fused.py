@@ -1,0 +1,170 @@
+"""r02 fused: one launch, the loop over the lines inside the kernel.
+
+Idea: a block owns one chunk of one slice and walks its lines, with a barrier where GSPN-1 had a
+launch. Up to 1024 threads lie along the line; on longer lines each takes every 1024th position.
+What the threads touch is what r01 touched: the scan is "right", neighbouring threads are a row
+apart, and h[i-1] is read again from global memory, where the block wrote it before the barrier.
+So fusing alone takes away the launches and little else.
+
+Backward walks the chunk from its last line to its first and gathers from the line after. As r01
+does, it keeps the whole gradient g in a float32 scratch tensor in global memory.
+
+Chunks are blocks like slices are: grid.x holds 2**31 - 1 of them, so one launch is enough.
+
+Changes since r01: the loop is inside the kernel, chunks run side by side.
+
+Expect: launches 1. Sectors per request still near 32. Where lines are long, the time falls by less
+than a third, and most of what is left is the wait for loads (long_scoreboard stalls).
+
+Source: arXiv 2512.07884, section 3.2 (fused kernel).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
+from gspn2bench.kernels.jit import Array, configure, flat, kernel
+from gspn2bench.kernels.launch import (
+    MAX_REGISTERS,
+    backward_arrays,
+    beyond_grid,
+    forward_arrays,
+    whole_warps,
+)
+from gspn2bench.kernels.math import adjoint, recurrence
+from numba import cuda
+
+from gspn2bench.problem import ScanProblem
+
+
+@cache
+def build_forward(threads: int) -> Any:
+    """Compile the kernel that scans one chunk of one slice per block."""
+
+    @kernel("r02_fused_forward", max_registers=MAX_REGISTERS)
+    def forward(
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        height: int, width: int, chunk: int, chunks: int,
+    ) -> None:  # fmt: skip
+        slice_start = (cuda.blockIdx.x // chunks) * height * width
+        first = (cuda.blockIdx.x % chunks) * chunk
+        last = min(first + chunk, width)
+        one, pitch = np.uint64(1), np.uint64(width)
+
+        for column in range(first, last):
+            for row in range(cuda.threadIdx.x, height, threads):
+                at = np.uint64(slice_start + row * width + column)
+                left = middle = right = np.float32(0)
+                if column > first:
+                    before = at - one
+                    middle = h[before]
+                    if row > 0:
+                        left = h[before - pitch]
+                    if row + 1 < height:
+                        right = h[before + pitch]
+                h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+            cuda.syncthreads()  # the block's h[i] is in global memory before column i + 1 reads it
+
+    return forward
+
+
+@cache
+def build_backward(threads: int) -> Any:
+    """Compile the kernel that walks back through one chunk of one slice per block."""
+
+    @kernel("r02_fused_backward", max_registers=MAX_REGISTERS)
+    def backward(
+        grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
+        height: int, width: int, chunk: int, chunks: int,
+    ) -> None:  # fmt: skip
+        slice_start = (cuda.blockIdx.x // chunks) * height * width
+        first = (cuda.blockIdx.x % chunks) * chunk
+        last = min(first + chunk, width)
+        one, pitch = np.uint64(1), np.uint64(width)
+
+        for column in range(last - 1, first - 1, -1):
+            for row in range(cuda.threadIdx.x, height, threads):
+                at = np.uint64(slice_start + row * width + column)
+
+                total = grad_h[at]
+                if column + 1 < last:
+                    after = at + one
+                    from_left = from_right = w_left = w_right = np.float32(0)
+                    if row > 0:
+                        w_left, from_left = wr[after - pitch], g[after - pitch]
+                    if row + 1 < height:
+                        w_right, from_right = wl[after + pitch], g[after + pitch]
+                    total = adjoint(
+                        total, wm[after], g[after], w_right, from_right, w_left, from_left
+                    )
+                g[at] = total
+                grad_x[at] = lam[at] * total
+                grad_lam[at] = x[at] * total
+
+                left = middle = right = np.float32(0)
+                if column > first:
+                    before = at - one
+                    middle = h[before]
+                    if row > 0:
+                        left = h[before - pitch]
+                    if row + 1 < height:
+                        right = h[before + pitch]
+                grad_wl[at] = total * left
+                grad_wm[at] = total * middle
+                grad_wr[at] = total * right
+            cuda.syncthreads()
+
+    return backward
+
+
+def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
+    compiled = build_forward(whole_warps(problem.height))
+    return _call(compiled, problem, forward_arrays(operands))
+
+
+def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
+    compiled = build_backward(whole_warps(problem.height))
+    scratch = flat(torch.empty_like(operands.h))
+    return _call(compiled, problem, [*backward_arrays(operands), scratch])
+
+
+def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
+    grid, block = problem.slices * problem.chunks, whole_warps(problem.height)
+    sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
+
+    def call() -> None:
+        configure(compiled, grid, block)(*arrays, *sizes)
+
+    return call
+
+
+def traffic(problem: ScanProblem) -> int:
+    scratch = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
+    return compulsory_traffic(problem) + scratch
+
+
+def supports(problem: ScanProblem) -> str | None:
+    if problem.dtype != "float32":
+        return f"dtype: {problem.dtype}; r02 re-reads h[i-1] as stored: it must be exact"
+    if problem.direction != "right":
+        return f"direction: {problem.direction}; r02 scans right, as r01 does"
+    if problem.weights != "channel":
+        return "weights: shared; r02 has a set for each channel"
+    return beyond_grid(problem)
+
+
+RUNG = Rung(
+    id="r02",
+    title="fused",
+    idea="one launch, the loop inside; a block for each chunk of each slice, still uncoalesced",
+    source="arXiv 2512.07884, section 3.2",
+    native="right",
+    forward=bind_forward,
+    launches=one_launch,
+    backward=bind_backward,
+    supports=supports,
+    traffic=traffic,
+)

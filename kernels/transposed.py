@@ -1,0 +1,147 @@
+"""Directions "right" and "left" for kernels that scan "down" and "up": transpose, scan, undo.
+
+Scanning the columns of a plane is scanning the rows of its transpose. Every input is transposed
+into a scratch tensor, the vertical kernel runs on the scratch tensors, and its outputs are
+transposed back. All of it happens inside the call and is counted, in launches and in bytes: one
+launch for each tensor, read once and written once more than the scan itself needs.
+
+A block transposes a tile of 32 x 32 elements through shared memory, so that a warp reads 32
+consecutive elements of a row and writes 32 consecutive elements of a row. A line of the tile is 33
+elements, so that the 32 elements of one of its columns lie in 32 different banks.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from gspn2bench.kernels.contract import Bind, Call, Operands, compulsory_traffic
+from gspn2bench.kernels.jit import Array, configure, flat, kernel
+from gspn2bench.kernels.launch import MAX_GRID
+from numba import cuda
+
+from gspn2bench.problem import Direction, ScanProblem
+
+TILE: Final = 32
+ROWS: Final = 8
+"""Rows of a tile that the block's 8 warps move at a time."""
+
+_VERTICAL: Final[dict[Direction, Direction]] = {"right": "down", "left": "up"}
+_OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w")}
+_INPUTS: Final = {"forward": ("x", "lam", "w"), "backward": ("grad_h", "x", "lam", "w", "h")}
+
+
+@cache
+def build_transpose(item_bytes: int) -> Any:
+    """Compile the kernel that transposes one tile of one plane per block."""
+    bits = {4: np.float32, 2: np.uint16}[item_bytes]
+    padded = TILE + 1
+    tile_size = TILE * padded
+
+    @kernel("transpose_tile")
+    def transpose(
+        source: Array, target: Array, rows: int, columns: int, tiles_down: int, tiles_across: int
+    ) -> None:
+        tile = cuda.shared.array(tile_size, bits)
+        lane, warp = cuda.threadIdx.x % TILE, cuda.threadIdx.x // TILE
+        top = (cuda.blockIdx.x // tiles_across) % tiles_down * TILE
+        side = cuda.blockIdx.x % tiles_across * TILE
+        start = cuda.blockIdx.x // tiles_across // tiles_down * rows * columns
+
+        for y in range(warp, TILE, ROWS):
+            if top + y < rows and side + lane < columns:
+                at = np.uint64(start + (top + y) * columns + side + lane)
+                tile[y * padded + lane] = source[at]
+        cuda.syncthreads()
+        for y in range(warp, TILE, ROWS):
+            if side + y < columns and top + lane < rows:
+                at = np.uint64(start + (side + y) * rows + top + lane)
+                target[at] = tile[lane * padded + y]
+
+    return transpose
+
+
+def transposed(bind: Bind) -> Bind:
+    """Make a binding that takes every direction of one that takes "down" and "up".
+
+    The scratch tensors, as large as the operands, are allocated when the call is bound.
+    """
+
+    def bind_any(problem: ScanProblem, operands: Operands) -> Call:
+        if problem.vertical:
+            return bind(problem, operands)
+        upright = replace(
+            problem,
+            height=problem.width,
+            width=problem.height,
+            direction=_VERTICAL[problem.direction],
+        )
+        scratch = _scratch(operands)
+        scan = bind(upright, scratch)
+        before = [
+            _transpose(getattr(operands, name), getattr(scratch, name))
+            for name in _INPUTS[problem.phase]
+        ]
+        after = [
+            _transpose(getattr(scratch, name), getattr(operands, name))
+            for name in _OUTPUTS[problem.phase]
+        ]
+
+        def call() -> None:
+            for launch in (*before, scan, *after):
+                launch()
+
+        return call
+
+    return bind_any
+
+
+def transposed_launches(problem: ScanProblem) -> int:
+    """Launches that the transposes add to one call: one a tensor, none for "down" and "up"."""
+    if problem.vertical:
+        return 0
+    return len(_INPUTS[problem.phase]) + len(_OUTPUTS[problem.phase])
+
+
+def transposed_traffic(problem: ScanProblem) -> int:
+    """Bytes that the transposes add to one call: each operand read once and written once more."""
+    return 0 if problem.vertical else 2 * compulsory_traffic(problem)
+
+
+def beyond_tiles(problem: ScanProblem) -> str | None:
+    """Why the largest tensor has more tiles than a grid has blocks, or None."""
+    weights = 3 * (problem.slices if problem.weights == "channel" else problem.batch)
+    tiles = max(weights, problem.slices) * _tiles(problem.height) * _tiles(problem.width)
+    if not problem.vertical and tiles > MAX_GRID:
+        return f"direction: {problem.direction} takes {tiles} tiles, above {MAX_GRID} blocks"
+    return None
+
+
+def _scratch(operands: Operands) -> Operands:
+    """Tensors for the transposed operands, NaN until they are written, as the gate has it."""
+    tensors = {
+        field.name: tensor.new_full((*tensor.shape[:-2], *tensor.shape[:-3:-1]), torch.nan)
+        for field in fields(operands)
+        if (tensor := getattr(operands, field.name)) is not None
+    }
+    return Operands(**tensors)
+
+
+def _transpose(source: torch.Tensor, target: torch.Tensor) -> Callable[[], None]:
+    """The launch that writes every plane of ``source``, transposed, to ``target``."""
+    rows, columns = source.shape[-2:]
+    down, across = _tiles(rows), _tiles(columns)
+    grid = source.numel() // (rows * columns) * down * across
+    compiled = build_transpose(source.itemsize)
+    arrays = [flat(t.view(torch.uint16) if t.itemsize == 2 else t) for t in (source, target)]
+
+    def launch() -> None:
+        configure(compiled, grid, TILE * ROWS)(*arrays, rows, columns, down, across)
+
+    return launch
+
+
+def _tiles(extent: int) -> int:
+    return -(-extent // TILE)
