@@ -7,7 +7,7 @@ Behind a gate that is not green nothing observed is left at all.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -16,9 +16,17 @@ from gspn2bench.store import Run
 
 PAIR: Final = [
     *("run", "simulated", "case", "phase", "timing", "l2"),
-    *("dtype", "weights", "directions", "chunk"),
+    *("dtype", "weights", "directions", "chunking"),
 ]
 """Columns that two rows must share to be compared; the direction may differ between rungs."""
+
+TITLED: Final = {
+    "dtype": "{}",
+    "weights": "{} weights",
+    "directions": "{} directions",
+    "chunking": "{}",
+}
+"""Columns of ``PAIR`` that one case label may stand for several values of, and how to name them."""
 
 TIMINGS: Final = ("graph", "device", "eager")
 """Latency modes, the one to quote first."""
@@ -51,8 +59,10 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         One line a row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
         absent numbers are NaN. Added:
-        ``run`` (id), ``machine``, ``title`` (the case, and what tells it from others of that name),
-        ``gate_green``, ``withheld`` (why an ok row shows no latency, else ""),
+        ``run`` (id), ``machine``, ``chunking`` ("whole scan" where h never restarts, else the
+        chunk, so that unchunked scans of either axis are alike), ``title`` (the case, and what
+        tells it from others of that name), ``gate_green``, ``withheld`` (why an ok row shows no
+        latency, else ""),
         ``base_rung``, ``base_latency_ms``, ``overlaps`` (with the interval of the base),
         ``speedup`` (base latency / latency), ``gbps`` (``bytes_model`` / latency, GB/s),
         ``copy_share`` (``gbps`` / ``copy_gbps``), ``floor_share`` (``floor_ms`` / latency),
@@ -72,6 +82,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(lines, columns=["run", "machine", *fields])
     table[NUMBERS] = table[NUMBERS].astype("float64")
     table["simulated"] = table["simulated"].astype(bool)
+    table["chunking"] = _chunking(table)
     table["title"] = _titles(table)
     _withhold(table)
     _pair(table)
@@ -94,7 +105,8 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         One line for each figure and each ``run``, ``case``, ``phase``, ``dtype``, ``weights``,
         ``directions``, ``chunk``, ``rung`` that it applies to, with ``published_ms``,
-        ``published_machine`` and ``published_source``.
+        ``published_gbps`` (one of the two is
+        NaN; GB/s as the source counts it), ``published_machine`` and ``published_source``.
     """
     keys = ["case", "phase", "dtype", "weights", "directions", "chunk", "rung"]
     lines: list[dict[str, object]] = [
@@ -102,6 +114,7 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
         | {key: getattr(row, key) for key in keys}
         | {
             "published_ms": figure.latency_ms,
+            "published_gbps": figure.gbps,
             "published_machine": figure.machine,
             "published_source": figure.source,
         }
@@ -111,8 +124,10 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
         if figure.rung == row.rung
         and all(getattr(row, key, None) == value for key, value in figure.where.items())
     ]
-    columns = ["run", *keys, "published_ms", "published_machine", "published_source"]
-    return pd.DataFrame(lines, columns=columns).drop_duplicates(ignore_index=True)
+    numbers, words = ["published_ms", "published_gbps"], ["published_machine", "published_source"]
+    made = pd.DataFrame(lines, columns=["run", *keys, *numbers, *words])
+    made[numbers] = made[numbers].astype("float64")
+    return made.drop_duplicates(ignore_index=True)
 
 
 def machine(record: RunRecord) -> str | None:
@@ -136,19 +151,18 @@ def rung_order(rung: str) -> tuple[bool, int, str]:
     return (number is None, int(number[1]) if number else 0, rung)
 
 
+def _chunking(table: pd.DataFrame) -> pd.Series:
+    vertical = table["direction"].isin(["down", "up"])
+    steps = table["height"].where(vertical, table["width"])
+    return table["chunk"].map("chunk {}".format).where(table["chunk"] < steps, "whole scan")
+
+
 def _titles(table: pd.DataFrame) -> pd.Series:
-    """The case, followed by the fields of the pair that one case label stands for two values of."""
-    titles = table["case"].astype("object").copy()
-    words = {
-        "dtype": "{}",
-        "weights": "{} weights",
-        "directions": "{} directions",
-        "chunk": "chunk {}",
-    }
-    for _, rows in table.groupby(["run", "case"], sort=False):
-        for field, word in words.items():
-            if rows[field].nunique() > 1:
-                titles[rows.index] += ", " + rows[field].map(word.format)
+    """The case, followed by what tells it from others of the same label."""
+    titles = table["case"].astype("object")
+    for field, word in TITLED.items():
+        several = table.groupby(["run", "case"])[field].transform("nunique") > 1
+        titles = titles.where(~several, titles + ", " + table[field].map(word.format))
     return titles
 
 
@@ -171,15 +185,13 @@ def _withhold(table: pd.DataFrame) -> None:
 def _pair(table: pd.DataFrame) -> None:
     """Add the base rung of each row that has a latency, and the speed-up over it."""
     shown = table[table["latency_ms"].notna()]
-    rank = {rung: place for place, rung in enumerate(sorted(set(shown["rung"]), key=rung_order))}
-    table["base_rung"] = pd.Series(index=table.index, dtype="object")
-    table["base_latency_ms"] = float("nan")
-    table["overlaps"] = False
-    for _, rows in shown.groupby(PAIR, sort=False):
-        base: Any = min(rows.itertuples(), key=lambda row: (rank[row.rung], row.latency_ms))
-        table.loc[rows.index, "base_rung"] = base.rung
-        table.loc[rows.index, "base_latency_ms"] = base.latency_ms
-        table.loc[rows.index, "overlaps"] = (rows["latency_ms_low"] <= base.latency_ms_high) & (
-            rows["latency_ms_high"] >= base.latency_ms_low
-        )
-    table["speedup"] = table["base_latency_ms"] / table["latency_ms"]
+    ranked = shown.assign(rank=shown["rung"].map(rung_order)).sort_values(["rank", "latency_ms"])
+    base = ranked.drop_duplicates(PAIR)[[*PAIR, "rung", *LATENCIES]]
+    base = shown[PAIR].merge(base, how="left", on=PAIR).set_index(shown.index).reindex(table.index)
+    table["base_rung"] = base["rung"].astype("object")
+    table["base_latency_ms"] = base["latency_ms"]
+    table["speedup"] = base["latency_ms"] / table["latency_ms"]
+    # both compare false where an interval is missing
+    table["overlaps"] = (table["latency_ms_low"] <= base["latency_ms_high"]) & (
+        table["latency_ms_high"] >= base["latency_ms_low"]
+    )

@@ -1,7 +1,8 @@
 """Scenarios: TOML files of the cases to run, the rungs, and the figures published for them.
 
 A case is one line scan without its rung: the rung may choose the direction. ``[axes]`` is a
-cartesian product, the file's first axis varying slowest; ``[[case]]`` adds cases one by one.
+cartesian product, the file's first axis varying slowest; each ``[[case]]`` adds a case, or the
+product of its own lists.
 """
 
 import itertools
@@ -90,7 +91,8 @@ class Scenario(Record):
     """A sweep, as its TOML file states it.
 
     ``axes`` and ``case`` hold fields of a case ("size" stands for height and width); each must
-    give batch, channels and the size. ``rungs`` are ids, checked by the sweep.
+    give batch, channels and the size. ``case`` is read with its lists multiplied out. ``rungs``
+    are ids, checked by the sweep.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -117,24 +119,24 @@ class Scenario(Record):
     def _read_axes(cls, table: object) -> object:
         if not isinstance(table, dict):
             return table
-        axes = {
-            name: make_axis(name, values if isinstance(values, list) else [values]).values
-            for name, values in table.items()
-        }
-        if axes:
-            _check_complete(axes)
-        return axes
+        return _read_block(table) if table else {}
 
     @field_validator("case", mode="before")
     @classmethod
     def _read_cases(cls, tables: object) -> object:
         if not isinstance(tables, list):
             return tables
-        _check_count(len(tables))
-        return [
-            _read_case(number, table) if isinstance(table, dict) else table
-            for number, table in enumerate(tables, 1)
-        ]
+        found: list[object] = []
+        for number, table in enumerate(tables, 1):
+            if not isinstance(table, dict):
+                return tables
+            try:
+                block = _read_block(table)
+            except ValueError as error:
+                raise ValueError(f"case {number}: {error}") from error
+            _check_count(len(found) + math.prod(map(len, block.values())))
+            found.extend(_product(block))
+        return found
 
     @field_validator("published")
     @classmethod
@@ -229,16 +231,14 @@ def _shipped() -> dict[str, Traversable]:
     }
 
 
-def _read_case(number: int, table: dict[str, object]) -> dict[str, Value]:
-    try:
-        for name in table:
-            if name not in AXES:
-                raise unknown("axis", name, AXES)
-        case = {name: check_value(name, value) for name, value in table.items()}
-        _check_complete(case)
-    except ValueError as error:
-        raise ValueError(f"case {number}: {error}") from error
-    return case
+def _read_block(table: dict[str, object]) -> dict[str, tuple[Value, ...]]:
+    """The axes of [axes] or of one [[case]]: each a list, or one value."""
+    axes = {
+        name: make_axis(name, values if isinstance(values, list) else [values]).values
+        for name, values in table.items()
+    }
+    _check_complete(axes)
+    return axes
 
 
 def _check_complete(fields: Iterable[str]) -> None:

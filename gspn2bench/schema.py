@@ -4,9 +4,9 @@ A run folder holds run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` a li
 the names. Bytes and GB are decimal: 1 GB = 1e9 bytes.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gspn2bench.problem import Direction, DType, Phase, Weights
 
@@ -31,11 +31,19 @@ class Published(Record):
     """A figure from a paper, shown beside ours and never mixed with it."""
 
     rung: str
-    latency_ms: Positive
+    latency_ms: Positive | None = None
+    gbps: Positive | None = None
+    """Global-memory throughput, GB/s, where the paper gives that and no latency."""
     machine: str
     source: str
     where: dict[str, int | str] = Field(default_factory=dict)
     """Case fields that must match for this figure to apply; empty matches every case."""
+
+    @model_validator(mode="after")
+    def _one_figure(self) -> Self:
+        if (self.latency_ms is None) == (self.gbps is None):
+            raise ValueError("give either latency_ms or gbps")
+        return self
 
 
 class Row(Record):

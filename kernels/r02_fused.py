@@ -40,39 +40,46 @@ from gspn2bench.problem import ScanProblem
 
 
 @cache
-def build_forward(threads: int) -> Any:
+def build_forward(length: int) -> Any:
     """Compile the kernel that scans one chunk of one slice per block."""
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
 
     @kernel("r02_fused_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-height // threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, width)
         one, pitch = np.uint64(1), np.uint64(width)
 
         for column in range(first, last):
-            for row in range(cuda.threadIdx.x, height, threads):
-                at = np.uint64(slice_start + row * width + column)
-                left = middle = right = np.float32(0)
-                if column > first:
-                    before = at - one
-                    middle = h[before]
-                    if row > 0:
-                        left = h[before - pitch]
-                    if row + 1 < height:
-                        right = h[before + pitch]
-                h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+            for turn in range(turns):
+                row = thread + turn * threads
+                if row < height:
+                    at = np.uint64(slice_start + row * width + column)
+                    left = middle = right = np.float32(0)
+                    if column > first:
+                        before = at - one
+                        middle = h[before]
+                        if row > 0:
+                            left = h[before - pitch]
+                        if row + 1 < height:
+                            right = h[before + pitch]
+                    h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
             cuda.syncthreads()  # the block's h[i] is in global memory before column i + 1 reads it
 
     return forward
 
 
 @cache
-def build_backward(threads: int) -> Any:
+def build_backward(length: int) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
 
     @kernel("r02_fused_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -80,53 +87,56 @@ def build_backward(threads: int) -> Any:
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-height // threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, width)
         one, pitch = np.uint64(1), np.uint64(width)
 
         for column in range(last - 1, first - 1, -1):
-            for row in range(cuda.threadIdx.x, height, threads):
-                at = np.uint64(slice_start + row * width + column)
+            for turn in range(turns):
+                row = thread + turn * threads
+                if row < height:
+                    at = np.uint64(slice_start + row * width + column)
 
-                total = grad_h[at]
-                if column + 1 < last:
-                    after = at + one
-                    from_left = from_right = w_left = w_right = np.float32(0)
-                    if row > 0:
-                        w_left, from_left = wr[after - pitch], g[after - pitch]
-                    if row + 1 < height:
-                        w_right, from_right = wl[after + pitch], g[after + pitch]
-                    total = adjoint(
-                        total, wm[after], g[after], w_right, from_right, w_left, from_left
-                    )
-                g[at] = total
-                grad_x[at] = lam[at] * total
-                grad_lam[at] = x[at] * total
+                    total = grad_h[at]
+                    if column + 1 < last:
+                        after = at + one
+                        from_left = from_right = w_left = w_right = np.float32(0)
+                        if row > 0:
+                            w_left, from_left = wr[after - pitch], g[after - pitch]
+                        if row + 1 < height:
+                            w_right, from_right = wl[after + pitch], g[after + pitch]
+                        total = adjoint(
+                            total, wm[after], g[after], w_right, from_right, w_left, from_left
+                        )
+                    g[at] = total
+                    grad_x[at] = lam[at] * total
+                    grad_lam[at] = x[at] * total
 
-                left = middle = right = np.float32(0)
-                if column > first:
-                    before = at - one
-                    middle = h[before]
-                    if row > 0:
-                        left = h[before - pitch]
-                    if row + 1 < height:
-                        right = h[before + pitch]
-                grad_wl[at] = total * left
-                grad_wm[at] = total * middle
-                grad_wr[at] = total * right
+                    left = middle = right = np.float32(0)
+                    if column > first:
+                        before = at - one
+                        middle = h[before]
+                        if row > 0:
+                            left = h[before - pitch]
+                        if row + 1 < height:
+                            right = h[before + pitch]
+                    grad_wl[at] = total * left
+                    grad_wm[at] = total * middle
+                    grad_wr[at] = total * right
             cuda.syncthreads()
 
     return backward
 
 
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward(whole_warps(problem.height))
+    compiled = build_forward(problem.height)
     return _call(compiled, problem, forward_arrays(operands))
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_backward(whole_warps(problem.height))
+    compiled = build_backward(problem.height)
     scratch = flat(torch.empty_like(operands.h))
     return _call(compiled, problem, [*backward_arrays(operands), scratch])
 

@@ -46,14 +46,17 @@ from gspn2bench.problem import ScanProblem
 
 
 @cache
-def build_forward(threads: int, up: bool) -> Any:
+def build_forward(length: int, up: bool) -> Any:
     """Compile the kernel that scans one chunk of one slice per block, down or up."""
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
 
     @kernel("r03_coalesced_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
@@ -62,26 +65,30 @@ def build_forward(threads: int, up: bool) -> Any:
 
         for step in range(first, last):
             row = height - 1 - step if up else step
-            for column in range(cuda.threadIdx.x, width, threads):
-                here = slice_start + row * width + column
-                at = np.uint64(here)
-                left = middle = right = np.float32(0)
-                if step > first:
-                    before = np.uint64(here - pitch)
-                    middle = h[before]
-                    if column > 0:
-                        left = h[before - one]
-                    if column + 1 < width:
-                        right = h[before + one]
-                h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+            for turn in range(turns):
+                column = thread + turn * threads
+                if column < width:
+                    here = slice_start + row * width + column
+                    at = np.uint64(here)
+                    left = middle = right = np.float32(0)
+                    if step > first:
+                        before = np.uint64(here - pitch)
+                        middle = h[before]
+                        if column > 0:
+                            left = h[before - one]
+                        if column + 1 < width:
+                            right = h[before + one]
+                    h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
             cuda.syncthreads()  # the block's h[i] is in global memory before line i + 1 reads it
 
     return forward
 
 
 @cache
-def build_backward(threads: int, up: bool) -> Any:
+def build_backward(length: int, up: bool) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
 
     @kernel("r03_coalesced_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -89,6 +96,7 @@ def build_backward(threads: int, up: bool) -> Any:
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
@@ -97,48 +105,50 @@ def build_backward(threads: int, up: bool) -> Any:
 
         for step in range(last - 1, first - 1, -1):
             row = height - 1 - step if up else step
-            for column in range(cuda.threadIdx.x, width, threads):
-                here = slice_start + row * width + column
-                at = np.uint64(here)
+            for turn in range(turns):
+                column = thread + turn * threads
+                if column < width:
+                    here = slice_start + row * width + column
+                    at = np.uint64(here)
 
-                total = grad_h[at]
-                if step + 1 < last:
-                    after = np.uint64(here + pitch)
-                    from_left = from_right = w_left = w_right = np.float32(0)
-                    if column > 0:
-                        w_left, from_left = wr[after - one], g[after - one]
-                    if column + 1 < width:
-                        w_right, from_right = wl[after + one], g[after + one]
-                    total = adjoint(
-                        total, wm[after], g[after], w_right, from_right, w_left, from_left
-                    )
-                g[at] = total
-                grad_x[at] = lam[at] * total
-                grad_lam[at] = x[at] * total
+                    total = grad_h[at]
+                    if step + 1 < last:
+                        after = np.uint64(here + pitch)
+                        from_left = from_right = w_left = w_right = np.float32(0)
+                        if column > 0:
+                            w_left, from_left = wr[after - one], g[after - one]
+                        if column + 1 < width:
+                            w_right, from_right = wl[after + one], g[after + one]
+                        total = adjoint(
+                            total, wm[after], g[after], w_right, from_right, w_left, from_left
+                        )
+                    g[at] = total
+                    grad_x[at] = lam[at] * total
+                    grad_lam[at] = x[at] * total
 
-                left = middle = right = np.float32(0)
-                if step > first:
-                    before = np.uint64(here - pitch)
-                    middle = h[before]
-                    if column > 0:
-                        left = h[before - one]
-                    if column + 1 < width:
-                        right = h[before + one]
-                grad_wl[at] = total * left
-                grad_wm[at] = total * middle
-                grad_wr[at] = total * right
+                    left = middle = right = np.float32(0)
+                    if step > first:
+                        before = np.uint64(here - pitch)
+                        middle = h[before]
+                        if column > 0:
+                            left = h[before - one]
+                        if column + 1 < width:
+                            right = h[before + one]
+                    grad_wl[at] = total * left
+                    grad_wm[at] = total * middle
+                    grad_wr[at] = total * right
             cuda.syncthreads()
 
     return backward
 
 
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward(whole_warps(problem.width), problem.direction == "up")
+    compiled = build_forward(problem.width, problem.direction == "up")
     return _call(compiled, problem, forward_arrays(operands))
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_backward(whole_warps(problem.width), problem.direction == "up")
+    compiled = build_backward(problem.width, problem.direction == "up")
     scratch = flat(torch.empty_like(operands.h))
     return _call(compiled, problem, [*backward_arrays(operands), scratch])
 

@@ -48,22 +48,23 @@ from gspn2bench.problem import ScanProblem
 
 
 @cache
-def build_forward(width: int, up: bool, dtype: str) -> Any:
+def build_forward(length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a line's length, a direction and a storage type."""
     load, store = storage(dtype)
-    threads = whole_warps(width)
-    halo_line = width + 2
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
 
     @kernel("r04_shared_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
-        height: int, chunk: int, chunks: int,
+        height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
-        thread = cuda.threadIdx.x
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
         line = cuda.shared.array(two_lines, np.float32)
 
         # Zeros stand for h before the first line and for the neighbours outside the line.
@@ -74,16 +75,18 @@ def build_forward(width: int, up: bool, dtype: str) -> Any:
         before, after = 0, halo_line
         for step in range(first, last):
             row = height - 1 - step if up else step
-            for column in range(thread, width, threads):
-                at = np.uint64(slice_start + row * width + column)
-                value = recurrence(
-                    load(wl, at), line[before + column],
-                    load(wm, at), line[before + column + 1],
-                    load(wr, at), line[before + column + 2],
-                    load(lam, at), load(x, at),
-                )  # fmt: skip
-                line[after + column + 1] = value
-                store(h, at, value)
+            for turn in range(turns):
+                column = thread + turn * threads
+                if column < width:
+                    at = np.uint64(slice_start + row * width + column)
+                    value = recurrence(
+                        load(wl, at), line[before + column],
+                        load(wm, at), line[before + column + 1],
+                        load(wr, at), line[before + column + 2],
+                        load(lam, at), load(x, at),
+                    )  # fmt: skip
+                    line[after + column + 1] = value
+                    store(h, at, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -91,24 +94,25 @@ def build_forward(width: int, up: bool, dtype: str) -> Any:
 
 
 @cache
-def build_backward(width: int, up: bool, dtype: str) -> Any:
+def build_backward(length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
     load, store = storage(dtype)
-    threads = whole_warps(width)
-    halo_line = width + 2
+    threads = whole_warps(length)
+    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
-    pitch = -width if up else width  # from a line to the next one in scan order
 
     @kernel("r04_shared_backward", max_registers=MAX_REGISTERS)
     def backward(
         grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array,
-        height: int, chunk: int, chunks: int,
+        height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         slice_start = (cuda.blockIdx.x // chunks) * height * width
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
-        thread = cuda.threadIdx.x
+        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
+        pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(two_lines, np.float32)
 
@@ -119,39 +123,41 @@ def build_backward(width: int, up: bool, dtype: str) -> Any:
         after, now = 0, halo_line
         for step in range(last - 1, first - 1, -1):
             row = height - 1 - step if up else step
-            for column in range(thread, width, threads):
-                here = slice_start + row * width + column
-                at = np.uint64(here)
+            for turn in range(turns):
+                column = thread + turn * threads
+                if column < width:
+                    here = slice_start + row * width + column
+                    at = np.uint64(here)
 
-                g = load(grad_h, at)
-                if step + 1 < last:
-                    below = np.uint64(here + pitch)
-                    w_left = w_right = np.float32(0)
-                    if column > 0:
-                        w_left = load(wr, below - one)
-                    if column + 1 < width:
-                        w_right = load(wl, below + one)
-                    g = adjoint(
-                        g,
-                        load(wm, below), line[after + column + 1],
-                        w_right, line[after + column + 2],
-                        w_left, line[after + column],
-                    )  # fmt: skip
-                line[now + column + 1] = g
-                store(grad_x, at, load(lam, at) * g)
-                store(grad_lam, at, load(x, at) * g)
+                    g = load(grad_h, at)
+                    if step + 1 < last:
+                        below = np.uint64(here + pitch)
+                        w_left = w_right = np.float32(0)
+                        if column > 0:
+                            w_left = load(wr, below - one)
+                        if column + 1 < width:
+                            w_right = load(wl, below + one)
+                        g = adjoint(
+                            g,
+                            load(wm, below), line[after + column + 1],
+                            w_right, line[after + column + 2],
+                            w_left, line[after + column],
+                        )  # fmt: skip
+                    line[now + column + 1] = g
+                    store(grad_x, at, load(lam, at) * g)
+                    store(grad_lam, at, load(x, at) * g)
 
-                left = middle = right = np.float32(0)
-                if step > first:
-                    before = np.uint64(here - pitch)
-                    middle = load(h, before)
-                    if column > 0:
-                        left = load(h, before - one)
-                    if column + 1 < width:
-                        right = load(h, before + one)
-                store(grad_wl, at, g * left)
-                store(grad_wm, at, g * middle)
-                store(grad_wr, at, g * right)
+                    left = middle = right = np.float32(0)
+                    if step > first:
+                        before = np.uint64(here - pitch)
+                        middle = load(h, before)
+                        if column > 0:
+                            left = load(h, before - one)
+                        if column + 1 < width:
+                            right = load(h, before + one)
+                    store(grad_wl, at, g * left)
+                    store(grad_wm, at, g * middle)
+                    store(grad_wr, at, g * right)
             after, now = now, after
             cuda.syncthreads()
 
@@ -170,7 +176,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid, block = problem.slices * problem.chunks, whole_warps(problem.width)
-    sizes = (problem.height, problem.chunk_length, problem.chunks)
+    sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
 
     def call() -> None:
         configure(compiled, grid, block)(*arrays, *sizes)

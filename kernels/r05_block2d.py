@@ -75,20 +75,22 @@ def choose(problem: ScanProblem) -> Config:
 
 
 @cache
-def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
+def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a block's shape, a line's length, a direction and a storage type."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    halo_line = width + 2
+    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
 
     @kernel("r05_block2d_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
-        slices: int, height: int, chunk: int, chunks: int,
+        slices: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
+        turns = 1 if single else -(-width // lanes)
         own_slice = cuda.blockIdx.x // chunks * cslice + y
         slice_start = own_slice * height * width
         # A thread without a slice owns no columns, but comes to every barrier.
@@ -106,16 +108,18 @@ def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
 
         for step in range(first, last):
             row = height - 1 - step if up else step
-            for column in range(lane, columns, lanes):
-                at = np.uint64(slice_start + row * width + column)
-                value = recurrence(
-                    load(wl, at), line[before + column],
-                    load(wm, at), line[before + column + 1],
-                    load(wr, at), line[before + column + 2],
-                    load(lam, at), load(x, at),
-                )  # fmt: skip
-                line[after + column + 1] = value
-                store(h, at, value)
+            for turn in range(turns):
+                column = lane + turn * lanes
+                if column < columns:
+                    at = np.uint64(slice_start + row * width + column)
+                    value = recurrence(
+                        load(wl, at), line[before + column],
+                        load(wm, at), line[before + column + 1],
+                        load(wr, at), line[before + column + 2],
+                        load(lam, at), load(x, at),
+                    )  # fmt: skip
+                    line[after + column + 1] = value
+                    store(h, at, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -123,27 +127,29 @@ def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
 
 
 @cache
-def build_backward(config: Config, width: int, up: bool, dtype: str) -> Any:
+def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel that walks back through one chunk of ``cslice`` slices per block."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    halo_line = width + 2
+    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
-    pitch = -width if up else width  # from a line to the next one in scan order
 
     @kernel("r05_block2d_backward", max_registers=MAX_REGISTERS)
     def backward(
         grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array,
-        slices: int, height: int, chunk: int, chunks: int,
+        slices: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
+        turns = 1 if single else -(-width // lanes)
         own_slice = cuda.blockIdx.x // chunks * cslice + y
         slice_start = own_slice * height * width
         columns = width if own_slice < slices else 0
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
+        pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(all_lines, np.float32)
         after = y * two_lines
@@ -155,39 +161,41 @@ def build_backward(config: Config, width: int, up: bool, dtype: str) -> Any:
 
         for step in range(last - 1, first - 1, -1):
             row = height - 1 - step if up else step
-            for column in range(lane, columns, lanes):
-                here = slice_start + row * width + column
-                at = np.uint64(here)
+            for turn in range(turns):
+                column = lane + turn * lanes
+                if column < columns:
+                    here = slice_start + row * width + column
+                    at = np.uint64(here)
 
-                g = load(grad_h, at)
-                if step + 1 < last:
-                    below = np.uint64(here + pitch)
-                    w_left = w_right = np.float32(0)
-                    if column > 0:
-                        w_left = load(wr, below - one)
-                    if column + 1 < width:
-                        w_right = load(wl, below + one)
-                    g = adjoint(
-                        g,
-                        load(wm, below), line[after + column + 1],
-                        w_right, line[after + column + 2],
-                        w_left, line[after + column],
-                    )  # fmt: skip
-                line[now + column + 1] = g
-                store(grad_x, at, load(lam, at) * g)
-                store(grad_lam, at, load(x, at) * g)
+                    g = load(grad_h, at)
+                    if step + 1 < last:
+                        below = np.uint64(here + pitch)
+                        w_left = w_right = np.float32(0)
+                        if column > 0:
+                            w_left = load(wr, below - one)
+                        if column + 1 < width:
+                            w_right = load(wl, below + one)
+                        g = adjoint(
+                            g,
+                            load(wm, below), line[after + column + 1],
+                            w_right, line[after + column + 2],
+                            w_left, line[after + column],
+                        )  # fmt: skip
+                    line[now + column + 1] = g
+                    store(grad_x, at, load(lam, at) * g)
+                    store(grad_lam, at, load(x, at) * g)
 
-                left = middle = right = np.float32(0)
-                if step > first:
-                    before = np.uint64(here - pitch)
-                    middle = load(h, before)
-                    if column > 0:
-                        left = load(h, before - one)
-                    if column + 1 < width:
-                        right = load(h, before + one)
-                store(grad_wl, at, g * left)
-                store(grad_wm, at, g * middle)
-                store(grad_wr, at, g * right)
+                    left = middle = right = np.float32(0)
+                    if step > first:
+                        before = np.uint64(here - pitch)
+                        middle = load(h, before)
+                        if column > 0:
+                            left = load(h, before - one)
+                        if column + 1 < width:
+                            right = load(h, before + one)
+                    store(grad_wl, at, g * left)
+                    store(grad_wm, at, g * middle)
+                    store(grad_wr, at, g * right)
             after, now = now, after
             cuda.syncthreads()
 
@@ -209,7 +217,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 def _call(compiled: Any, config: Config, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid = -(-problem.slices // config.cslice) * problem.chunks
     block: Any = (config.lanes, config.cslice)
-    sizes = (problem.slices, problem.height, problem.chunk_length, problem.chunks)
+    sizes = (problem.slices, problem.height, problem.width, problem.chunk_length, problem.chunks)
 
     def call() -> None:
         configure(compiled, grid, block)(*arrays, *sizes)

@@ -24,7 +24,7 @@ Source: arXiv 2512.07884, section 3.3 (compact channel propagation). The order o
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -53,16 +53,24 @@ from numba import cuda
 
 from gspn2bench.problem import ScanProblem
 
-SUM_THREADS = 256
+BLOCK_THREADS: Final = 512
+"""Threads up to which a block takes in channels: each may then use twice MAX_REGISTERS registers,
+which backward needs, but for a block of one line of up to 1024 positions."""
+SUM_THREADS: Final = 256
 """Threads of a block of the second launch."""
 
 
 def choose(problem: ScanProblem) -> Config:
     """Lanes for the whole line, and as many channels as fit while blocks stay many."""
-    lanes = whole_warps(problem.line)
+    lanes = whole_warps(problem.line) if problem.line <= MAX_THREADS else BLOCK_THREADS
     spread = problem.slices * problem.chunks // MIN_BLOCKS
-    fit = min(MAX_THREADS // lanes, (MAX_LINE + 2) // (problem.line + 2))
+    fit = min(BLOCK_THREADS // lanes, (MAX_LINE + 2) // (problem.line + 2))
     return Config(lanes, max(1, min(fit, problem.channels, spread)))
+
+
+def max_registers(config: Config) -> int:
+    """Registers a thread, so that one block fits a multiprocessor."""
+    return MAX_REGISTERS * (2 if config.lanes * config.cslice <= BLOCK_THREADS else 1)
 
 
 def groups(problem: ScanProblem) -> int:
@@ -71,20 +79,22 @@ def groups(problem: ScanProblem) -> int:
 
 
 @cache
-def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
+def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a block's shape, a line's length, a direction and a storage type."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    halo_line = width + 2
+    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
 
-    @kernel("r06_compact_forward", max_registers=MAX_REGISTERS)
+    @kernel("r06_compact_forward", max_registers=max_registers(config))
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
-        channels: int, groups: int, height: int, chunk: int, chunks: int,
+        channels: int, groups: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
+        turns = 1 if single else -(-width // lanes)
         group = cuda.blockIdx.x // chunks % groups
         image = cuda.blockIdx.x // chunks // groups
         channel = group * cslice + y
@@ -105,17 +115,19 @@ def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
 
         for step in range(first, last):
             row = height - 1 - step if up else step
-            for column in range(lane, columns, lanes):
-                at = np.uint64(slice_start + row * width + column)
-                weight = np.uint64(image_start + row * width + column)
-                value = recurrence(
-                    load(wl, weight), line[before + column],
-                    load(wm, weight), line[before + column + 1],
-                    load(wr, weight), line[before + column + 2],
-                    load(lam, at), load(x, at),
-                )  # fmt: skip
-                line[after + column + 1] = value
-                store(h, at, value)
+            for turn in range(turns):
+                column = lane + turn * lanes
+                if column < columns:
+                    at = np.uint64(slice_start + row * width + column)
+                    weight = np.uint64(image_start + row * width + column)
+                    value = recurrence(
+                        load(wl, weight), line[before + column],
+                        load(wm, weight), line[before + column + 1],
+                        load(wr, weight), line[before + column + 2],
+                        load(lam, at), load(x, at),
+                    )  # fmt: skip
+                    line[after + column + 1] = value
+                    store(h, at, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -123,12 +135,12 @@ def build_forward(config: Config, width: int, up: bool, dtype: str) -> Any:
 
 
 @cache
-def build_backward(config: Config, width: int, up: bool, dtype: str, partial: bool) -> Any:
+def build_backward(config: Config, length: int, up: bool, dtype: str, partial: bool) -> Any:
     """Compile the kernel that walks back through one chunk of a group of channels per block.
 
     Args:
         config: the block's shape.
-        width: a line's length.
+        length: positions of a line.
         up: scan direction.
         dtype: storage type.
         partial: the block's sum goes to a float32 scratch tensor, not to the gradient of w.
@@ -136,19 +148,19 @@ def build_backward(config: Config, width: int, up: bool, dtype: str, partial: bo
     load, store = storage(dtype)
     store_sum = storage("float32")[1] if partial else store
     lanes, cslice = config.lanes, config.cslice
-    per_lane = -(-width // lanes)
-    halo_line = width + 2
+    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
-    pitch = -width if up else width  # from a line to the next one in scan order
 
-    @kernel("r06_compact_backward", max_registers=MAX_REGISTERS)
+    @kernel("r06_compact_backward", max_registers=max_registers(config))
     def backward(
         grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         grad_x: Array, grad_lam: Array, sums: Array,
-        images: int, channels: int, groups: int, height: int, chunk: int, chunks: int,
+        images: int, channels: int, groups: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
+        turns = 1 if single else -(-width // lanes)
         group = cuda.blockIdx.x // chunks % groups
         image = cuda.blockIdx.x // chunks // groups
         members = min(cslice, channels - group * cslice)
@@ -161,6 +173,7 @@ def build_backward(config: Config, width: int, up: bool, dtype: str, partial: bo
         sum_start = group * 3 * sum_pitch + image_start
         first = (cuda.blockIdx.x % chunks) * chunk
         last = min(first + chunk, height)
+        pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(all_lines, np.float32)
         after, now = 0, halo_line
@@ -172,8 +185,8 @@ def build_backward(config: Config, width: int, up: bool, dtype: str, partial: bo
 
         for step in range(last - 1, first - 1, -1):
             row = height - 1 - step if up else step
-            for c in range(per_lane):
-                column = lane + c * lanes
+            for turn in range(turns):
+                column = lane + turn * lanes
                 if column < columns:
                     at = np.uint64(slice_start + row * width + column)
                     g = load(grad_h, at)
@@ -198,9 +211,9 @@ def build_backward(config: Config, width: int, up: bool, dtype: str, partial: bo
 
             # g of the line is there for every channel of the block. The next line's g goes to the
             # other buffer, so that no second barrier has to part it from these reads.
-            for k in range(y, 3, cslice):
-                for c in range(per_lane):
-                    column = lane + c * lanes
+            for k in range(3):
+                for turn in range(turns if k % cslice == y else 0):
+                    column = lane + turn * lanes
                     neighbour = column + k - 1
                     if column < width:
                         total = np.float32(0)
@@ -280,8 +293,8 @@ def _shape(problem: ScanProblem, config: Config) -> tuple[int, Any]:
     return blocks, (config.lanes, config.cslice)
 
 
-def _lengths(problem: ScanProblem) -> tuple[int, int, int]:
-    return problem.height, problem.chunk_length, problem.chunks
+def _lengths(problem: ScanProblem) -> tuple[int, int, int, int]:
+    return problem.height, problem.width, problem.chunk_length, problem.chunks
 
 
 def _partial(problem: ScanProblem) -> bool:

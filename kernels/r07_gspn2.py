@@ -164,7 +164,7 @@ def build_forward(config: Config) -> Any:
         pitch, thread = np.uint32(line_words), np.uint32(cuda.threadIdx.x)
         slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
         begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
-        rows = np.uint32(min(chunk, height - begin))
+        rows = np.uint32(min(np.int64(chunk), height - begin))
         row = height - 1 - begin if upward else begin
         stride = -line_words if upward else line_words  # from line to line, in scan order
         plane = np.int64(height) * line_words
@@ -277,7 +277,7 @@ def build_backward(config: Config) -> Any:
         pitch, thread = np.uint32(line_words), np.uint32(cuda.threadIdx.x)
         slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
         begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
-        count = min(chunk, height - begin)
+        count = min(np.int64(chunk), height - begin)
         rows = np.uint32(count)
         row = height - begin - count if upward else begin + count - 1
         stride = line_words if upward else -line_words  # from line to line, against the scan

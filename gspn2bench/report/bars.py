@@ -45,7 +45,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: a value with its interval, what the tick says and what stands beside the bar.
+    """One bar: a value, what the tick says, what stands beside it; interval and mark if any.
 
     A value of NaN draws no bar: its text stands in the place and says why.
     """
@@ -56,15 +56,15 @@ class Bar:
     text: str
     low: float = math.nan
     high: float = math.nan
+    mark: float = math.nan
 
 
 @dataclass(frozen=True)
 class Group:
-    """The bars of one case under its name, with an optional mark drawn across them."""
+    """The bars of one case under its name."""
 
     title: str
     bars: tuple[Bar, ...]
-    mark: float = math.nan
 
 
 def figure(
@@ -90,7 +90,6 @@ def figure(
     drawn = [(bar, y) for bar, y in bars if not math.isnan(bar.value)]
     data = [_trace([(b, y) for b, y in drawn if b.series.key == key], key, low) for key in keys]
     data.append(_texts(bars, low))
-    marks = [(group.mark, ys) for group, ys in zip(groups, places, strict=True) if group.mark > 0]
     ticks = _ticks(low, high)
     left = 18 + CHARACTER_PX * max(len(bar.tick[:18]) for bar, _ in bars)
     layout = {
@@ -123,6 +122,7 @@ def figure(
             "type": "log",
             "range": [math.log10(low), math.log10(high)],
             "tickvals": ticks,
+            "tickangle": 0,
             "ticktext": [tick_text(tick) for tick in ticks],
             "title": {"text": axis, "standoff": 8},
             "gridcolor": "var(--line)",
@@ -140,7 +140,13 @@ def figure(
             "zeroline": False,
         },
         "annotations": [_heading(title, y, left) for title, y in headings],
-        "shapes": [_mark(value, ys) for value, ys in marks],
+        "shapes": [
+            _mark(bar.mark, y, *line)
+            for bar, y in drawn
+            if bar.mark > 0
+            # a casing first, so that the mark is seen on the bar as well as off it
+            for line in (("var(--surface)", 7), ("var(--floor)", 3))
+        ],
     }
     return {"data": data, "layout": layout, "config": CONFIG}
 
@@ -162,7 +168,9 @@ def _places(groups: Sequence[Group]) -> tuple[list[list[float]], list[tuple[str,
 def _span(groups: Sequence[Group], start: float) -> tuple[float, float]:
     """The ends of the axis: below every value, so that each bar is seen, and at the largest."""
     bars = [bar for group in groups for bar in group.bars]
-    values = [bar.value for bar in bars if bar.value > 0] + [g.mark for g in groups if g.mark > 0]
+    values = [bar.value for bar in bars if bar.value > 0] + [
+        bar.mark for bar in bars if bar.mark > 0
+    ]
     ends = values + [bar.high for bar in bars if bar.high > 0]
     if not values:
         return 0.5, 10.0
@@ -175,7 +183,7 @@ def _span(groups: Sequence[Group], start: float) -> tuple[float, float]:
 def _ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = math.log10(high / low)
-    steps = (1, 2, 5) if decades < 1.5 else (1,)
+    steps = (1, 2, 5) if decades < 1.3 else (1,)
     every = max(1, math.ceil(decades / 5))
     ticks = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
     return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
@@ -254,12 +262,12 @@ def _heading(title: str, y: float, left: int) -> Figure:
     }
 
 
-def _mark(value: float, ys: list[float]) -> Figure:
+def _mark(value: float, y: float, colour: str, width: int) -> Figure:
     return {
         "type": "line",
         "x0": value,
         "x1": value,
-        "y0": ys[0] - 0.5,
-        "y1": ys[-1] + 0.5,
-        "line": {"color": "var(--floor)", "width": 2, "dash": "dot"},
+        "y0": y - 0.5,
+        "y1": y + 0.5,
+        "line": {"color": colour, "width": width},
     }

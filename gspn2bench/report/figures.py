@@ -58,20 +58,21 @@ def ladder(view: pd.DataFrame, published: pd.DataFrame) -> Chart | None:
             beside = _records(figures[figures["rung"] == row["rung"]])
             lines += [line | each for each in beside] or [line]
             for each in beside:
+                if math.isnan(each["published_ms"]):
+                    continue
                 series = sources[each["published_machine"], each["published_source"]]
                 text = f"{number(each['published_ms'])} ms"
                 bars.append(Bar(series, "published", each["published_ms"], text))
-        floor = rows["floor_ms"].max()
-        groups.append(Group(title, tuple(bars), floor))
+        groups.append(Group(title, tuple(bars)))
     table = pd.DataFrame(lines, columns=[column.key for column in LADDER_COLUMNS])
     used = {bar.series for group in groups for bar in group.bars}
-    floors = (Series("floor", "floor of the case"),) if any(g.mark > 0 for g in groups) else ()
+    floors = (Series("floor", "floor of the case"),) if (view["floor_ms"] > 0).any() else ()
     return Chart(
         f"{first['timing']} time, {first['l2']} L2",
         figure(groups, "latency, ms (log scale)"),
         (ours, *(series for series in sources.values() if series in used), *floors),
         table_of("Latency of each rung and the published figures.", LADDER_COLUMNS, table),
-        _cut(view),
+        " ".join(filter(None, (_cut(view), _rates(table)))),
     )
 
 
@@ -89,7 +90,8 @@ def launches(view: pd.DataFrame) -> Chart | None:
         Quantity("launches_expected", "expected", Series("expected", "expected by formula")),
         Quantity("launches_observed", "observed", Series("observed", how)),
     )
-    return _counts(view, quantities, count, "launches of one call (log scale)", count, 0.5)
+    axis = "launches of one call (log scale)"
+    return _counts(view, quantities, count, axis=axis, tick_text=count, start=0.5)
 
 
 def traffic(view: pd.DataFrame) -> Chart | None:
@@ -106,14 +108,8 @@ def traffic(view: pd.DataFrame) -> Chart | None:
         Quantity("bytes_traced", "traced", Series("traced", "traced in the simulator")),
         Quantity("bytes_dram", "DRAM", Series("dram", "DRAM, by hardware counters")),
     )
-    return _counts(
-        view,
-        quantities,
-        size,
-        "bytes of one call (log scale)",
-        lambda v: size(v, "{:g}".format),
-        math.inf,
-    )
+    axis = "bytes of one call (log scale)"
+    return _counts(view, quantities, size, axis=axis, tick_text=_short_size)
 
 
 @dataclass(frozen=True)
@@ -135,9 +131,10 @@ LADDER_COLUMNS: Final = (
     Column(f"speed-up, {TIMES}", "speedup", number),
     Column("over rung", "base_rung"),
     Column("floor, ms", "floor_ms", number),
-    Column("published, ms", "published_ms", number),
-    Column("published on", "published_machine"),
-    Column("source", "published_source"),
+    Column("published, ms", "published_ms", number, optional=True),
+    Column("published, GB/s as its source counts", "published_gbps", number, optional=True),
+    Column("published on", "published_machine", optional=True),
+    Column("source", "published_source", optional=True),
 )
 
 
@@ -147,23 +144,28 @@ def _latency_bar(series: Series, tick: str, row: dict[str, Any]) -> Bar:
     text = f"{number(row['latency_ms'])} ms"
     if row["base_rung"] != row["rung"]:
         text += f" · {number(row['speedup'])}{TIMES}"
-    return Bar(series, tick, row["latency_ms"], text, row["latency_ms_low"], row["latency_ms_high"])
+    interval = (row["latency_ms_low"], row["latency_ms_high"])
+    return Bar(series, tick, row["latency_ms"], text, *interval, row["floor_ms"])
 
 
 def _counts(
     view: pd.DataFrame,
     quantities: tuple[Quantity, ...],
     form: Format,
+    *,
     axis: str,
     tick_text: Format,
-    start: float,
+    start: float = math.inf,
 ) -> Chart | None:
     """A chart of counted columns, one bar each; equal counts of several timings are drawn once."""
     columns = [quantity.column for quantity in quantities]
-    view = view[view["gate_green"]].dropna(subset=columns, how="all")
+    view = view[view["gate_green"]].dropna(subset=columns, how="all").copy()
     # counts do not depend on the timing, but one timing may know more of them than another
     by = ["title", "rung", "direction"]
-    view = view.assign(**view.groupby(by, sort=False)[columns].transform(_fill))
+    known = view.groupby(by)[columns]
+    view[columns] = view[columns].fillna(
+        known.transform("first").where(known.transform("nunique") == 1)
+    )
     view = view.drop_duplicates([*by, *columns])
     if view.empty:
         return None
@@ -193,10 +195,8 @@ def _counts(
     )
 
 
-def _fill(values: Any) -> Any:
-    """Fill the gaps where one value is known; where several are, all are shown."""
-    known = values.dropna().unique()
-    return values.fillna(known[0]) if len(known) == 1 else values
+def _short_size(value: float) -> str:
+    return size(value, "{:g}".format)
 
 
 def _cases(view: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -211,6 +211,15 @@ def _cut(view: pd.DataFrame) -> str:
     if cases <= MAX_CASES:
         return ""
     return f"The first {MAX_CASES} of {cases} cases; the table of all rows has every one."
+
+
+def _rates(table: pd.DataFrame) -> str:
+    if table["published_gbps"].isna().all():
+        return ""
+    return (
+        "Published GB/s stand in the table only: they are a rate as the source counts it,"
+        " not model bytes over latency."
+    )
 
 
 def _rungs(rows: pd.DataFrame) -> list[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """The page: runs in, one self-contained HTML file out."""
 
 import base64
+import contextlib
 import hashlib
 import secrets
 import shlex
@@ -18,7 +19,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.problem import PHASES
 from gspn2bench.report import figures
 from gspn2bench.report.figures import Chart
-from gspn2bench.report.tables import environment_table, rows_table
+from gspn2bench.report.tables import environment_table, failures_table, rows_table
 from gspn2bench.report.text import number, plural, script_json
 from gspn2bench.report.verdict import Verdict, simulated_because, verdict
 from gspn2bench.schema import L2State, RunRecord
@@ -74,6 +75,7 @@ def render(runs: Sequence[Run]) -> str:
         ladder=_panels(runs, table, lambda record, part: _ladder(record, part, beside)),
         launches=_panels(runs, table, _launches),
         traffic=_panels(runs, table, _traffic),
+        failures=failures_table(table),
         rows=rows_table(table),
         environment=environment_table(runs),
     )
@@ -86,16 +88,17 @@ def write(runs: Sequence[Run], path: Path) -> None:
         UsageError: the file is something else, or cannot be written.
     """
     page = render(runs)
-    marker = _marker([run.record.run_id for run in runs])
+    ids = [run.record.run_id for run in runs]
     draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.new")
     try:
-        if path.exists() and marker not in path.read_text(encoding="utf-8", errors="replace"):
-            raise UsageError(f"-o: {path} exists and is not a report of this; give another name")
+        if path.exists() and _marker(ids) not in path.read_text("utf-8", errors="replace"):
+            raise UsageError(f"-o: {path} exists and is no report of {', '.join(ids)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(page, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise UsageError(f"-o: {path} cannot be written: {error.strerror}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from gspn2bench.report.text import TIMES, count, number, percent, scientific
+from gspn2bench.report.text import TIMES, count, number, percent, plural, scientific
 from gspn2bench.store import Run
 
 Format = Callable[[float], str]
@@ -45,7 +45,6 @@ ROW_COLUMNS: Final = (
     Column("timing", "timing"),
     Column("L2", "l2", folded=True),
     Column("status", "status"),
-    Column("reason", "reason", optional=True),
     Column("latency, ms", "latency_ms", number),
     Column("95 % low, ms", "latency_ms_low", number),
     Column("95 % high, ms", "latency_ms_high", number),
@@ -76,6 +75,16 @@ ROW_COLUMNS: Final = (
     Column("clock, MHz", "clock_mhz", count, optional=True),
     Column("temperature, °C", "temperature_c", count, optional=True),
     Column("throttle", "throttle", optional=True),
+    Column("reason", "reason", optional=True),
+)
+FAILURE_COLUMNS: Final = (
+    Column("run", "run"),
+    Column("case", "title"),
+    Column("rung", "rung"),
+    Column("phase", "phase"),
+    Column("timing", "timing"),
+    Column("status", "status"),
+    Column("reason", "reason"),
 )
 
 
@@ -103,7 +112,7 @@ def rows_table(frame: pd.DataFrame) -> Table:
         reason=frame["reason"].where(frame["withheld"].isin(["", "simulated"]), frame["withheld"]),
     )
     columns = ROW_COLUMNS if frame["run"].nunique() > 1 else ROW_COLUMNS[1:]
-    caption = "Every row, failed and skipped ones with the reason. An empty cell: no such number."
+    caption = "An empty cell: there is no such number."
     made = table_of(caption, columns, frame)
     return Table(
         made.caption,
@@ -111,6 +120,23 @@ def rows_table(frame: pd.DataFrame) -> Table:
         made.numeric,
         made.rows,
         tuple(not status.startswith("ok") for status in frame["status"]),
+    )
+
+
+def failures_table(frame: pd.DataFrame) -> Table | None:
+    """The rows without a number, equal ones of several timings as one; None where there is none.
+
+    A simulated row is here only if its status is not ok.
+    """
+    bad = frame[(frame["status"] != "ok") | ~frame["withheld"].isin(["", "simulated"])]
+    if bad.empty:
+        return None
+    bad = bad.assign(reason=bad["withheld"].where(bad["status"] == "ok", bad["reason"]))
+    keys = [column.key for column in FAILURE_COLUMNS if column.key != "timing"]
+    merged = bad.groupby(keys, sort=False, dropna=False)["timing"].agg(", ".join).reset_index()
+    columns = FAILURE_COLUMNS if frame["run"].nunique() > 1 else FAILURE_COLUMNS[1:]
+    return table_of(
+        f"{plural(len(bad), 'row')} of {len(frame):,} without a number.", columns, merged
     )
 
 

@@ -72,8 +72,9 @@ def _real(rows: pd.DataFrame) -> Table:
 
 
 def _simulated(rows: pd.DataFrame) -> Table:
+    traced = ["traced"] if rows["bytes_traced"].notna().any() else []
     table = _table(
-        "rung", "pass", "gate error", "tolerance", "launches", "model", "traced", "status"
+        *("rung", "pass", "gate error", "tolerance", "launches", "model", *traced, "status")
     )
     rows = rows.drop_duplicates(["rung", "phase", "direction", "status", "gate_error"])
     for row in _records(rows):
@@ -83,7 +84,7 @@ def _simulated(rows: pd.DataFrame) -> Table:
             scientific(row["gate_tolerance"]),
             _launches(row),
             size(row["bytes_model"]),
-            size(row["bytes_traced"]),
+            *(size(row["bytes_traced"]) for _ in traced),
             Text(row["status"]),
         )
     return table

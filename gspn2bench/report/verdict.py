@@ -35,7 +35,7 @@ def verdict(run: Run) -> Verdict:
 def simulated_because(record: RunRecord) -> str:
     """Why a simulated run has no latency, as a sentence."""
     why = (record.simulated_reason or "the run gives no reason").strip().rstrip(".")
-    return f"the run is simulated and its latencies are empty, because {why}."
+    return f"the run is simulated and its latencies are empty ({why})."
 
 
 def _compared(table: pd.DataFrame, phase: str) -> list[str]:
@@ -111,10 +111,12 @@ def _gates(table: pd.DataFrame) -> list[str]:
     cases = gated.drop_duplicates(["title", "rung", "phase", "direction"])
     green = int(cases["gate_green"].sum())
     worst = (gated["gate_error"] / gated["gate_tolerance"]).max()
-    return [
-        f"Correctness: {green} of {plural(len(cases), 'gate')} green against the float64"
-        f" reference; the largest error is {percent(worst)} of its tolerance."
-    ]
+    said = (
+        f"Correctness: {green} of {plural(len(cases), 'gate')} green against the float64 reference"
+    )
+    if math.isnan(worst):
+        return [f"{said}."]
+    return [f"{said}; the largest error is {percent(worst)} of its tolerance."]
 
 
 def _launches(table: pd.DataFrame) -> list[str]:
