@@ -104,9 +104,9 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns:
         One line for each figure and each ``run``, ``case``, ``phase``, ``dtype``, ``weights``,
-        ``directions``, ``chunk``, ``rung`` that it applies to, with ``published_ms``,
-        ``published_gbps`` (one of the two is
-        NaN; GB/s as the source counts it), ``published_machine`` and ``published_source``.
+        ``directions``, ``chunk``, ``rung`` that it applies to, with ``published_ms`` and
+        ``published_gbps`` (one of them NaN; GB/s as the source counts it),
+        ``published_machine`` and ``published_source``.
     """
     keys = ["case", "phase", "dtype", "weights", "directions", "chunk", "rung"]
     lines: list[dict[str, object]] = [

@@ -25,7 +25,7 @@ NO_CHUNK: Final = "none"
 MAX_VALUES: Final = 10_000
 MAX_EXPONENT: Final = MAX_EXTENT.bit_length() - 1
 
-NUMBERS: Final = ("batch", "channels", "size", "height", "width", "chunk")
+NUMBERS: Final = ("batch", "channels", "size", "height", "width", "chunk", "directions")
 WORDS: Final[dict[str, tuple[str, ...]]] = {
     "dtype": DTYPES,
     "direction": (NATIVE, *DIRECTIONS),
@@ -99,6 +99,8 @@ def check_value(name: str, value: object) -> Value:
         raise ValueError(f"{name}: {value} is below 1")
     if value > MAX_EXTENT:
         raise ValueError(f"{name}: {value} is above {MAX_EXTENT}")
+    if name == "directions" and value not in (1, len(DIRECTIONS)):
+        raise ValueError(f"{name}: {value} is neither 1 nor {len(DIRECTIONS)}")
     return value
 
 

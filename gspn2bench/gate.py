@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,13 +44,32 @@ class Verdict:
 
 
 def check(problem: ScanProblem, operands: Operands, call: Call) -> Verdict:
-    """Poison the outputs, run the call once, and hold every output to the reference.
+    """Hold a call that runs one scan to the reference: see ``check_all``."""
+    return check_all([(problem, operands)], call)
+
+
+def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Verdict:
+    """Poison the outputs, run the call once, and hold every output of every scan to the reference.
 
     Every element must be finite. Values are compared slice by slice: first and last always, all of
     them if that takes under a second, an even-handed sample otherwise.
+
+    Returns:
+        The first red verdict; else a green one, with the largest error and all slices together.
     """
-    poison(problem, operands)
+    for problem, operands in scans:
+        poison(problem, operands)
     call()
+    verdicts = [_compare(problem, operands) for problem, operands in scans]
+    for verdict in verdicts:
+        if not verdict.passed:
+            return verdict
+    worst = max(verdict.error or 0.0 for verdict in verdicts)
+    slices = sum(verdict.slices for verdict in verdicts)
+    return Verdict(True, worst, verdicts[0].tolerance, slices)
+
+
+def _compare(problem: ScanProblem, operands: Operands) -> Verdict:
     tolerance = TOLERANCE[problem.dtype]
     for name, tensor in outputs(problem, operands).items():
         stale = tensor.numel() - int(torch.isfinite(tensor).sum())

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gspn2bench.axes import AXES, NATIVE, Axis, Value, check_value, make_axis
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.problem import Direction, DType, Phase, ScanProblem, Weights
+from gspn2bench.problem import DIRECTIONS, Direction, DType, Phase, ScanProblem, Weights
 from gspn2bench.schema import L2State, Published, Record
 
 CaseDirection = Literal[Direction, "native"]
@@ -43,6 +43,7 @@ class Case:
         chunk: lines after which h restarts at 0; None is the whole scan length.
         weights: "channel" or "shared".
         phase: "forward" or "backward".
+        directions: 1, or 4: every direction of one input, side by side.
     """
 
     batch: int
@@ -54,6 +55,7 @@ class Case:
     chunk: int | None = None
     weights: Weights = "channel"
     phase: Phase = "forward"
+    directions: int = 1
 
     @property
     def label(self) -> str:
@@ -63,10 +65,22 @@ class Case:
             extras.append("shared weights")
         if self.chunk is not None:
             extras.append(f"chunk {self.chunk}")
-        if self.direction != NATIVE:
+        if self.directions > 1:
+            extras.append(f"{self.directions} directions")
+        elif self.direction != NATIVE:
             extras.append(self.direction)
         size = f"N{self.batch} C{self.channels} {self.height}x{self.width} {self.dtype}"
         return ", ".join([size, *extras])
+
+    def problems(self, native: Direction) -> tuple[ScanProblem, ...]:
+        """The scans that one call of a rung of this native direction runs.
+
+        Raises:
+            ValueError: a field is out of bounds; the message names the field and the bound.
+        """
+        if self.directions == 1:
+            return (self.problem(native),)
+        return tuple(self.problem(native).with_direction(way) for way in DIRECTIONS)
 
     def problem(self, native: Direction) -> ScanProblem:
         """The scan that a rung of this native direction runs.

@@ -18,13 +18,13 @@ Status = Literal[
     "ok", "incorrect", "skipped", "oom", "failed", "unstable", "invalid", "timeout", "not_run"
 ]
 Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Record(BaseModel):
     """Base of everything that is stored: unknown keys and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Published(Record):
@@ -58,8 +58,9 @@ class Row(Record):
     height: int
     width: int
     dtype: DType
-    direction: Direction
+    direction: Direction | Literal["all"]
     directions: int = 1
+    """Scans side by side, each on a stream of its own; 4 is one for each direction."""
     chunk: int
     weights: Weights
     seed: int
@@ -89,7 +90,7 @@ class Row(Record):
     compile_s: float | None = None
     peak_memory_bytes: Count | None = None
     # the gate
-    gate_error: float | None = Field(default=None, allow_inf_nan=False)
+    gate_error: float | None = None
     gate_tolerance: float | None = None
     gate_slices: Count | None = None
     """Slices compared with the reference, of batch * channels."""

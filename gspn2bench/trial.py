@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import torch
 
-from gspn2bench import gate, inputs
+from gspn2bench import gate
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call, Rung
 from gspn2bench.measure import clocks, launches, timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.statistics import median_interval
-from gspn2bench.problem import ScanProblem
 from gspn2bench.ranges import annotate
 from gspn2bench.scenario import Case
 from gspn2bench.schema import L2State, Row, Status, Timing
+from gspn2bench.workload import Workload
 
 SIMULATED_ELEMENTS: Final = 2**15
 """Largest batch * channels * height * width for the simulator: about half a minute a call."""
@@ -60,12 +60,12 @@ def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> list[
     red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
     ``failed``; each row says why and has no latency.
     """
-    problem = case.problem(rung.native)
+    work = Workload.of(case, rung)
     timings = ("device",) if jit.SIMULATED else settings.timings
-    facts = _describe(case, problem, rung, settings, ceilings)
+    facts = _describe(case, work, settings, ceilings)
     rows: list[Row] = []
     try:
-        calls = _ready(problem, rung, settings, facts)
+        calls = _ready(work, settings, facts)
         for mode in timings:
             rows.append(_measured(mode, calls, settings, facts))  # noqa: PERF401  kept if the next raises
     except Exception as error:
@@ -79,9 +79,8 @@ def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> list[
     return rows
 
 
-def _describe(
-    case: Case, problem: ScanProblem, rung: Rung, settings: Settings, ceilings: Ceilings
-) -> dict[str, Any]:
+def _describe(case: Case, work: Workload, settings: Settings, ceilings: Ceilings) -> dict[str, Any]:
+    problem = work.first
     return {
         "scenario": settings.scenario,
         "case": case.label,
@@ -90,41 +89,40 @@ def _describe(
         "height": problem.height,
         "width": problem.width,
         "dtype": problem.dtype,
-        "direction": problem.direction,
+        "direction": problem.direction if case.directions == 1 else "all",
+        "directions": case.directions,
         "chunk": problem.chunk_length,
         "weights": problem.weights,
         "seed": settings.seed,
-        "rung": rung.id,
+        "rung": work.rung.id,
         "phase": problem.phase,
         "l2": settings.l2,
         "simulated": jit.SIMULATED,
-        "launches_expected": rung.launches(problem),
-        "bytes_model": rung.traffic(problem),
+        "launches_expected": work.launches,
+        "bytes_model": work.traffic,
         "copy_gbps": ceilings.copy_gbps,
-        "floor_ms": ceilings.floor_ms(problem),
+        "floor_ms": ceilings.floor_ms(work.compulsory_bytes, work.steps),
     }
 
 
-def _ready(
-    problem: ScanProblem, rung: Rung, settings: Settings, facts: dict[str, Any]
-) -> list[Call]:
+def _ready(work: Workload, settings: Settings, facts: dict[str, Any]) -> list[Call]:
     """Warmed-up calls on as many operand sets as the L2 state asks for; the gate is green.
 
     What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
     """
-    if reason := rung.unsupported(problem):
+    if reason := work.unsupported:
         raise _EndedError("skipped", reason)
-    sets = _operand_sets(problem, settings, facts)
-    _check_size(problem, sets)
-    operands = inputs.make(problem, "cpu" if jit.SIMULATED else "cuda", settings.seed)
-    call = rung.bind(problem, operands)
+    sets = _operand_sets(work, settings, facts)
+    _check_size(work, sets)
+    operands = work.operands("cpu" if jit.SIMULATED else "cuda", settings.seed)
+    call = work.bind(operands)
     if not jit.SIMULATED:
         with annotate("warmup"):
             first, second = _seconds(call), _seconds(call)
             facts["compile_s"] = max(first - second, 0.0)
 
     with annotate("gate"):
-        verdict = gate.check(problem, operands, call)
+        verdict = gate.check_all(list(zip(work.problems, operands, strict=True)), call)
     facts["gate_error"] = verdict.error
     facts["gate_tolerance"] = verdict.tolerance
     facts["gate_slices"] = verdict.slices
@@ -142,7 +140,7 @@ def _ready(
         torch.cuda.reset_peak_memory_stats()
         call()
         facts["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-    return [call, *(rung.bind(problem, inputs.clone(operands)) for _ in range(sets - 1))]
+    return [call, *(work.bind(work.clone(operands)) for _ in range(sets - 1))]
 
 
 def _measured(
@@ -168,26 +166,26 @@ def _measured(
     )
 
 
-def _operand_sets(problem: ScanProblem, settings: Settings, facts: dict[str, Any]) -> int:
+def _operand_sets(work: Workload, settings: Settings, facts: dict[str, Any]) -> int:
     """Sets to rotate through; a case too small to be made cold is recorded as warm."""
     if jit.SIMULATED or settings.l2 == "warm":
         return 1
     l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    sets = timing.rotation(inputs.operand_bytes(problem), l2_bytes)
+    sets = timing.rotation(work.compulsory_bytes, l2_bytes)
     if sets > timing.MAX_SETS:
         facts["l2"] = "warm"
         return 1
     return sets
 
 
-def _check_size(problem: ScanProblem, sets: int) -> None:
-    needed = sets * inputs.operand_bytes(problem) + HEADROOM_BYTES
+def _check_size(work: Workload, sets: int) -> None:
+    needed = sets * work.compulsory_bytes + HEADROOM_BYTES
     free = _free_bytes()
     if needed > free:
         raise _EndedError(
             "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         )
-    elements = problem.slices * problem.plane
+    elements = sum(problem.slices * problem.plane for problem in work.problems)
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
         raise _EndedError(
             "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"

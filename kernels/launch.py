@@ -4,7 +4,6 @@ from typing import Final
 
 from gspn2bench.kernels.contract import Operands
 from gspn2bench.kernels.jit import WARP, Array, flat
-
 from gspn2bench.problem import ScanProblem
 
 MAX_THREADS: Final = 1024

@@ -4,8 +4,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from gspn2bench.kernels.jit import WARP, Array, kernel
 from numba import cuda
+
+from gspn2bench.kernels.jit import WARP, Array, kernel
 
 
 @cache

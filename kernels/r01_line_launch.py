@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import cuda
+
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import WARP, Array, configure, flat, kernel
 from gspn2bench.kernels.launch import backward_arrays, forward_arrays
 from gspn2bench.kernels.math import adjoint, recurrence
-from numba import cuda
-
 from gspn2bench.problem import MAX_EXTENT, ScanProblem
 
 THREADS = 512
@@ -109,7 +109,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    arrays = [*backward_arrays(operands), flat(torch.empty_like(operands.h))]
+    arrays = [*backward_arrays(operands), flat(torch.full_like(operands.h, torch.nan))]
     columns = range(problem.width - 1, -1, -1)
     return _call(build_backward(), problem, arrays, columns)
 

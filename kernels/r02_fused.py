@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import cuda
+
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
 from gspn2bench.kernels.jit import Array, configure, flat, kernel
 from gspn2bench.kernels.launch import (
@@ -34,8 +36,6 @@ from gspn2bench.kernels.launch import (
     whole_warps,
 )
 from gspn2bench.kernels.math import adjoint, recurrence
-from numba import cuda
-
 from gspn2bench.problem import ScanProblem
 
 
@@ -137,7 +137,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_backward(problem.height)
-    scratch = flat(torch.empty_like(operands.h))
+    scratch = flat(torch.full_like(operands.h, torch.nan))
     return _call(compiled, problem, [*backward_arrays(operands), scratch])
 
 

@@ -25,6 +25,8 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
+from numba import cuda
+
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import Array, configure, kernel
 from gspn2bench.kernels.launch import (
@@ -43,8 +45,6 @@ from gspn2bench.kernels.transposed import (
     transposed_launches,
     transposed_traffic,
 )
-from numba import cuda
-
 from gspn2bench.problem import ScanProblem
 
 BLOCK_THREADS: Final = 256

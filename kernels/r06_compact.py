@@ -28,6 +28,8 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numba import cuda
+
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import Array, configure, flat, kernel
 from gspn2bench.kernels.launch import (
@@ -49,8 +51,6 @@ from gspn2bench.kernels.transposed import (
     transposed_launches,
     transposed_traffic,
 )
-from numba import cuda
-
 from gspn2bench.problem import ScanProblem
 
 BLOCK_THREADS: Final = 512
@@ -267,7 +267,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     grad_w, elements = flat(operands.grad_w), operands.grad_w.numel()
     sums = grad_w
     if partial:
-        sums = flat(operands.grad_w.new_empty(count * elements, dtype=torch.float32))
+        sums = flat(operands.grad_w.new_full((count * elements,), torch.nan, dtype=torch.float32))
     arrays = [*backward_arrays(operands)[:-3], sums]  # all but the planes of the gradient of w
     sizes = (problem.batch, problem.channels, count, *_lengths(problem))
     grid, block = _shape(problem, config)

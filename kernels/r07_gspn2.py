@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import cuda
+
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import WARP, Array, configure, device_function, flat, kernel
 from gspn2bench.kernels.launch import (
@@ -44,8 +46,6 @@ from gspn2bench.kernels.transposed import (
     transposed_launches,
     transposed_traffic,
 )
-from numba import cuda
-
 from gspn2bench.problem import ITEM_BYTES, ScanProblem
 
 MAX_WORDS = 4

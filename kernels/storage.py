@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+
 from gspn2bench.kernels.jit import Array, device_function
 
 

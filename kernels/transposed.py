@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numba import cuda
+
 from gspn2bench.kernels.contract import Bind, Call, Operands, compulsory_traffic
 from gspn2bench.kernels.jit import Array, configure, flat, kernel
 from gspn2bench.kernels.launch import MAX_GRID
-from numba import cuda
-
 from gspn2bench.problem import Direction, ScanProblem
 
 TILE: Final = 32

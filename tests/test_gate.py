@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from gspn2bench.kernels import reference
-from gspn2bench.kernels.contract import Operands
 
 from gspn2bench import gate, inputs
+from gspn2bench.kernels import reference
+from gspn2bench.kernels.contract import Operands
 from gspn2bench.problem import ScanProblem
 
 PROBLEM = ScanProblem(2, 3, 4, 5)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gspn2bench.kernels.ladder import LADDER
 
 from gspn2bench import trial
+from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.measure import ceilings
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.scenario import Case

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+
+from gspn2bench import gate, inputs
 from gspn2bench.kernels import r07_gspn2
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
-
-from gspn2bench import gate, inputs
 from gspn2bench.measure import launches
 from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
 

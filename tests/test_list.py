@@ -1,11 +1,11 @@
 import pytest
 import typer
 from click.testing import Result
-from gspn2bench.kernels.ladder import LADDER
 from typer.testing import CliRunner
 
 from gspn2bench import scenario
 from gspn2bench.commands.list_ import list_
+from gspn2bench.kernels.ladder import LADDER
 
 
 def run(*arguments: str) -> Result:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gspn2bench.kernels import reference
 
+from gspn2bench.kernels import reference
 from gspn2bench.problem import DIRECTIONS, Direction, ScanProblem
 
 GROUPS, HEIGHT, WIDTH = 2, 4, 3

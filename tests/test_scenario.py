@@ -198,8 +198,8 @@ def test_missing_files_and_unknown_names(tmp_path: Path) -> None:
         scenario.load(str(tmp_path / "gone.toml"))
     with pytest.raises(UsageError, match="no scenario"):
         scenario.load(str(tmp_path))
-    with pytest.raises(UsageError, match="no scenario is named 'fig4'; did you mean fig"):
-        scenario.load("fig4")
+    with pytest.raises(UsageError, match="no scenario is named 'fig5'; did you mean fig"):
+        scenario.load("fig5")
     with pytest.raises(UsageError, match="no scenario"):
         scenario.load("../pyproject")
 

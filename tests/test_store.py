@@ -68,7 +68,9 @@ def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
         store.create_folder(file, "s")
 
 
-@pytest.mark.parametrize("field", ["latency_ms", "gate_error", "floor_ms"])
+@pytest.mark.parametrize(
+    "field", ["latency_ms", "gate_error", "floor_ms", "clock_mhz", "compile_s"]
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_nan_enters_a_row(field: str, value: float) -> None:
     with pytest.raises(ValidationError):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import SIMULATED
-from gspn2bench.kernels.ladder import LADDER
 from typer.testing import CliRunner, Result
 
 from gspn2bench import sweep, trial
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
+from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.jit import SIMULATED
+from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.problem import ScanProblem
 from gspn2bench.scenario import Case

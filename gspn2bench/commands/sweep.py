@@ -166,6 +166,8 @@ def _list_cases(cases: "Sequence[Case]", rungs: "Sequence[Rung]") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from gspn2bench.workload import Workload
+
     table = Table(title=f"{len(cases)} cases", title_justify="left")
     for name in ("case", "phase"):
         table.add_column(name)
@@ -173,10 +175,10 @@ def _list_cases(cases: "Sequence[Case]", rungs: "Sequence[Rung]") -> None:
     table.add_column("rungs that skip it")
     total = 0
     for case in cases:
-        problems = [(rung, case.problem(rung.native)) for rung in rungs]
-        size = problems[0][1].compulsory_bytes
+        works = [Workload.of(case, rung) for rung in rungs]
+        size = works[0].compulsory_bytes
         total += size
-        skips = [rung.id for rung, problem in problems if rung.unsupported(problem)]
+        skips = [work.rung.id for work in works if work.unsupported]
         table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
     Console().print(table)
     runs = " ".join(rung.id for rung in rungs)

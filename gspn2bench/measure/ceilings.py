@@ -9,7 +9,6 @@ import torch
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.probes import build_step
 from gspn2bench.measure.events import elapsed_ms
-from gspn2bench.problem import ScanProblem
 
 COPY_BYTES: Final = 2**31
 COPIES: Final = 4
@@ -34,12 +33,12 @@ class Ceilings:
         """Median copy bandwidth, GB/s."""
         return median(self.copy_samples_gbps) if self.copy_samples_gbps else None
 
-    def floor_ms(self, problem: ScanProblem) -> float | None:
-        """Least time of a case: its compulsory bytes at copy speed, or its chain of steps."""
+    def floor_ms(self, compulsory_bytes: int, steps: int) -> float | None:
+        """Least time of a case, ms: its compulsory bytes at copy speed, or its chain of steps."""
         if self.copy_gbps is None or self.step_us is None:
             return None
-        copying_ms = problem.compulsory_bytes / self.copy_gbps / 1e6
-        return max(copying_ms, problem.chunk_length * self.step_us / 1e3)
+        copying_ms = compulsory_bytes / self.copy_gbps / 1e6
+        return max(copying_ms, steps * self.step_us / 1e3)
 
 
 def measure() -> Ceilings:

@@ -1,0 +1,85 @@
+"""What one call of a rung does: one scan, or the four directions of one input side by side."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+from gspn2bench import inputs
+from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.streams import side_by_side
+from gspn2bench.problem import ScanProblem
+from gspn2bench.scenario import Case
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The scans of one call; several read the same x, and have weights and outputs of their own.
+
+    Args:
+        rung: that runs them.
+        problems: one for each direction.
+    """
+
+    rung: Rung
+    problems: tuple[ScanProblem, ...]
+
+    @classmethod
+    def of(cls, case: Case, rung: Rung) -> Self:
+        """The scans that a case asks of a rung."""
+        return cls(rung, case.problems(rung.native))
+
+    @property
+    def first(self) -> ScanProblem:
+        """The scan that stands for all of them: they differ in direction only."""
+        return self.problems[0]
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why the rung can't run one of the scans; None if it can run all."""
+        reasons = (self.rung.unsupported(problem) for problem in self.problems)
+        return next(filter(None, reasons), None)
+
+    @property
+    def launches(self) -> int:
+        """Kernel launches of one call, as the rung declares them."""
+        return sum(map(self.rung.launches, self.problems))
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that one call must move, as the rung declares them."""
+        return sum(map(self.rung.traffic, self.problems))
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes with each input read once, x for all scans together, and each output written."""
+        x = self.first.slices * self.first.plane * self.first.item_bytes
+        return sum(p.compulsory_bytes for p in self.problems) - x * (len(self.problems) - 1)
+
+    @property
+    def steps(self) -> int:
+        """Dependent lines of the longest chain."""
+        return max(problem.chunk_length for problem in self.problems)
+
+    def operands(self, device: str, seed: int) -> tuple[Operands, ...]:
+        """Seeded operands for each scan, outputs poisoned."""
+        made = (inputs.make(p, device, seed + i) for i, p in enumerate(self.problems))
+        return _sharing_x(made)
+
+    def clone(self, operands: tuple[Operands, ...]) -> tuple[Operands, ...]:
+        """The same values in memory of their own."""
+        return _sharing_x(map(inputs.clone, operands))
+
+    def bind(self, operands: tuple[Operands, ...]) -> Call:
+        """The call that runs every scan.
+
+        Raises:
+            ValueError: as ``Rung.bind``.
+        """
+        scans = zip(self.problems, operands, strict=True)
+        calls = [self.rung.bind(problem, each) for problem, each in scans]
+        return calls[0] if len(calls) == 1 else side_by_side(calls)
+
+
+def _sharing_x(operands: Iterable[Operands]) -> tuple[Operands, ...]:
+    first, *others = operands
+    return (first, *(replace(each, x=first.x) for each in others))
