@@ -84,6 +84,14 @@ class Row(Record):
     bytes_dram: Count | None = None
     sectors_load: Count | None = None
     sectors_store: Count | None = None
+    requests_load: Count | None = None
+    """Loads of a warp; sectors_load / requests_load is how well they coalesce."""
+    requests_store: Count | None = None
+    sectors_l2_read: Count | None = None
+    sectors_l2_write: Count | None = None
+    bytes_touched: Count | None = None
+    """Different bytes read or written; traced, like the next."""
+    bytes_reread: Count | None = None
     # ceilings and costs
     copy_gbps: Positive | None = None
     floor_ms: Positive | None = None
@@ -101,6 +109,20 @@ class Row(Record):
     # the verdict
     status: Status
     reason: str | None = None
+
+
+class Plan(Record):
+    """What a run set out to do; ``sweep --resume`` does what is left of it."""
+
+    cases: tuple[dict[str, int | str | None], ...]
+    """Fields of ``scenario.Case``, in order."""
+    rungs: tuple[str, ...]
+    """Ids of the ladder, or paths of a user's own files."""
+    timings: tuple[Timing, ...]
+    samples: Annotated[int, Field(gt=0)]
+    seconds: Positive
+    limit_s: Positive
+    """Longest time for one rung on one case, seconds."""
 
 
 class RunRecord(Record):
@@ -126,3 +148,4 @@ class RunRecord(Record):
     step_us: Positive | None = None
     """Least time of one scan step: a shared-memory exchange and a barrier, microseconds."""
     published: tuple[Published, ...] = ()
+    plan: Plan | None = None

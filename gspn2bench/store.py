@@ -3,6 +3,7 @@
 A row is flushed to disk as it ends, so that a crash loses no finished row. Nothing is overwritten.
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -23,11 +24,19 @@ ROWS_FILE: Final = "rows.jsonl"
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run, read back."""
+    """A recorded run, read back.
+
+    Args:
+        path: its folder.
+        record: run.json.
+        rows: rows.jsonl.
+        torn: whether the last line was cut short, and left out here.
+    """
 
     path: Path
     record: RunRecord
     rows: tuple[Row, ...]
+    torn: bool = False
 
 
 def utc_now() -> str:
@@ -38,16 +47,27 @@ def utc_now() -> str:
 class RunWriter:
     """Writes one run; a context manager that closes the files.
 
+    While it is open no other writer can open the same run.
+
     Args:
-        path: the run's own folder, as ``create_folder`` made it.
+        path: the run's own folder, as ``create_folder`` made it, or as a run left it.
         record: what goes into run.json at once.
+        resume: add to the rows that are there already.
+
+    Raises:
+        UsageError: another process is writing this run.
     """
 
-    def __init__(self, path: Path, record: RunRecord) -> None:
+    def __init__(self, path: Path, record: RunRecord, *, resume: bool = False) -> None:
         self.path = path
         self.record = record
+        self._rows = (path / ROWS_FILE).open("a" if resume else "x", encoding="utf-8")
+        try:
+            fcntl.flock(self._rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._rows.close()
+            raise UsageError(f"run: {path} is being written by another process") from error
         self._write_record()
-        self._rows = (path / ROWS_FILE).open("x", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -104,9 +124,10 @@ def read_run(path: Path) -> Run:
     """
     try:
         text = (path / RUN_FILE).read_text(encoding="utf-8")
-        lines = (path / ROWS_FILE).read_text(encoding="utf-8").splitlines()
+        recorded = (path / ROWS_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"run: {path} is no run folder: {error.filename} can't be read") from error
+    lines, whole = recorded.splitlines(), recorded.endswith("\n")
     try:
         version = json.loads(text).get("schema_version")
     except (ValueError, AttributeError) as error:
@@ -124,8 +145,27 @@ def read_run(path: Path) -> Run:
         try:
             rows.append(Row.model_validate_json(line))
         except ValidationError as error:
+            if number == len(lines) and not whole:
+                break  # torn: the writer was stopped in mid-line, and the row was never given out
             raise UsageError(f"run: {path / ROWS_FILE} line {number}: {error}") from error
-    return Run(path, record, tuple(rows))
+    return Run(path, record, tuple(rows), torn=bool(lines) and len(rows) < len(lines))
+
+
+def set_torn_aside(run: Run) -> Path | None:
+    """Move a torn last line to a file of its own, so that rows can be added again.
+
+    Returns:
+        That file, or None where no line is torn.
+    """
+    if not run.torn:
+        return None
+    rows = run.path / ROWS_FILE
+    *good, torn = rows.read_bytes().splitlines(keepends=True)
+    aside = run.path / f"{ROWS_FILE}.torn-{secrets.token_hex(3)}"
+    aside.write_bytes(torn)
+    # in place: a writer may hold the file open already
+    os.truncate(rows, sum(map(len, good)))
+    return aside
 
 
 def find_run(name: str, results: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
@@ -44,6 +44,11 @@ class Settings:
     seed: int = 0
     budget: timing.Budget = field(default_factory=timing.Budget)
 
+    @property
+    def recorded_timings(self) -> tuple[Timing, ...]:
+        """The timings that a trial makes rows of."""
+        return ("device",) if jit.SIMULATED and self.timings else self.timings
+
 
 class _EndedError(Exception):
     """The trial ends without a number."""
@@ -53,30 +58,38 @@ class _EndedError(Exception):
         self.status: Status = status
 
 
-def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> list[Row]:
-    """The rows of one rung on one case, one for each timing.
+def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
+    """The rows of one rung on one case, one for each timing, each as soon as it is known.
 
     A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
     red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
     ``failed``; each row says why and has no latency.
     """
     work = Workload.of(case, rung)
-    timings = ("device",) if jit.SIMULATED else settings.timings
     facts = _describe(case, work, settings, ceilings)
-    rows: list[Row] = []
+    left = list(settings.recorded_timings)
     try:
         calls = _ready(work, settings, facts)
-        for mode in timings:
-            rows.append(_measured(mode, calls, settings, facts))  # noqa: PERF401  kept if the next raises
+        while left:
+            row = _measured(left[0], calls, settings, facts)
+            del left[0]
+            yield row
     except Exception as error:
         status, reason = _ending(error)
-        rows.extend(
-            Row(**facts, timing=mode, status=status, reason=reason) for mode in timings[len(rows) :]
-        )
+        for mode in left:
+            yield Row(**facts, timing=mode, status=status, reason=reason)
     finally:
         if not jit.SIMULATED:
             torch.cuda.empty_cache()
-    return rows
+
+
+def without_number(
+    case: Case, rung: Rung, settings: Settings, ceilings: Ceilings, status: Status, reason: str
+) -> list[Row]:
+    """The rows of a trial that ended from outside: its process died, or it never began."""
+    facts = _describe(case, Workload.of(case, rung), settings, ceilings)
+    modes = settings.recorded_timings
+    return [Row(**facts, timing=mode, status=status, reason=reason) for mode in modes]
 
 
 def _describe(case: Case, work: Workload, settings: Settings, ceilings: Ceilings) -> dict[str, Any]:
@@ -210,10 +223,11 @@ def _ending(error: Exception) -> tuple[Status, str]:
     if isinstance(error, _EndedError):
         return error.status, str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return "oom", f"memory: {_first_line(error)}"
-    return "failed", f"{type(error).__name__}: {_first_line(error)}"
+        return "oom", f"memory: {first_line(error)}"
+    return "failed", f"{type(error).__name__}: {first_line(error)}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, cut to its first line."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"

@@ -5,8 +5,8 @@ imported; the same kernels then run thread by thread on the CPU.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -26,14 +26,18 @@ Array = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+Observer = Callable[[Any, Sequence[Any]], AbstractContextManager[Sequence[Any]]]
+"""Given a kernel and the arguments of a launch, a context around that launch, which gives the
+arguments to launch with."""
+
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
+
+
 @dataclass
 class LaunchCount:
     """Kernel launches seen by ``counting_launches``."""
 
     launches: int = 0
-
-
-_count: ContextVar[LaunchCount | None] = ContextVar("launch count", default=None)
 
 
 def kernel(name: str, *, max_registers: int | None = None) -> Callable[[Function], Any]:
@@ -74,30 +78,44 @@ def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
 
 
-def configure(compiled: Any, grid: int, block: int) -> Callable[..., None]:
+def configure(compiled: Any, grid: int, block: int | tuple[int, int]) -> Callable[..., None]:
     """A kernel with its grid of blocks and block of threads, on torch's current stream."""
     if SIMULATED:
-        return _counted(compiled[grid, block])
+        return _observed(compiled[grid, block])
     stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
     return compiled[grid, block, stream]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Put an observer around every launch made inside; in the simulator alone."""
+    token = _observers.set((*_observers.get(), observer))
+    try:
+        yield
+    finally:
+        _observers.reset(token)
 
 
 @contextmanager
 def counting_launches() -> Iterator[LaunchCount]:
     """Count the launches made inside, in the simulator; on a GPU the driver is asked instead."""
     count = LaunchCount()
-    token = _count.set(count)
-    try:
+
+    @contextmanager
+    def add(_: Any, arguments: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        count.launches += 1
+        yield arguments
+
+    with observing(add):
         yield count
-    finally:
-        _count.reset(token)
 
 
-def _counted(launch: Callable[..., None]) -> Callable[..., None]:
-    def counted(*arguments: object) -> None:
-        count = _count.get()
-        if count is not None:
-            count.launches += 1
-        launch(*arguments)
+def _observed(compiled: Any) -> Callable[..., None]:
+    def launch(*arguments: Any) -> None:
+        with ExitStack() as stack:
+            seen: Sequence[Any] = arguments
+            for observer in _observers.get():
+                seen = stack.enter_context(observer(compiled, seen))
+            compiled(*seen)
 
-    return counted
+    return launch

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import torch
+
 from gspn2bench.kernels.contract import Operands
 from gspn2bench.kernels.jit import WARP, Array, flat
 from gspn2bench.problem import ScanProblem
@@ -41,6 +43,11 @@ def backward_arrays(operands: Operands, word_bytes: int | None = None) -> list[A
     inputs = (operands.grad_h, operands.x, operands.lam, *operands.w, operands.h)
     outputs = (operands.grad_x, operands.grad_lam, *operands.grad_w)
     return [flat(tensor, word_bytes) for tensor in (*inputs, *outputs)]
+
+
+def scratch(operands: Operands, elements: int) -> Array:
+    """Float32 values that a call writes, then reads; NaN at first, so that an early read shows."""
+    return flat(operands.x.new_full((elements,), torch.nan, dtype=torch.float32))
 
 
 def whole_warps(threads: int) -> int:

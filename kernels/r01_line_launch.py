@@ -19,12 +19,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import WARP, Array, configure, flat, kernel
-from gspn2bench.kernels.launch import backward_arrays, forward_arrays
+from gspn2bench.kernels.jit import WARP, Array, configure, kernel
+from gspn2bench.kernels.launch import backward_arrays, forward_arrays, scratch
 from gspn2bench.kernels.math import adjoint, recurrence
 from gspn2bench.problem import MAX_EXTENT, ScanProblem
 
@@ -109,7 +108,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    arrays = [*backward_arrays(operands), flat(torch.full_like(operands.h, torch.nan))]
+    arrays = [*backward_arrays(operands), scratch(operands, operands.h.numel())]
     columns = range(problem.width - 1, -1, -1)
     return _call(build_backward(), problem, arrays, columns)
 
@@ -129,8 +128,8 @@ def _call(compiled: Any, problem: ScanProblem, arrays: list[Array], columns: ran
 
 
 def traffic(problem: ScanProblem) -> int:
-    scratch = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
-    return compulsory_traffic(problem) + scratch
+    again = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
+    return compulsory_traffic(problem) + again
 
 
 def supports(problem: ScanProblem) -> str | None:

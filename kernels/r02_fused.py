@@ -23,16 +23,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
-from gspn2bench.kernels.jit import Array, configure, flat, kernel
+from gspn2bench.kernels.jit import Array, configure, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     backward_arrays,
     beyond_grid,
     forward_arrays,
+    scratch,
     whole_warps,
 )
 from gspn2bench.kernels.math import adjoint, recurrence
@@ -137,8 +137,8 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_backward(problem.height)
-    scratch = flat(torch.full_like(operands.h, torch.nan))
-    return _call(compiled, problem, [*backward_arrays(operands), scratch])
+    g = scratch(operands, operands.h.numel())
+    return _call(compiled, problem, [*backward_arrays(operands), g])
 
 
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
@@ -152,8 +152,8 @@ def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
 
 
 def traffic(problem: ScanProblem) -> int:
-    scratch = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
-    return compulsory_traffic(problem) + scratch
+    again = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
+    return compulsory_traffic(problem) + again
 
 
 def supports(problem: ScanProblem) -> str | None:

@@ -27,7 +27,6 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
@@ -40,6 +39,7 @@ from gspn2bench.kernels.launch import (
     beyond_grid,
     beyond_line,
     forward_arrays,
+    scratch,
     whole_warps,
 )
 from gspn2bench.kernels.math import adjoint, recurrence
@@ -267,7 +267,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     grad_w, elements = flat(operands.grad_w), operands.grad_w.numel()
     sums = grad_w
     if partial:
-        sums = flat(operands.grad_w.new_full((count * elements,), torch.nan, dtype=torch.float32))
+        sums = scratch(operands, count * elements)
     arrays = [*backward_arrays(operands)[:-3], sums]  # all but the planes of the gradient of w
     sizes = (problem.batch, problem.channels, count, *_lengths(problem))
     grid, block = _shape(problem, config)
@@ -307,10 +307,10 @@ def launches(problem: ScanProblem) -> int:
 
 
 def traffic(problem: ScanProblem) -> int:
-    scratch = 0
+    again = 0
     if _partial(problem):
-        scratch = 2 * 4 * groups(problem) * math.prod(problem.weight_shape)
-    return compulsory_traffic(problem) + scratch + transposed_traffic(problem)
+        again = 2 * 4 * groups(problem) * math.prod(problem.weight_shape)
+    return compulsory_traffic(problem) + again + transposed_traffic(problem)
 
 
 def supports(problem: ScanProblem) -> str | None:

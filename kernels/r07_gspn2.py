@@ -26,17 +26,17 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import WARP, Array, configure, device_function, flat, kernel
+from gspn2bench.kernels.jit import WARP, Array, configure, device_function, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     MAX_THREADS,
     backward_arrays,
     beyond_grid,
     forward_arrays,
+    scratch,
 )
 from gspn2bench.kernels.math import gather, recurrence
 from gspn2bench.kernels.storage import storage_of
@@ -456,8 +456,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_backward(config)
     arrays = backward_arrays(operands, config.word_bytes)
     sizes = _sizes(problem, config)
-    scratch = problem.data_shape if config.shared else (1,)
-    g = flat(torch.empty(scratch, dtype=torch.float32, device=operands.x.device))
+    g = scratch(operands, problem.slices * problem.plane if config.shared else 1)
 
     weight_sum = build_weight_sum(problem.dtype, config.upward)
     elements = problem.batch * problem.plane

@@ -92,8 +92,9 @@ def test_no_number_without_a_green_gate(gate):
     assert made["withheld"][0] == "the gate is not green"
 
 
-def test_nan_tolerance_is_not_green():
-    assert math.isnan(table(timed(31.6, gate_tolerance=math.nan))["latency_ms"][0])
+def test_nan_tolerance_is_refused():
+    with pytest.raises(ValidationError, match="gate_tolerance"):
+        timed(31.6, gate_tolerance=math.nan)
 
 
 def test_no_latency_without_a_machine():

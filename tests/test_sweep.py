@@ -1,5 +1,6 @@
 """Sweeps end to end, in the simulator: what is recorded, and how bad luck ends."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from gspn2bench import sweep, trial
+from gspn2bench import isolation, rungs, trial
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
@@ -17,7 +18,7 @@ from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.problem import ScanProblem
 from gspn2bench.scenario import Case
 from gspn2bench.schema import Row
-from gspn2bench.store import Run, read_run
+from gspn2bench.store import Run, RunWriter, read_run
 
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="rows on a GPU: test_gpu.py")
 
@@ -70,7 +71,8 @@ def test_the_rows_of_two_sweeps_agree(tmp_path: Path) -> None:
 def test_a_dry_run_lists_cases_and_bytes_and_writes_nothing(tmp_path: Path) -> None:
     result = invoke(
         "sweep", "fig3", "--dry-run", "-a", "size=[256,512]", "-a", "channels[pow2]=[0:3]",
-        "-a", "batch=[1:9:4]", "--rung", "r01,r07", "--results", str(tmp_path / "none"),
+        "-a", "batch=[1:9:4]", "-a", "weights=channel", "-a", "phase=forward",
+        "--rung", "r01,r07", "--results", str(tmp_path / "none"),
     )  # fmt: skip
     assert result.exit_code == 0
     assert "24 cases" in result.stdout
@@ -134,23 +136,60 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
     assert "--results" in str(result.exception)
 
 
-def test_an_interrupted_sweep_keeps_its_rows(
+def test_an_interrupted_sweep_keeps_its_rows_and_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, done = trial.run, []
+    real, begun = isolation.Worker.run, []
 
-    def interrupted(*arguments: object) -> list[Row]:
-        if done:
+    def interrupted(worker: isolation.Worker, job: isolation.Job, limit_s: float) -> Iterator[Row]:
+        begun.append(job)
+        if len(begun) == 3:
             raise KeyboardInterrupt
-        done.append(1)
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(worker, job, limit_s)
 
-    monkeypatch.setattr(trial, "run", interrupted)
-    result, run = sweep_quick(tmp_path, "--rung", "r07")
+    monkeypatch.setattr(isolation.Worker, "run", interrupted)
+    result, run = sweep_quick(tmp_path / "a", "--rung", "r07")
     assert result.exit_code == 130
-    assert len(run.rows) == 1
+    assert len(run.rows) == 2
     assert run.record.finished_utc is None
-    assert "1 rows are kept" in result.stderr
+    assert f"--resume {run.path}" in result.stderr
+
+    monkeypatch.undo()
+    with (run.path / "rows.jsonl").open("a") as rows:
+        rows.write('{"scenario": "quick", "ca')  # as a process killed in mid-write leaves it
+    resumed = invoke("sweep", "--resume", str(run.path))
+    assert resumed.exit_code == 0
+    assert "the last line was torn" in resumed.stderr
+    _, whole = sweep_quick(tmp_path / "b", "--rung", "r07")
+    again = read_run(run.path)
+    assert again.rows == whole.rows
+    assert again.rows[:2] == run.rows
+    assert again.record.finished_utc is not None
+    (aside,) = run.path.glob("rows.jsonl.torn-*")
+    assert aside.read_text() == '{"scenario": "quick", "ca'
+
+
+def test_a_run_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:
+    _, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "batch=1", "-a", "size=2")
+    before = (run.path / "rows.jsonl").read_bytes()
+    assert invoke("sweep", "--resume", str(run.path)).exit_code == 0
+    assert (run.path / "rows.jsonl").read_bytes() == before
+
+
+def test_two_writers_of_one_run_are_refused(tmp_path: Path) -> None:
+    _, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "batch=1", "-a", "size=2")
+    with RunWriter(run.path, run.record, resume=True):
+        result = invoke("sweep", "--resume", str(run.path))
+    assert isinstance(result.exception, UsageError)
+    assert "being written by another process" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--resume", "latest", "quick"], ["--resume", "latest", "--rung", "r07"], []],
+)
+def test_what_a_resumed_sweep_takes_from_its_run_is_not_given_again(arguments: list[str]) -> None:
+    assert isinstance(invoke("sweep", *arguments).exception, UsageError)
 
 
 def planted(call: Call, *, launches: int = 1) -> Rung:
@@ -220,5 +259,66 @@ def test_what_a_rung_cannot_do_is_a_skipped_row_with_its_reason() -> None:
 CASE_SHARED = ScanProblem(1, 2, 3, 4, direction="right", weights="shared")
 
 
-def test_rungs_are_chosen_in_the_order_given() -> None:
-    assert [rung.id for rung in sweep.choose_rungs(["r07", "r01"])] == ["r07", "r01"]
+HEAD = """
+import os, signal, time
+from dataclasses import replace
+from gspn2bench.kernels.ladder import LADDER
+
+def bind(problem, operands):
+    right = LADDER["r07"].forward(problem, operands)
+    def call():
+        {body}
+    return call
+
+RUNG = replace(LADDER["r07"], id="mine", forward=bind)
+"""
+ENDINGS = {
+    "kill -9": ("os.kill(os.getpid(), signal.SIGKILL)", "failed", "signal SIGKILL"),
+    "exit": ("os._exit(7)", "failed", "exit code 7"),
+    "hang": ("time.sleep(3600)", "timeout", "time limit: over 5 s"),
+    "spin": ("while True: pass", "timeout", "time limit: over 5 s"),
+    "interrupt": ("os.kill(os.getpid(), signal.SIGINT); right()", "ok", None),
+    "writes nothing": ("pass", "incorrect", "NaN or infinite"),
+    "launches twice": ("right(); right()", "invalid", "launches: 2 observed, 1 declared"),
+    "out of bounds": ("operands.h.view(-1)[10**6] = 0", "failed", "IndexError"),
+    "right": ("right()", "ok", None),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_whatever_a_users_rung_does_the_next_one_is_measured(name: str, tmp_path: Path) -> None:
+    body, status, reason = ENDINGS[name]
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD.format(body=body))
+    limit = ("--limit", "5")
+    narrow = ("-a", "batch=1", "-a", "channels=1", "-a", "size=2")
+    result, run = sweep_quick(tmp_path / "results", "--rung", f"{file},r07", *narrow, *limit)
+    mine, next_one = run.rows
+    assert (mine.rung, mine.status) == ("mine", status)
+    assert (reason or "") in (mine.reason or "")
+    assert (next_one.rung, next_one.status) == ("r07", "ok")
+    assert result.exit_code == (0 if status == "ok" else 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("RUNG = 3", ["mine.py", "defines no RUNG"]),
+        ("x = 1", ["mine.py", "defines no RUNG"]),
+        ("1 / 0", ["mine.py", "ZeroDivisionError"]),
+        ("from gspn2bench.kernels.r07_gspn2 import RUNG", ["mine.py", "r07", "already"]),
+    ],
+)
+def test_a_users_file_that_is_no_rung_is_refused(
+    text: str, words: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    result = invoke("sweep", "quick", "--rung", str(file), "--results", str(tmp_path / "results"))
+    assert isinstance(result.exception, UsageError)
+    assert all(word in str(result.exception) for word in words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_rungs_are_taken_in_the_order_given() -> None:
+    assert rungs.references(["r07", "r01", "r07"]) == ["r07", "r01"]

@@ -11,22 +11,27 @@ import typer
 from gspn2bench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from gspn2bench.backend import Backend
     from gspn2bench.kernels.contract import Rung
     from gspn2bench.scenario import Case
     from gspn2bench.schema import Row
     from gspn2bench.store import RunWriter
-    from gspn2bench.trial import Settings
+    from gspn2bench.sweep import Sweep
 
 CASES, MEASURE, PLACE = "What to run", "How to measure", "Where"
 
 
 def sweep(
     scenario: Annotated[
-        str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
-    ],
+        str | None,
+        typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml."),
+    ] = None,
     rung: Annotated[
         str | None,
-        typer.Option(help="Rungs, comma-separated: r01,r07.", rich_help_panel=CASES),
+        typer.Option(
+            help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
+            rich_help_panel=CASES,
+        ),
     ] = None,
     axis: Annotated[
         list[str] | None,
@@ -42,6 +47,14 @@ def sweep(
         bool,
         typer.Option("--dry-run", help="List the cases and their bytes.", rich_help_panel=CASES),
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Do what an interrupted run has left; takes its cases and settings.",
+            rich_help_panel=CASES,
+        ),
+    ] = None,
     timing: Annotated[
         str,
         typer.Option(help="Latencies to take, comma-separated.", rich_help_panel=MEASURE),
@@ -63,6 +76,12 @@ def sweep(
             min=0.01, help="Time for each latency, once 5 samples are in.", rich_help_panel=MEASURE
         ),
     ] = 3.0,
+    limit: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Longest time for one rung on one case, s.", rich_help_panel=MEASURE
+        ),
+    ] = 300.0,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.", rich_help_panel=MEASURE)
     ] = 0,
@@ -82,6 +101,14 @@ def sweep(
     Exits with 0 when every row is ok or skipped for a reason, 3 when some failed or none is ok,
     130 when interrupted; rows that are done are kept.
     """
+    if resume is not None:
+        if scenario is not None or rung is not None or axis:
+            raise UsageError("--resume: takes its cases from the run; give no scenario, rung, axis")
+        _resume(resume, device, results)
+        return
+    if scenario is None:
+        raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
+
     from gspn2bench import backend
     from gspn2bench.axes import parse_axis
     from gspn2bench.scenario import cases, load
@@ -93,13 +120,14 @@ def sweep(
     (l2_state,) = _words("l2", l2 or plan.l2, get_args(L2State))
     where = backend.activate(device)
 
+    from gspn2bench import rungs
     from gspn2bench import sweep as room
     from gspn2bench.measure.timing import Budget
     from gspn2bench.trial import Settings
 
-    rungs = room.choose_rungs(_words("rung", rung) if rung is not None else plan.rungs)
+    references = rungs.references(_words("rung", rung) if rung is not None else plan.rungs)
     if dry_run:
-        _list_cases(chosen_cases, rungs)
+        _list_cases(chosen_cases, [rungs.find(reference) for reference in references])
         return
     settings = Settings(
         scenario=plan.name,
@@ -108,22 +136,49 @@ def sweep(
         seed=seed,
         budget=Budget(samples, seconds),
     )
+    todo = room.Sweep(tuple(chosen_cases), tuple(references), settings, limit)
     command = ["gspn2bench", *sys.argv[1:]]
-    with room.open_run(results, plan, settings, where, command) as writer:
-        if where.simulated:
-            typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
-        rows = _run(writer, room.trials(chosen_cases, rungs), settings)
+    with room.create(results, plan, todo, where, command) as writer:
+        _say_if_simulated(where)
+        rows = _run(writer, todo, ())
     _summarise(rows, writer.path)
 
 
-def _run(
-    writer: "RunWriter", planned: "Sequence[tuple[Case, Rung]]", settings: "Settings"
-) -> "list[Row]":
+def _resume(name: str, device: str, results: Path) -> None:
+    """Do what is left of a run, on the kind of machine that it was begun on."""
+    from gspn2bench import backend, store
+    from gspn2bench.environment import collect
+
+    run = store.read_run(store.find_run(name, results))
+    where = backend.activate("sim" if run.record.simulated and device == "auto" else device)
+    gpus = [found.get("gpu") or {} for found in (run.record.environment, collect())]
+    if where.simulated != run.record.simulated or gpus[0].get("name") != gpus[1].get("name"):
+        was = gpus[0].get("name") or "the simulator"
+        raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
+
+    from gspn2bench import sweep as room
+
+    todo = room.planned(run.record)
+    with store.RunWriter(run.path, run.record, resume=True) as writer:
+        if aside := store.set_torn_aside(run):
+            typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
+        _say_if_simulated(where)
+        rows = _run(writer, todo, run.rows)
+    _summarise(rows, run.path)
+
+
+def _say_if_simulated(where: "Backend") -> None:
+    if where.simulated:
+        typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
+
+
+def _run(writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]") -> "list[Row]":
     """Do the trials under a progress bar."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
+    from gspn2bench import rungs
     from gspn2bench import sweep as room
 
     rows: list[Row] = []
@@ -133,19 +188,23 @@ def _run(
     with Progress(
         words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), left, console=console
     ) as progress:
-        bar = progress.add_task("measuring the machine", total=len(planned))
-        steps = room.run(writer, planned, settings)
+        bar = progress.add_task("measuring the machine", total=len(todo.trials))
+        steps = room.run(writer, todo, done)
         try:
-            for done in range(len(planned)):
-                case, rung = planned[done]
-                progress.update(bar, completed=done, description=f"{rung.id} {case.label}")
+            for finished, (case, reference) in enumerate(todo.trials):
+                words_now = f"{rungs.find(reference).id} {case.label}"
+                progress.update(bar, completed=finished, description=words_now)
                 rows += next(steps).rows
             next(steps, None)
         except KeyboardInterrupt:
             progress.stop()
-            typer.echo(f"interrupted; {len(rows)} rows are kept in {writer.path}", err=True)
+            steps.close()
+            typer.echo(
+                f"interrupted; what is done is kept: gspn2bench sweep --resume {writer.path}",
+                err=True,
+            )
             raise typer.Exit(130) from None
-        progress.update(bar, completed=len(planned), description="done")
+        progress.update(bar, completed=len(todo.trials), description="done")
     return rows
 
 

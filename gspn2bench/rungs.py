@@ -1,0 +1,75 @@
+"""Finding a rung: of the ladder, of an installed package, or of a user's own file.
+
+A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file ends in .py and defines
+``RUNG``. Both keep to ``gspn2bench.kernels.contract`` and go through the same gate.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from gspn2bench.errors import UsageError, unknown
+from gspn2bench.kernels.contract import Rung
+from gspn2bench.kernels.ladder import LADDER
+
+GROUP: Final = "gspn2bench.rungs"
+
+
+@cache
+def find(reference: str) -> Rung:
+    """The rung of a reference: an id, or a path that ends in .py.
+
+    Raises:
+        UsageError: no such id, a file that can't be loaded, that defines no RUNG, or whose RUNG
+            has the id of a rung there already is.
+    """
+    if reference.endswith(".py"):
+        return _from_file(Path(reference))
+    if reference in LADDER:
+        return LADDER[reference]
+    offered = {point.name: point for point in entry_points(group=GROUP)}
+    if reference not in offered:
+        raise unknown("rung", reference, [*LADDER, *offered])
+    return _checked(offered[reference].load(), f"entry point {reference}")
+
+
+def references(names: Iterable[str]) -> list[str]:
+    """References in the order given, each once, every one of them found.
+
+    Raises:
+        UsageError: as ``find``, or two rungs of one id.
+    """
+    chosen = list(dict.fromkeys(names))
+    ids = [find(reference).id for reference in chosen]
+    for name in ids:
+        if ids.count(name) > 1:
+            raise UsageError(f"rung: {name} is the id of two rungs; give one another id")
+    return chosen
+
+
+def _from_file(path: Path) -> Rung:
+    name = f"gspn2bench_rung_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"rung: {path} is no readable file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"rung: {path} can't be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return _checked(getattr(module, "RUNG", None), str(path))
+
+
+def _checked(found: object, origin: str) -> Rung:
+    if not isinstance(found, Rung):
+        raise UsageError(f"rung: {origin} defines no RUNG of gspn2bench.kernels.contract.Rung")
+    if found.id in LADDER:
+        raise UsageError(f"rung: {origin} has the id {found.id}, which the ladder has already")
+    return found
