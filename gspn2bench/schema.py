@@ -17,6 +17,8 @@ L2State = Literal["cold", "warm"]
 Status = Literal[
     "ok", "incorrect", "skipped", "oom", "failed", "unstable", "invalid", "timeout", "not_run"
 ]
+Stopped = Literal["interval", "samples", "time"]
+"""Why sampling ended: the interval was narrow enough, or the samples or the time ran out."""
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -75,6 +77,7 @@ class Row(Record):
     latency_ms_low: Positive | None = None
     latency_ms_high: Positive | None = None
     samples_ms: tuple[Positive, ...] = ()
+    stopped: Stopped | None = None
     # launches of one call
     launches_expected: Count | None = None
     launches_observed: Count | None = None
@@ -147,5 +150,9 @@ class RunRecord(Record):
     copy_samples_gbps: tuple[Positive, ...] = ()
     step_us: Positive | None = None
     """Least time of one scan step: a shared-memory exchange and a barrier, microseconds."""
+    l2_cold_ms: Positive | None = None
+    """A kernel on data that fits the L2 cache, on rotated sets: the proof that cold is cold."""
+    l2_warm_ms: Positive | None = None
+    """The same kernel on one set, again and again."""
     published: tuple[Published, ...] = ()
     plan: Plan | None = None

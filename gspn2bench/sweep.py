@@ -150,6 +150,8 @@ class _Workers:
                 copy_gbps=self.ceilings.copy_gbps,
                 copy_samples_gbps=self.ceilings.copy_samples_gbps,
                 step_us=self.ceilings.step_us,
+                l2_cold_ms=self.ceilings.l2_cold_ms,
+                l2_warm_ms=self.ceilings.l2_warm_ms,
             )
 
     def __enter__(self) -> "_Workers":

@@ -12,9 +12,8 @@ import torch
 from gspn2bench import gate
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call, Rung
-from gspn2bench.measure import clocks, launches, timing
+from gspn2bench.measure import launches, timing
 from gspn2bench.measure.ceilings import Ceilings
-from gspn2bench.measure.statistics import median_interval
 from gspn2bench.ranges import annotate
 from gspn2bench.scenario import Case
 from gspn2bench.schema import L2State, Row, Status, Timing
@@ -22,6 +21,8 @@ from gspn2bench.workload import Workload
 
 SIMULATED_ELEMENTS: Final = 2**15
 """Largest batch * channels * height * width for the simulator: about half a minute a call."""
+SUSPECT_SHARE: Final = 1.03
+"""Of copy bandwidth; more than this on a cold cache is flagged."""
 HEADROOM_BYTES: Final = 2**29
 """Memory left for the compiler, the profiler and the gate's smallest sample."""
 
@@ -67,20 +68,18 @@ def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> Itera
     """
     work = Workload.of(case, rung)
     facts = _describe(case, work, settings, ceilings)
-    left = list(settings.recorded_timings)
+    modes = settings.recorded_timings
     try:
         calls = _ready(work, settings, facts)
-        while left:
-            row = _measured(left[0], calls, settings, facts)
-            del left[0]
-            yield row
     except Exception as error:
-        status, reason = _ending(error)
-        for mode in left:
-            yield Row(**facts, timing=mode, status=status, reason=reason)
-    finally:
-        if not jit.SIMULATED:
-            torch.cuda.empty_cache()
+        yield from _ended(facts, modes, *_ending(error))
+        return
+    for mode in modes:
+        try:
+            row = _measured(mode, calls, settings, facts, ceilings)
+        except Exception as error:
+            (row,) = _ended(facts, [mode], *_ending(error))
+        yield row
 
 
 def without_number(
@@ -88,7 +87,12 @@ def without_number(
 ) -> list[Row]:
     """The rows of a trial that ended from outside: its process died, or it never began."""
     facts = _describe(case, Workload.of(case, rung), settings, ceilings)
-    modes = settings.recorded_timings
+    return _ended(facts, settings.recorded_timings, status, reason)
+
+
+def _ended(
+    facts: dict[str, Any], modes: Sequence[Timing], status: Status, reason: str
+) -> list[Row]:
     return [Row(**facts, timing=mode, status=status, reason=reason) for mode in modes]
 
 
@@ -125,6 +129,8 @@ def _ready(work: Workload, settings: Settings, facts: dict[str, Any]) -> list[Ca
     """
     if reason := work.unsupported:
         raise _EndedError("skipped", reason)
+    if not jit.SIMULATED:
+        torch.cuda.empty_cache()  # of the trial before
     sets = _operand_sets(work, settings, facts)
     _check_size(work, sets)
     operands = work.operands("cpu" if jit.SIMULATED else "cuda", settings.seed)
@@ -157,26 +163,46 @@ def _ready(work: Workload, settings: Settings, facts: dict[str, Any]) -> list[Ca
 
 
 def _measured(
-    mode: Timing, calls: Sequence[Call], settings: Settings, facts: dict[str, Any]
+    mode: Timing,
+    calls: Sequence[Call],
+    settings: Settings,
+    facts: dict[str, Any],
+    ceilings: Ceilings,
 ) -> Row:
     if jit.SIMULATED:
         return Row(**facts, timing=mode, status="ok")
     with annotate("measure", facts["case"], facts["rung"], mode):
-        samples = timing.measure(mode, calls, settings.budget)
-    low, high = median_interval(samples)
-    reading = clocks.read()
+        taken = timing.measure(mode, calls, settings.budget)
+    latency = median(taken.samples)
+    low, high = taken.interval
+    status: Status = "ok"
+    reason = _suspicion(latency, facts, ceilings)
+    if taken.slowed:
+        status, reason = "unstable", f"the GPU was slowed throughout: {taken.clocks.throttle}"
     return Row(
         **facts,
         timing=mode,
-        latency_ms=median(samples),
+        latency_ms=latency,
         latency_ms_low=low,
         latency_ms_high=high,
-        samples_ms=samples,
-        clock_mhz=reading.clock_mhz,
-        temperature_c=reading.temperature_c,
-        throttle=reading.throttle,
-        status="ok",
+        samples_ms=taken.samples,
+        stopped=taken.stopped,
+        clock_mhz=taken.clocks.clock_mhz,
+        temperature_c=taken.clocks.temperature_c,
+        throttle=taken.clocks.throttle,
+        status=status,
+        reason=reason,
     )
+
+
+def _suspicion(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> str | None:
+    """What speaks against a cold row: a cache that was not, or more bytes than a copy moves."""
+    if ceilings.copy_gbps is None or facts["l2"] == "warm":
+        return None
+    if not ceilings.cold_is_cold:
+        return "suspect: rotating operand sets was not seen to empty the L2 cache"
+    share = facts["bytes_model"] / latency_ms / 1e6 / ceilings.copy_gbps
+    return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
 
 def _operand_sets(work: Workload, settings: Settings, facts: dict[str, Any]) -> int:

@@ -1,12 +1,15 @@
 """The clockwork of the measurement, without a GPU; what needs one is marked gpu."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain, count, cycle
 
+import numpy as np
 import pytest
 import torch
 
-from gspn2bench.measure import launches, timing
+from gspn2bench.measure import clocks, launches, timing
 from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.statistics import median_interval
 from gspn2bench.problem import ScanProblem
 
@@ -25,10 +28,85 @@ def test_a_rotation_passes_twice_the_cache_before_a_set_returns(footprint: int) 
     assert between >= 2 * H200_L2
 
 
-def test_samples_stop_at_their_number_or_their_time() -> None:
-    assert len(timing._collect(float, timing.Budget(12, 60.0))) == 12
-    assert len(timing._collect(float, timing.Budget(12, 0.0))) == timing.MIN_SAMPLES
-    assert len(timing._collect(float, timing.Budget(2, 0.0))) == 2
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> list[Clocks]:
+    """Readings to give out, the last one for ever; steady unless a test says otherwise."""
+    readings = [Clocks(1980.0, 40.0, "")]
+    monkeypatch.setattr(clocks, "read", lambda: readings.pop(0) if readings[1:] else readings[0])
+    return readings
+
+
+def device_samples(monkeypatch: pytest.MonkeyPatch, values: Iterable[float]) -> None:
+    endless = iter(values)
+    monkeypatch.setattr(timing, "durations_ms", lambda calls: [next(endless) for _ in calls])
+
+
+@pytest.mark.usefixtures("steady")
+def test_sampling_ends_when_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_samples(monkeypatch, cycle([1.0, 1.001, 0.999]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.stopped == "interval"
+    assert len(taken.samples) == 15
+    low, high = taken.interval
+    assert high - low <= 0.01
+
+
+@pytest.mark.usefixtures("steady")
+def test_sampling_ends_with_its_samples_or_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0)
+    device_samples(monkeypatch, (float(noise.uniform(1, 3)) for _ in count()))
+    by_samples = timing.measure("device", [nothing], timing.Budget(32, 60.0))
+    assert (by_samples.stopped, len(by_samples.samples)) == ("samples", 32)
+    by_time = timing.measure("device", [nothing], timing.Budget(1000, 0.0))
+    assert (by_time.stopped, len(by_time.samples)) == ("time", 5)
+    single = timing.measure("device", [nothing], timing.Budget(1, 60.0))
+    assert (single.stopped, len(single.samples)) == ("samples", 1)
+
+
+@pytest.mark.usefixtures("steady")
+def test_outliers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_samples(monkeypatch, chain([9.0], cycle([1.0])))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.samples[0] == 9.0
+
+
+SLOW = Clocks(900.0, 90.0, "hardware thermal slowdown")
+
+
+def test_a_block_under_throttle_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+) -> None:
+    steady.insert(0, SLOW)
+    device_samples(monkeypatch, chain([5.0] * 5, cycle([1.0])))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not taken.slowed
+    assert set(taken.samples) == {1.0}
+    assert taken.clocks == Clocks(1980.0, 40.0, "")
+
+
+def test_throttle_that_lasts_is_said(monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]) -> None:
+    steady[:] = [SLOW]
+    device_samples(monkeypatch, cycle([5.0]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.slowed
+    assert taken.clocks == SLOW
+    assert taken.samples
+
+
+def test_the_power_cap_is_recorded_and_forgiven(
+    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+) -> None:
+    steady[:] = [Clocks(1700.0, 60.0, "power cap")]
+    device_samples(monkeypatch, cycle([1.0]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not taken.slowed
+    assert taken.clocks.throttle == "power cap"
+
+
+def test_readings_are_put_together() -> None:
+    readings = [Clocks(1900.0, 40.0, ""), Clocks(1980.0, 50.0, "power cap"), Clocks(1950.0)]
+    assert clocks.together(readings) == Clocks(1950.0, 50.0, "power cap")
+    assert clocks.together([Clocks()]) == Clocks()
 
 
 class FakeGraph:
@@ -52,8 +130,8 @@ def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
 
     monkeypatch.setattr(timing, "_capture", capture)
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
-    samples = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
-    assert samples == pytest.approx([call_ms] * 5)
+    taken = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
+    assert taken.samples == pytest.approx([call_ms] * 5)
     assert graphs[-1].ms >= timing.MIN_REPLAY_MS
     assert all(graph.calls % sets == 0 for graph in graphs)
     assert len(graphs) <= 3
@@ -68,7 +146,8 @@ def test_a_call_too_short_to_be_timed_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_device_time_is_summed_over_the_launches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [0.25, 0.5] * len(calls))
-    assert timing.measure("device", [nothing], timing.Budget(7, 60.0)) == (0.75,) * 7
+    taken = timing.measure("device", [nothing], timing.Budget(5, 60.0))
+    assert taken.samples == (0.75,) * 5
 
 
 def test_launches_that_do_not_divide_among_the_calls_are_refused(
@@ -79,20 +158,20 @@ def test_launches_that_do_not_divide_among_the_calls_are_refused(
         timing.measure("device", [nothing], timing.Budget(5, 60.0))
 
 
-def test_the_rotation_starts_with_a_set_that_nothing_has_touched_of_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("steady")
+def test_the_rotation_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[int] = []
+    noise = iter(np.random.default_rng(0).uniform(1, 3, 100))
 
     def durations(calls: list[Callable[[], None]]) -> list[float]:
         for call in calls:
             call()
-        return [1.0] * len(calls)
+        return [float(next(noise)) for _ in calls]
 
     calls = [lambda i=i: order.append(i) for i in range(3)]
     monkeypatch.setattr(timing, "durations_ms", durations)
-    timing.measure("device", calls, timing.Budget(5, 60.0))
-    assert order == [2, 0, 1, 2, 0, 1]
+    timing.measure("device", calls, timing.Budget(11, 60.0))
+    assert order == [i % 3 for i in range(11)]
 
 
 def test_the_interval_holds_the_median_and_narrows() -> None:
@@ -128,7 +207,7 @@ def test_every_mode_measures_a_kernel_of_known_length() -> None:
     calls = [double]
     double()
     eager, graph, device = (
-        min(timing.measure(mode, calls, timing.Budget(10, 2.0)))
+        min(timing.measure(mode, calls, timing.Budget(10, 2.0)).samples)
         for mode in ("eager", "graph", "device")  # type: ignore[arg-type]
     )
     assert launches.observe(calls[0]) == 1

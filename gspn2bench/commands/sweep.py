@@ -68,12 +68,14 @@ def sweep(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, help="Samples of each latency.", rich_help_panel=MEASURE)
-    ] = 30,
+        int, typer.Option(min=1, help="Samples of each latency, at most.", rich_help_panel=MEASURE)
+    ] = 100,
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.01, help="Time for each latency, once 5 samples are in.", rich_help_panel=MEASURE
+            min=0.01,
+            help="Time for each latency; it ends earlier once the median is known to 1 %.",
+            rich_help_panel=MEASURE,
         ),
     ] = 3.0,
     limit: Annotated[

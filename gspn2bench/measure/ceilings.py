@@ -7,7 +7,9 @@ from typing import Final
 import torch
 
 from gspn2bench.kernels import jit
+from gspn2bench.kernels.contract import Call
 from gspn2bench.kernels.probes import build_step
+from gspn2bench.measure import timing
 from gspn2bench.measure.events import elapsed_ms
 
 COPY_BYTES: Final = 2**31
@@ -23,15 +25,26 @@ class Ceilings:
     Args:
         copy_samples_gbps: device-to-device copy bandwidth, GB/s, read and write counted.
         step_us: least time of one scan step, microseconds.
+        l2_cold_ms: a kernel on data that fits the L2 cache, on rotated sets.
+        l2_warm_ms: the same kernel on one set.
     """
 
     copy_samples_gbps: tuple[float, ...] = ()
     step_us: float | None = None
+    l2_cold_ms: float | None = None
+    l2_warm_ms: float | None = None
 
     @property
     def copy_gbps(self) -> float | None:
         """Median copy bandwidth, GB/s."""
         return median(self.copy_samples_gbps) if self.copy_samples_gbps else None
+
+    @property
+    def cold_is_cold(self) -> bool:
+        """Whether rotating operand sets was seen to cost what a warm cache saves."""
+        if self.l2_cold_ms is None or self.l2_warm_ms is None:
+            return False
+        return self.l2_cold_ms > self.l2_warm_ms
 
     def floor_ms(self, compulsory_bytes: int, steps: int) -> float | None:
         """Least time of a case, ms: its compulsory bytes at copy speed, or its chain of steps."""
@@ -43,7 +56,9 @@ class Ceilings:
 
 def measure() -> Ceilings:
     """Measure the current GPU; in the simulator there is nothing to measure."""
-    return Ceilings() if jit.SIMULATED else Ceilings(copy_samples_gbps(), step_us())
+    if jit.SIMULATED:
+        return Ceilings()
+    return Ceilings(copy_samples_gbps(), step_us(), *cold_and_warm_ms())
 
 
 def copy_samples_gbps() -> tuple[float, ...]:
@@ -59,6 +74,27 @@ def copy_samples_gbps() -> tuple[float, ...]:
     copies()
     moved = COPIES * 2 * size
     return tuple(moved / 1e6 / elapsed_ms(copies) for _ in range(SAMPLES))
+
+
+def cold_and_warm_ms() -> tuple[float, float]:
+    """Graph time of a kernel that reads and writes a quarter of the L2, cold and warm."""
+    l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    elements = l2_bytes // 4 // 2 // 4  # two tensors of float32
+
+    def call_on_its_own_set() -> Call:
+        source = torch.randn(elements, device="cuda")
+        target = torch.empty_like(source)
+
+        def call() -> None:
+            torch.mul(source, 2.0, out=target)
+
+        call()
+        return call
+
+    calls = [call_on_its_own_set() for _ in range(timing.rotation(l2_bytes // 4, l2_bytes))]
+    budget = timing.Budget(samples=20, seconds=1.0)
+    cold, warm = (median(timing.measure("graph", c, budget).samples) for c in (calls, calls[:1]))
+    return cold, warm
 
 
 def step_us() -> float:
