@@ -1,6 +1,7 @@
 """Operands of a case: seeded, stable inputs and outputs poisoned with NaN."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Final
 
@@ -62,6 +63,18 @@ def poison(problem: ScanProblem, operands: Operands) -> None:
     """Fill every output with NaN, so that an element that nothing wrote is seen."""
     for tensor in outputs(problem, operands).values():
         tensor.fill_(math.nan)
+
+
+def vary(operands: Iterable[Operands]) -> None:
+    """Change the inputs in place, so that every output has to change; tensors may be shared."""
+    changed = {
+        id(tensor): tensor
+        for each in operands
+        for tensor in (each.x, each.grad_h)
+        if tensor is not None
+    }
+    for tensor in changed.values():
+        tensor.mul_(-0.5)
 
 
 def clone(operands: Operands) -> Operands:

@@ -43,6 +43,17 @@ def test_outputs_are_poisoned() -> None:
     assert all(t.isnan().all() for t in written.values())
 
 
+def test_varied_inputs_change_every_output_once() -> None:
+    problem = ScanProblem(1, 1, 2, 2, phase="backward")
+    one = inputs.make(problem, "cpu", 0)
+    x, grad_h = one.x.clone(), one.grad_h
+    assert grad_h is not None
+    before = grad_h.clone()
+    inputs.vary([one, one])
+    assert torch.equal(one.x, -0.5 * x)
+    assert torch.equal(grad_h, -0.5 * before)
+
+
 def test_clones_share_values_not_memory() -> None:
     problem = ScanProblem(1, 1, 2, 2)
     operands = inputs.make(problem, "cpu", 0)

@@ -1,5 +1,7 @@
 """Sweeps end to end, in the simulator: what is recorded, and how bad luck ends."""
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +171,27 @@ def test_an_interrupted_sweep_keeps_its_rows_and_is_resumed(
     assert aside.read_text() == '{"scenario": "quick", "ca'
 
 
+def test_a_full_disk_ends_the_sweep_and_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result, run = sweep_quick(tmp_path, "--rung", "r07")
+    assert result.exit_code == 3
+    assert "can't be written: No space left on device" in result.stderr
+    assert len(run.rows) >= 2
+    monkeypatch.undo()
+    assert invoke("sweep", "--resume", str(run.path)).exit_code == 0
+    assert len(read_run(run.path).rows) == 4
+
+
 def test_a_run_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:
     _, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "batch=1", "-a", "size=2")
     before = (run.path / "rows.jsonl").read_bytes()
@@ -281,6 +304,11 @@ ENDINGS = {
     "writes nothing": ("pass", "incorrect", "NaN or infinite"),
     "launches twice": ("right(); right()", "invalid", "launches: 2 observed, 1 declared"),
     "out of bounds": ("operands.h.view(-1)[10**6] = 0", "failed", "IndexError"),
+    "right once": (
+        "globals().setdefault('first', right()) if 'first' not in globals() else 0",
+        "incorrect",
+        "on changed inputs, h: 4 of 4 elements are NaN",
+    ),
     "right": ("right()", "ok", None),
 }
 

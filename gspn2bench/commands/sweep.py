@@ -198,14 +198,15 @@ def _run(writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]") -> "list[Row
                 progress.update(bar, completed=finished, description=words_now)
                 rows += next(steps).rows
             next(steps, None)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError) as error:
             progress.stop()
             steps.close()
+            stopped = isinstance(error, KeyboardInterrupt)
+            why = "interrupted" if stopped else f"the run can't be written: {error.strerror}"
             typer.echo(
-                f"interrupted; what is done is kept: gspn2bench sweep --resume {writer.path}",
-                err=True,
+                f"{why}; what is done is kept: gspn2bench sweep --resume {writer.path}", err=True
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(130 if stopped else 3) from None
         progress.update(bar, completed=len(todo.trials), description="done")
     return rows
 
