@@ -4,11 +4,15 @@ import sys
 
 import typer
 
+from gspn2bench.commands.compare import compare
 from gspn2bench.commands.doctor import doctor
+from gspn2bench.commands.ingest import ingest
 from gspn2bench.commands.list_ import list_
+from gspn2bench.commands.profile import profile
 from gspn2bench.commands.report import report
 from gspn2bench.commands.show import show
 from gspn2bench.commands.sweep import sweep
+from gspn2bench.commands.traffic import traffic
 from gspn2bench.errors import UsageError
 
 app = typer.Typer(
@@ -20,12 +24,20 @@ app = typer.Typer(
 app.command()(sweep)
 app.command()(report)
 app.command()(show)
+app.command()(compare)
+app.command()(traffic)
+app.command()(profile)
+app.command()(ingest)
 app.command("list")(list_)
 app.command()(doctor)
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 ok, 2 usage, 3 partial or failed, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 ok, 1 regression, 2 usage, 3 partial or failed, 4 ambiguous under --strict,
+    130 interrupted.
+    """
     try:
         app()
     except UsageError as error:

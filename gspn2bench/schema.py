@@ -21,6 +21,7 @@ Stopped = Literal["interval", "samples", "time"]
 """Why sampling ended: the interval was narrow enough, or the samples or the time ran out."""
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Record(BaseModel):
@@ -156,3 +157,50 @@ class RunRecord(Record):
     """The same kernel on one set, again and again."""
     published: tuple[Published, ...] = ()
     plan: Plan | None = None
+
+
+class Launch(Record):
+    """One kernel, copy or fill of a profiled call."""
+
+    name: str
+    start_us: NotNegative | None = None
+    """Since the call's first launch; None where the profiler ran each launch by itself."""
+    duration_us: NotNegative
+
+
+class ProfiledTrial(Record):
+    """What a profiler saw of one rung on one case, inside the NVTX range ``measure``."""
+
+    case: str
+    rung: str
+    phase: Phase
+    timing: Timing | None
+    calls: Annotated[int, Field(gt=0)]
+    """Calls seen; times are means of them."""
+    launches: Annotated[int, Field(gt=0)]
+    """Launches of a call that the profiler saw."""
+    launches_expected: Annotated[int, Field(gt=0)]
+    """More than ``launches`` where the profiler was told to stop early."""
+    gpu_ms: NotNegative
+    """Sum of the durations of the launches seen."""
+    span_ms: NotNegative | None
+    """From a call's first start to its last end; None where launches were run one by one."""
+    gap_ms: NotNegative | None
+    """Time of the span in which nothing ran."""
+    timeline: tuple[Launch, ...]
+    """The call of median length, its first launches if there are many."""
+
+
+class Profile(Record):
+    """profile-<tool>-<id>.json of a run folder: figures of a profile, never measured latencies."""
+
+    schema_version: int
+    tool: Literal["nsys", "ncu"]
+    tool_version: str | None
+    gpu: str | None
+    file: str
+    """Name of the file that the figures are from."""
+    sha256: str
+    """Of that file."""
+    added_utc: str
+    trials: Annotated[tuple[ProfiledTrial, ...], Field(min_length=1)]

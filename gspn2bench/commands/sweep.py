@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from gspn2bench.errors import UsageError, unknown
+from gspn2bench.commands.words import words_of
+from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
     from gspn2bench.backend import Backend
@@ -118,8 +119,8 @@ def sweep(
 
     plan = load(scenario)
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
-    timings = _words("timing", timing, get_args(Timing))
-    (l2_state,) = _words("l2", l2 or plan.l2, get_args(L2State))
+    timings = words_of("timing", timing, get_args(Timing))
+    (l2_state,) = words_of("l2", l2 or plan.l2, get_args(L2State))
     where = backend.activate(device)
 
     from gspn2bench import rungs
@@ -127,7 +128,7 @@ def sweep(
     from gspn2bench.measure.timing import Budget
     from gspn2bench.trial import Settings
 
-    references = rungs.references(_words("rung", rung) if rung is not None else plan.rungs)
+    references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
     if dry_run:
         _list_cases(chosen_cases, [rungs.find(reference) for reference in references])
         return
@@ -245,16 +246,3 @@ def _list_cases(cases: "Sequence[Case]", rungs: "Sequence[Rung]") -> None:
     Console().print(table)
     runs = " ".join(rung.id for rung in rungs)
     typer.echo(f"rungs: {runs}; {total:,} bytes in all, each input read and output written once")
-
-
-def _words(option: str, text: str, known: Sequence[str] = ()) -> tuple[str, ...]:
-    """Comma-separated words of an option, each once, and known if it matters."""
-    words = tuple(word.strip() for word in text.split(","))
-    for word in words:
-        if not word:
-            raise UsageError(f"--{option}: an empty name in {text!r}")
-        if words.count(word) > 1:
-            raise UsageError(f"--{option}: {word!r} is given twice in {text!r}")
-        if known and word not in known:
-            raise unknown(option, word, known)
-    return words

@@ -1,19 +1,26 @@
 """Launches of one call: reported by the driver through CUPTI, or counted in the simulator."""
 
+import os
 from typing import Any
 
 import torch
 
+from gspn2bench import tools
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
 
 
-def observe(call: Call) -> int:
-    """Kernel launches that one call really makes."""
+def observe(call: Call) -> int | None:
+    """Kernel launches that one call really makes.
+
+    None under Nsight Systems or Nsight Compute: CUPTI serves one of its users at a time.
+    """
     if jit.SIMULATED:
         with jit.counting_launches() as count:
             call()
         return count.launches
+    if os.environ.get(tools.PROFILED):
+        return None
     return len(durations_ms([call]))
 
 

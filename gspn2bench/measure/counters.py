@@ -1,0 +1,210 @@
+"""Global-memory traffic from hardware counters: Nsight Compute, in a process of its own.
+
+ncu runs one program that makes one call inside the NVTX range ``measure``, and writes a line for
+each kernel of it; the lines are summed. It runs a kernel several times to read all counters, so
+that no latency of such a run is worth keeping.
+"""
+
+import csv
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from gspn2bench import tools
+from gspn2bench.doctor import MEND_COUNTERS, MEND_NCU
+from gspn2bench.environment import find_cuda
+from gspn2bench.ranges import DOMAIN, RangeName
+
+CacheControl = Literal["none", "all"]
+"""Whether ncu leaves the caches as they are, or flushes them before each kernel and each pass."""
+
+RANGE: Final[RangeName] = "measure"
+METRICS: Final = {
+    "dram_read_bytes": "dram__bytes_read.sum",
+    "dram_write_bytes": "dram__bytes_write.sum",
+    "l2_read_sectors": "lts__t_sectors_op_read.sum",
+    "l2_write_sectors": "lts__t_sectors_op_write.sum",
+    "load_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum",
+    "store_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum",
+    "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
+    "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
+}
+"""ncu's metrics by the field of ``Counters``."""
+UNITS: Final = {
+    "": 1,
+    "sector": 1,
+    "request": 1,
+    "byte": 1,
+    "Kbyte": 10**3,
+    "Mbyte": 10**6,
+    "Gbyte": 10**9,
+}
+LIMIT_SECONDS: Final = 600.0
+PERMISSION: Final = "ERR_NVGPUCTRPERM"
+
+
+class UnavailableError(Exception):
+    """There are no counters to be had; the message says why, and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the hardware counted in one call, summed over its launches.
+
+    Args:
+        launches: kernels that ncu saw.
+        dram_read_bytes: from DRAM to the L2.
+        dram_write_bytes: from the L2 to DRAM.
+        l2_read_sectors: sectors of 32 bytes read at the L2, by whatever part of the GPU.
+        l2_write_sectors: likewise, written.
+        load_sectors: sectors of global loads at the L1.
+        store_sectors: of global stores.
+        load_requests: global loads of warps at the L1.
+        store_requests: global stores.
+    """
+
+    launches: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    l2_read_sectors: int
+    l2_write_sectors: int
+    load_sectors: int
+    store_sectors: int
+    load_requests: int
+    store_requests: int
+
+
+def find() -> Path:
+    """Nsight Compute, where a GPU is to be profiled too.
+
+    Raises:
+        UnavailableError: one of the two is missing.
+    """
+    if reason := find_cuda():
+        raise UnavailableError(reason)
+    path = tools.find_ncu()
+    if path is None:
+        raise UnavailableError(f"ncu was not found; to mend: {MEND_NCU}")
+    return path
+
+
+def command(ncu: Path, cache: CacheControl, log: Path, program: Sequence[str]) -> list[str]:
+    """The command line that profiles a program's ``measure`` range.
+
+    Args:
+        ncu: Nsight Compute's command line.
+        cache: what ncu does with the caches.
+        log: file for what ncu prints, so that the program's own output is not in it.
+        program: to be profiled, with its arguments.
+    """
+    options = {
+        "--page": "raw",
+        "--print-units": "base",
+        "--metrics": ",".join(METRICS.values()),
+        "--nvtx-include": f"{DOMAIN}@{RANGE}/",
+        "--clock-control": "none",
+        "--cache-control": cache,
+        "--log-file": str(log),
+    }
+    words = [word for option in options.items() for word in option]
+    return [str(ncu), "--csv", "--nvtx", *words, *program]
+
+
+def measure(ncu: Path, cache: CacheControl, program: Sequence[str]) -> Counters:
+    """Profile a program that makes one call inside the range ``measure``.
+
+    Raises:
+        UnavailableError: ncu may not read counters, failed, took too long or saw no kernel.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "ncu.csv"
+        # another locale may write 1.024 for 1,024
+        environment = os.environ | {"LC_ALL": "C", "NUMBA_ENABLE_CUDASIM": "0"}
+        try:
+            done = subprocess.run(
+                command(ncu, cache, log, program),
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+                timeout=LIMIT_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnavailableError(
+                f"ncu took over {LIMIT_SECONDS:g} s; try a smaller case"
+            ) from error
+        except OSError as error:
+            raise UnavailableError(f"ncu: {ncu} can't be run: {error.strerror}") from error
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return read(text, done.stdout + done.stderr, done.returncode)
+
+
+def read(text: str, output: str = "", returncode: int = 0) -> Counters:
+    """The counters in what ncu left behind.
+
+    Args:
+        text: its log.
+        output: what it and the program printed.
+        returncode: its exit code.
+
+    Raises:
+        UnavailableError: as ``measure``.
+    """
+    if PERMISSION in text or PERMISSION in output:
+        raise UnavailableError(
+            f"ncu may not read counters ({PERMISSION}); to mend: {MEND_COUNTERS}"
+        )
+    if returncode != 0:
+        said = [line for line in (text + "\n" + output).splitlines() if line.strip()]
+        raise UnavailableError(f"ncu ended with {returncode}: {said[-1] if said else 'no message'}")
+    kernels = parse(text)
+    if not kernels:
+        raise UnavailableError(
+            f"ncu saw no kernel in the NVTX range {DOMAIN}@{RANGE}; to mend: a newer ncu"
+        )
+    totals = {field: sum(kernel[field] for kernel in kernels) for field in METRICS}
+    return Counters(launches=len(kernels), **totals)
+
+
+def parse(text: str) -> list[dict[str, int]]:
+    """The fields of ``METRICS`` of each kernel in ncu's raw page as CSV.
+
+    The page has a line of names, a line of units and a line for each kernel; ncu's own messages
+    begin with "==".
+
+    Raises:
+        UnavailableError: a metric is missing, has no number or an unknown unit; it is named.
+    """
+    table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
+    names = next((line for line in table if "Kernel Name" in line), None)
+    units = next(table, None)
+    if names is None or units is None:
+        return []
+    unit_of = dict(zip(names, units, strict=False))
+    return [_fields(dict(zip(names, line, strict=False)), unit_of) for line in table]
+
+
+def _fields(values: Mapping[str, str], units: Mapping[str, str]) -> dict[str, int]:
+    return {field: _number(metric, values, units) for field, metric in METRICS.items()}
+
+
+def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) -> int:
+    if metric not in values:
+        raise UnavailableError(
+            f"ncu gave no {metric}; to mend: a Nsight Compute that knows the GPU"
+        )
+    unit, text = units.get(metric, ""), values[metric]
+    if unit not in UNITS:
+        raise UnavailableError(f"ncu gave {metric} in {unit!r}, not in one of {_listed(UNITS)}")
+    try:
+        return round(float(text.replace(",", "")) * UNITS[unit])
+    except (ValueError, OverflowError):
+        raise UnavailableError(f"ncu gave {text!r} for {metric}") from None
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(word for word in words if word)
