@@ -62,7 +62,7 @@ def traffic(
     """
     from gspn2bench import backend
     from gspn2bench.axes import parse_axis
-    from gspn2bench.commands.sweep import _words as words
+    from gspn2bench.commands.words import words_of
     from gspn2bench.scenario import cases, load
 
     plan = load(scenario)
@@ -76,7 +76,7 @@ def traffic(
     from gspn2bench import traffic as room
 
     assert tools == get_args(room.Tool)
-    references = rungs.references(words("rung", rung) if rung is not None else plan.rungs)
+    references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
     todo = room.Plan(plan, tuple(chosen_cases), tuple(references), tool, seed)  # type: ignore[arg-type]
     with room.create(results, todo, ["gspn2bench", *sys.argv[1:]]) as writer:
         rows = _run(writer, todo)
