@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+MOST: Final = 12
+"""Names that an error lists at the most."""
 
 
 class UsageError(ValueError):
@@ -18,5 +22,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(choices)}"
+    more = f" and {len(choices) - MOST} more" if len(choices) > MOST else ""
+    there_are = f"there are {', '.join(choices[:MOST])}{more}"
+    hint = f"did you mean {' or '.join(near)}?" if near else there_are
     return UsageError(f"{kind}: no {kind} is named {name!r}; {hint}")
