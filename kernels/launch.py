@@ -1,11 +1,11 @@
 """What the launchers of several rungs share: arrays in order, sizes of blocks, limits of a grid."""
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from gspn2bench.kernels.contract import Operands
-from gspn2bench.kernels.jit import WARP, Array, flat
+from gspn2bench.kernels.contract import Call, Operands
+from gspn2bench.kernels.jit import WARP, Array, configure, flat
 from gspn2bench.problem import ScanProblem
 
 MAX_THREADS: Final = 1024
@@ -48,6 +48,15 @@ def backward_arrays(operands: Operands, word_bytes: int | None = None) -> list[A
 def scratch(operands: Operands, elements: int) -> Array:
     """Float32 values that a call writes, then reads; NaN at first, so that an early read shows."""
     return flat(operands.x.new_full((elements,), torch.nan, dtype=torch.float32))
+
+
+def bound(compiled: Any, grid: int, block: int | tuple[int, int], *arguments: Any) -> Call:
+    """The call that makes one launch: everything fixed but the stream."""
+
+    def call() -> None:
+        configure(compiled, grid, block)(*arguments)
+
+    return call
 
 
 def whole_warps(threads: int) -> int:

@@ -26,11 +26,12 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
-from gspn2bench.kernels.jit import Array, configure, kernel
+from gspn2bench.kernels.jit import Array, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     backward_arrays,
     beyond_grid,
+    bound,
     forward_arrays,
     scratch,
     whole_warps,
@@ -144,11 +145,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid, block = problem.slices * problem.chunks, whole_warps(problem.height)
     sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-
-    def call() -> None:
-        configure(compiled, grid, block)(*arrays, *sizes)
-
-    return call
+    return bound(compiled, grid, block, *arrays, *sizes)
 
 
 def traffic(problem: ScanProblem) -> int:

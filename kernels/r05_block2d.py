@@ -28,12 +28,13 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, configure, kernel
+from gspn2bench.kernels.jit import Array, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     backward_arrays,
     beyond_grid,
     beyond_line,
+    bound,
     forward_arrays,
     whole_warps,
 )
@@ -216,13 +217,9 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 
 def _call(compiled: Any, config: Config, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid = -(-problem.slices // config.cslice) * problem.chunks
-    block: Any = (config.lanes, config.cslice)
+    block = (config.lanes, config.cslice)
     sizes = (problem.slices, problem.height, problem.width, problem.chunk_length, problem.chunks)
-
-    def call() -> None:
-        configure(compiled, grid, block)(*arrays, *sizes)
-
-    return call
+    return bound(compiled, grid, block, *arrays, *sizes)
 
 
 def launches(problem: ScanProblem) -> int:

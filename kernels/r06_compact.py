@@ -30,7 +30,7 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, configure, flat, kernel
+from gspn2bench.kernels.jit import Array, flat, kernel
 from gspn2bench.kernels.launch import (
     MAX_LINE,
     MAX_REGISTERS,
@@ -38,6 +38,7 @@ from gspn2bench.kernels.launch import (
     backward_arrays,
     beyond_grid,
     beyond_line,
+    bound,
     forward_arrays,
     scratch,
     whole_warps,
@@ -252,11 +253,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = forward_arrays(operands)
     sizes = (problem.channels, groups(problem), *_lengths(problem))
     grid, block = _shape(problem, config)
-
-    def call() -> None:
-        configure(compiled, grid, block)(*arrays, *sizes)
-
-    return call
+    return bound(compiled, grid, block, *arrays, *sizes)
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
@@ -271,23 +268,20 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = [*backward_arrays(operands)[:-3], sums]  # all but the planes of the gradient of w
     sizes = (problem.batch, problem.channels, count, *_lengths(problem))
     grid, block = _shape(problem, config)
+    scan = bound(compiled, grid, block, *arrays, *sizes)
+    if not partial:
+        return scan
+    sum_grid = -(-elements // SUM_THREADS)
+    add_up = bound(build_sum(problem.dtype), sum_grid, SUM_THREADS, sums, grad_w, count, elements)
 
     def call() -> None:
-        configure(compiled, grid, block)(*arrays, *sizes)
+        scan()
+        add_up()
 
-    if not partial:
-        return call
-    add_up = build_sum(problem.dtype)
-    sum_grid = -(-elements // SUM_THREADS)
-
-    def call_both() -> None:
-        call()
-        configure(add_up, sum_grid, SUM_THREADS)(sums, grad_w, count, elements)
-
-    return call_both
+    return call
 
 
-def _shape(problem: ScanProblem, config: Config) -> tuple[int, Any]:
+def _shape(problem: ScanProblem, config: Config) -> tuple[int, tuple[int, int]]:
     """Grid and block."""
     blocks = problem.batch * groups(problem) * problem.chunks
     return blocks, (config.lanes, config.cslice)

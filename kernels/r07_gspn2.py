@@ -29,12 +29,13 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import WARP, Array, configure, device_function, kernel
+from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     MAX_THREADS,
     backward_arrays,
     beyond_grid,
+    bound,
     forward_arrays,
     scratch,
 )
@@ -442,32 +443,30 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     config = choose(problem)
     compiled = build_forward(config)
     arrays = forward_arrays(operands, config.word_bytes)
-    sizes = _sizes(problem, config)
-
-    def call() -> None:
-        launch = configure(compiled, problem.slices * problem.chunks, config.threads)
-        launch(*arrays, *sizes)
-
-    return call
+    grid = problem.slices * problem.chunks
+    return bound(compiled, grid, config.threads, *arrays, *_sizes(problem, config))
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     config = choose(problem)
-    compiled = build_backward(config)
-    arrays = backward_arrays(operands, config.word_bytes)
-    sizes = _sizes(problem, config)
     g = scratch(operands, problem.slices * problem.plane if config.shared else 1)
+    arrays = [*backward_arrays(operands, config.word_bytes), g]
+    grid = problem.slices * problem.chunks
+    compiled = build_backward(config)
+    scan = bound(compiled, grid, config.threads, *arrays, *_sizes(problem, config))
+    if not config.shared:
+        return scan
 
-    weight_sum = build_weight_sum(problem.dtype, config.upward)
+    h, _, _, *grad_w = backward_arrays(operands)[6:]
     elements = problem.batch * problem.plane
-    h, *_, grad_wl, grad_wm, grad_wr = backward_arrays(operands)[6:]
-    sum_sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
+    sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
+    compiled_sum = build_weight_sum(problem.dtype, config.upward)
+    sum_grid = -(-elements // SUM_THREADS)
+    weight_sum = bound(compiled_sum, sum_grid, SUM_THREADS, g, h, *grad_w, *sizes)
 
     def call() -> None:
-        configure(compiled, problem.slices * problem.chunks, config.threads)(*arrays, g, *sizes)
-        if config.shared:
-            launch = configure(weight_sum, -(-elements // SUM_THREADS), SUM_THREADS)
-            launch(g, h, grad_wl, grad_wm, grad_wr, *sum_sizes)
+        scan()
+        weight_sum()
 
     return call
 

@@ -20,8 +20,8 @@ import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import Bind, Call, Operands, compulsory_traffic
-from gspn2bench.kernels.jit import Array, configure, flat, kernel
-from gspn2bench.kernels.launch import MAX_GRID
+from gspn2bench.kernels.jit import Array, flat, kernel
+from gspn2bench.kernels.launch import MAX_GRID, bound
 from gspn2bench.problem import Direction, ScanProblem
 
 TILE: Final = 32
@@ -136,11 +136,7 @@ def _transpose(source: torch.Tensor, target: torch.Tensor) -> Callable[[], None]
     grid = source.numel() // (rows * columns) * down * across
     compiled = build_transpose(source.itemsize)
     arrays = [flat(t.view(torch.uint16) if t.itemsize == 2 else t) for t in (source, target)]
-
-    def launch() -> None:
-        configure(compiled, grid, TILE * ROWS)(*arrays, rows, columns, down, across)
-
-    return launch
+    return bound(compiled, grid, TILE * ROWS, *arrays, rows, columns, down, across)
 
 
 def _tiles(extent: int) -> int:

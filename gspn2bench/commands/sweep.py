@@ -202,12 +202,13 @@ def _run(writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]") -> "list[Row
         except (KeyboardInterrupt, OSError) as error:
             progress.stop()
             steps.close()
-            stopped = isinstance(error, KeyboardInterrupt)
-            why = "interrupted" if stopped else f"the run can't be written: {error.strerror}"
+            code, why = 130, "interrupted"
+            if isinstance(error, OSError):
+                code, why = 3, f"the run can't be written: {error.strerror}"
             typer.echo(
                 f"{why}; what is done is kept: gspn2bench sweep --resume {writer.path}", err=True
             )
-            raise typer.Exit(130 if stopped else 3) from None
+            raise typer.Exit(code) from None
         progress.update(bar, completed=len(todo.trials), description="done")
     return rows
 
