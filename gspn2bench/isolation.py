@@ -5,6 +5,7 @@ the sweep goes on.
 """
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Final
 
 import torch
 
-from gspn2bench import rungs, trial
+from gspn2bench import rungs, tools, trial
 from gspn2bench.kernels import jit
 from gspn2bench.measure import ceilings
 from gspn2bench.measure.ceilings import Ceilings
@@ -24,6 +25,8 @@ from gspn2bench.schema import Row
 
 START_SECONDS: Final = 120.0
 """Longest time for a worker to import torch and numba and to find the GPU."""
+FLUSH_SECONDS: Final = 60.0
+"""Longest time for a profiled worker to hand over what its profiler has buffered."""
 
 
 class WorkerDiedError(Exception):
@@ -105,11 +108,13 @@ class Worker:
             yield answer
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing; a profiler may finish with it first."""
         self.usable = False
+        self._pipe.close()
+        if os.environ.get(tools.PROFILED):
+            self._process.join(FLUSH_SECONDS)
         self._process.kill()
         self._process.join()
-        self._pipe.close()
 
     def _receive(self, end: float, limit_s: float) -> object:
         try:

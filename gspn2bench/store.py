@@ -16,7 +16,7 @@ from typing import Final, Self
 from pydantic import ValidationError
 
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.schema import SCHEMA_VERSION, Row, RunRecord
+from gspn2bench.schema import SCHEMA_VERSION, Profile, Row, RunRecord
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
@@ -166,6 +166,41 @@ def set_torn_aside(run: Run) -> Path | None:
     # in place: a writer may hold the file open already
     os.truncate(rows, sum(map(len, good)))
     return aside
+
+
+def add_profile(path: Path, profile: Profile) -> Path:
+    """Add a profile to the run folder at ``path``.
+
+    Returns:
+        Its file, profile-<tool>-<id>.json.
+
+    Raises:
+        UsageError: the run has this profile already, or its folder can't be written.
+    """
+    file = path / f"profile-{profile.tool}-{profile.sha256[:12]}.json"
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(profile.model_dump_json(indent=1) + "\n")
+    except FileExistsError as error:
+        raise UsageError(f"profile: {profile.file} is in the run already: {file}") from error
+    except OSError as error:
+        raise UsageError(f"profile: {file} cannot be written: {error.strerror}") from error
+    return file
+
+
+def read_profiles(path: Path) -> tuple[Profile, ...]:
+    """The profiles of the run folder at ``path``, by the name of their files.
+
+    Raises:
+        UsageError: one is damaged.
+    """
+    found = []
+    for file in sorted(path.glob("profile-*.json")):
+        try:
+            found.append(Profile.model_validate_json(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"profile: {file}: {error}") from error
+    return tuple(found)
 
 
 def find_run(name: str, results: Path) -> Path:

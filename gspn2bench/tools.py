@@ -18,6 +18,8 @@ NSIGHT_SYSTEMS: Final = (
 )
 # Nsight Compute ships the command line of Nsight Systems for its own use
 BUNDLED_NSYS: Final = "host/target-linux-*"
+PROFILED: Final = "GSPN2BENCH_PROFILED"
+"""Set to nsys or ncu in the environment of a sweep that one of them profiles."""
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 

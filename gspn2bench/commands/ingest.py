@@ -1,0 +1,37 @@
+"""``gspn2bench ingest``: the figures of a profile, added to a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ingest(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Of nsys: .sqlite or .nsys-rep; of ncu: .csv (raw) or .ncu-rep."
+        ),
+    ],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
+    ],
+    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+) -> None:
+    """Add the figures of a profile to the run of the same cases on the same GPU.
+
+    A file that does not match the run is refused, and nothing in the run is ever overwritten.
+    """
+    from rich.console import Console
+
+    from gspn2bench.commands.profile import table
+    from gspn2bench.profile.figures import summarise
+    from gspn2bench.profile.runner import read
+    from gspn2bench.store import add_profile, find_run, read_run
+
+    target = read_run(find_run(run, results))
+    found = summarise(read(file), file, target)
+    added = add_profile(target.path, found)
+    Console(highlight=False).print(table(found.trials))
+    typer.echo(str(added))

@@ -1,0 +1,221 @@
+"""``gspn2bench profile``: a scenario under Nsight Systems or Nsight Compute."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from gspn2bench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gspn2bench.profile.command import Job
+    from gspn2bench.schema import ProfiledTrial
+    from gspn2bench.store import Run
+
+CASES, PLACE = "What to run", "How and where"
+
+
+def profile(
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
+    ],
+    tool: Annotated[
+        str,
+        typer.Option(help="nsys (a time line) or ncu (counters of a few kernels)."),
+    ] = "nsys",
+    rung: Annotated[
+        str | None,
+        typer.Option(
+            help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
+            rich_help_panel=CASES,
+        ),
+    ] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--axis",
+            "-a",
+            help="Override an axis: size=[256,512], channels\\[pow2]=[0:3].",
+            rich_help_panel=CASES,
+        ),
+    ] = None,
+    timing: Annotated[
+        str | None,
+        typer.Option(
+            help="How calls are made: eager or graph.",
+            show_default="graph under nsys, eager under ncu",
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    launches: Annotated[
+        int,
+        typer.Option(min=1, help="Kernels of a case and rung for ncu.", rich_help_panel=PLACE),
+    ] = 4,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the commands.", rich_help_panel=PLACE)
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New folder for the reports.",
+            show_default="profiles/<scenario>-<tool>-<time>",
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+) -> None:
+    """Profile each case with each rung, and sum up its launches and the gaps between them.
+
+    Latencies under a profiler are no measurement; they are kept apart and never reported. Exits
+    with 0, 2 where the tool is missing, 3 where a case has no profile, 130 when interrupted.
+    """
+    from gspn2bench.axes import parse_axis
+    from gspn2bench.commands.words import words_of
+    from gspn2bench.profile import command, runner
+    from gspn2bench.scenario import cases, load
+
+    if tool not in ("nsys", "ncu"):
+        raise unknown("tool", tool, ("nsys", "ncu"))
+    profiler = cast(Literal["nsys", "ncu"], tool)
+    way = timing or {"nsys": "graph", "ncu": "eager"}[profiler]
+    if way not in ("eager", "graph"):
+        raise UsageError(
+            f"--timing: {way!r}: give eager or graph alone; device time comes from CUPTI, which "
+            "serves the profiler"
+        )
+    plan = load(scenario)
+    chosen = cases(plan, [parse_axis(text) for text in axis or []])
+    rungs = words_of("rung", rung) if rung is not None else plan.rungs
+    executable = runner.find(profiler)
+    elsewhere = ["gspn2bench"] if executable is None else None
+    folder = output or Path("profiles") / f"{plan.name}-{tool}"
+    if executable is not None and not dry_run:
+        runner.check(profiler, executable)
+        folder = _make_folder(output, f"{plan.name}-{tool}")
+    request = command.Request(
+        tool=profiler,
+        scenario=scenario,
+        cases=tuple(chosen),
+        rungs=rungs,
+        timing=cast(Literal["eager", "graph"], way),
+        launches=launches,
+        folder=folder,
+    )
+    jobs = command.jobs(request, str(executable or tool), elsewhere)
+    lines = "\n".join(shlex.join(job.command) for job in jobs)
+    if dry_run:
+        typer.echo(lines)
+        return
+    if executable is None:
+        raise UsageError(
+            f"--tool: {tool} was not found; to mend: {runner.GET[profiler]}\n"
+            "or make the folder and run this where it is, and bring the report back with "
+            f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
+        )
+    _run(jobs, folder)
+
+
+def _make_folder(output: Path | None, name: str) -> Path:
+    from gspn2bench.store import create_folder
+
+    if output is None:
+        return create_folder(Path("profiles"), name)
+    try:
+        output.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--output: {output} can't be made: {error.strerror}") from error
+    return output
+
+
+def _run(jobs: "Sequence[Job]", folder: Path) -> None:
+    """Do the jobs in turn, then print what they found."""
+    from rich.console import Console
+
+    from gspn2bench.profile.runner import ProfilerError
+
+    found: list[ProfiledTrial] = []
+    failed = False
+    for number, job in enumerate(jobs, 1):
+        typer.echo(f"{number}/{len(jobs)} {job.name}", err=True)
+        try:
+            found += _profile(job)
+        except (ProfilerError, UsageError) as error:
+            failed = True
+            typer.echo(f"failed: {job.name}: {error}", err=True)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted; what is done is kept in {folder}", err=True)
+            raise typer.Exit(130) from None
+    if found:
+        Console(highlight=False).print(table(found))
+        typer.echo(f"add one to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
+    typer.echo(str(folder))
+    if failed or not found:
+        raise typer.Exit(3)
+
+
+def _profile(job: "Job") -> "tuple[ProfiledTrial, ...]":
+    """Run a job and read its report; empty where the rung can't run the case."""
+    from gspn2bench.profile import figures, runner
+
+    missing = None
+    try:
+        runner.run(job)
+    except runner.ProfilerError as error:
+        missing = error
+    run = _swept(job)
+    for row in run.rows if run is not None else ():
+        if row.status == "skipped":
+            typer.echo(f"{job.name}: skipped: {row.reason}", err=True)
+            return ()
+        if row.status not in ("ok", "unstable"):
+            raise runner.ProfilerError(f"{row.status}: {row.reason}") from missing
+    if missing is not None:
+        raise missing
+    if run is None:
+        raise runner.ProfilerError(f"the sweep left no run; {job.report.stem}.log says why")
+    return figures.summarise(runner.read(job.report), job.report, run).trials
+
+
+def _swept(job: "Job") -> "Run | None":
+    """The run of the profiled sweep; None where it did not come so far."""
+    from gspn2bench.store import read_run
+
+    folders = list(job.runs.iterdir()) if job.runs.is_dir() else []
+    return read_run(folders[0]) if folders else None
+
+
+def table(trials: "Sequence[ProfiledTrial]") -> "Table":
+    """Launches, GPU time and gaps of a call, a line for each trial."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from gspn2bench.report.text import count, number, percent, printable
+
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("case", "rung", "pass"):
+        shown.add_column(title)
+    for title in ("launches", "GPU ms", "gaps ms", "idle"):
+        shown.add_column(title, justify="right")
+    for trial in trials:
+        seen = count(trial.launches)
+        if trial.launches < trial.launches_expected:
+            seen = f"{seen} of {count(trial.launches_expected)}"
+        gap, idle = "", ""
+        if trial.gap_ms is not None and trial.span_ms:
+            gap, idle = number(trial.gap_ms), percent(trial.gap_ms / trial.span_ms)
+        shown.add_row(
+            Text(printable(trial.case)),
+            Text(printable(trial.rung)),
+            {"forward": "fwd", "backward": "bwd"}[trial.phase],
+            seen,
+            number(trial.gpu_ms),
+            gap,
+            idle,
+        )
+    return shown

@@ -1,0 +1,155 @@
+"""The command lines that profile a scenario, one for each case and rung, as a user would type them.
+
+One process a trial, because both tools count over a whole process: Nsight Systems stops at the end
+of its first capture range, and Nsight Compute spends its launch count on the first kernels it sees.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import gspn2bench
+from gspn2bench.axes import NO_CHUNK
+from gspn2bench.profile.trace import Tool
+from gspn2bench.ranges import DOMAIN, RangeName
+from gspn2bench.scenario import Case
+from gspn2bench.schema import Timing
+from gspn2bench.tools import PROFILED
+
+RANGE: Final[RangeName] = "measure"
+RUNS: Final = "not-a-measurement"
+"""Folder for the runs of profiled sweeps, whose latencies the profiler has stretched."""
+LIMIT_SECONDS: Final = 3600
+FLAGS: Final[dict[Tool, tuple[str, ...]]] = {
+    "nsys": (
+        "--trace",
+        "--sample",
+        "--cpuctxsw",
+        "--capture-range",
+        "--nvtx-capture",
+        "--capture-range-end",
+        "--cuda-graph-trace",
+        "--output",
+    ),
+    "ncu": (
+        "--target-processes",
+        "--nvtx",
+        "--nvtx-include",
+        "--clock-control",
+        "--set",
+        "--launch-count",
+        "--export",
+    ),
+}
+"""Long names of the options used, as ``nsys profile --help`` and ``ncu --help`` list them."""
+SUFFIX: Final[dict[Tool, str]] = {"nsys": ".nsys-rep", "ncu": ".ncu-rep"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be profiled, and how.
+
+    Args:
+        tool: nsys or ncu.
+        scenario: a name, or a path to a .toml.
+        cases: in order.
+        rungs: ids, or paths that end in .py.
+        timing: how the calls are made: eager, or as a CUDA graph.
+        launches: kernels of one trial that ncu looks at; each is replayed dozens of times.
+        folder: for everything that comes of it.
+    """
+
+    tool: Tool
+    scenario: str
+    cases: tuple[Case, ...]
+    rungs: tuple[str, ...]
+    timing: Timing
+    launches: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial's command.
+
+    Args:
+        name: of the trial, for people.
+        command: words, ready for a shell.
+        report: the file that the tool leaves.
+        runs: the folder that holds the profiled sweep's run folder.
+    """
+
+    name: str
+    command: list[str]
+    report: Path
+    runs: Path
+
+
+def jobs(request: Request, executable: str, python: Sequence[str] | None = None) -> list[Job]:
+    """The jobs of a request, the rungs of a case one after the other.
+
+    Args:
+        request: what to profile.
+        executable: of the tool.
+        python: words that run gspn2bench; by default as this process runs.
+    """
+    return list(_jobs(request, executable, list(python or own_program())))
+
+
+def missing_flags(tool: Tool, help_text: str) -> list[str]:
+    """The options that ``jobs`` uses and the tool's help does not list."""
+    listed = set(re.findall(r"--[a-z][a-z-]*", help_text))
+    return [flag for flag in FLAGS[tool] if flag not in listed]
+
+
+def help_command(tool: Tool, executable: str) -> list[str]:
+    """What prints the help that ``missing_flags`` reads."""
+    return [executable, *(["profile"] if tool == "nsys" else []), "--help"]
+
+
+def own_program() -> list[str]:
+    """The words that run this very gspn2bench."""
+    if len(gspn2bench.__path__) > 1:  # a bare checkout, which only cli.py can run
+        return [sys.executable, str(Path(gspn2bench.__file__).parents[1] / "cli.py")]
+    return [sys.executable, "-P", "-m", "gspn2bench"]
+
+
+def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[Job]:
+    trials = [(case, rung) for case in request.cases for rung in request.rungs]
+    digits = max(2, len(str(len(trials))))
+    for number, (case, rung) in enumerate(trials, 1):
+        stem = f"{number:0{digits}}-{re.sub(r'[^A-Za-z0-9_-]', '_', Path(rung).stem)}"
+        runs = request.folder / RUNS / stem
+        sweep = [*python, "sweep", request.scenario, "--rung", rung, *_axes(case)]
+        sweep += ["--timing", request.timing, "--samples", "1", "--device", "cuda"]
+        sweep += ["--limit", str(LIMIT_SECONDS), "--results", str(runs)]
+        options = _nsys if request.tool == "nsys" else _ncu
+        command = [executable, *options(request, request.folder / stem), *sweep]
+        yield Job(
+            name=f"{rung} {case.label} {case.phase}",
+            command=["env", f"{PROFILED}={request.tool}", *command],
+            report=request.folder / (stem + SUFFIX[request.tool]),
+            runs=runs,
+        )
+
+
+def _axes(case: Case) -> Iterator[str]:
+    """Every field of a case, so that the sweep has this case alone."""
+    for name, value in asdict(case).items():
+        yield "-a"
+        yield f"{name}={NO_CHUNK if value is None else value}"
+
+
+def _nsys(request: Request, stem: Path) -> list[str]:  # noqa: ARG001
+    words = ["profile", "-t", "cuda,nvtx", "-s", "none", "--cpuctxsw=none"]
+    words += ["-c", "nvtx", "-p", f"{RANGE}@{DOMAIN}", "--capture-range-end=stop"]
+    return [*words, "--cuda-graph-trace=node", "-o", str(stem)]
+
+
+def _ncu(request: Request, stem: Path) -> list[str]:
+    words = ["--target-processes", "all", "--nvtx", "--nvtx-include", f"{DOMAIN}@{RANGE}/"]
+    words += ["--clock-control", "none", "--set", "full"]
+    return [*words, "--launch-count", str(request.launches), "-o", str(stem)]

@@ -1,0 +1,172 @@
+"""From a trace to the figures that a run keeps: matched against its rows, then counted by call."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Final
+
+from gspn2bench.errors import UsageError
+from gspn2bench.profile.trace import Label, Trace, TracedLaunch, rung_of
+from gspn2bench.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
+from gspn2bench.store import Run, utc_now
+
+MAX_LAUNCHES: Final = 2048
+"""Launches that a time line keeps: two of r01's calls on 1024 lines."""
+
+Call = Sequence[TracedLaunch]
+
+
+def summarise(trace: Trace, file: Path, run: Run) -> Profile:
+    """The figures of a trace that was taken of the cases of a run.
+
+    Args:
+        trace: as read from ``file``.
+        file: names the profile, and tells it from every other by its hash.
+        run: whose rows say how many launches a call makes.
+
+    Raises:
+        UsageError: the trace is not of this run: another GPU or scenario, a case, a rung or a
+            kernel that the run has not, or launches that make no whole number of calls.
+    """
+    _check_machine(trace, run)
+    trials = tuple(
+        _trial(trace, label, launches, run) for label, launches in trace.launches.items()
+    )
+    return Profile(
+        schema_version=SCHEMA_VERSION,
+        tool=trace.tool,
+        tool_version=trace.tool_version,
+        gpu=_gpu(run) if trace.gpus else None,
+        file=file.name,
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        added_utc=utc_now(),
+        trials=trials,
+    )
+
+
+def span_ns(call: Call) -> int:
+    """Nanoseconds from a call's first start to its last end."""
+    starts = [launch.start_ns or 0 for launch in call]
+    return max(launch.end_ns for launch in call) - min(starts)
+
+
+def gap_ns(call: Call) -> int:
+    """Nanoseconds of the span in which nothing ran, on any stream."""
+    idle, busy_until = 0, None
+    for launch in sorted(call, key=lambda launch: launch.start_ns or 0):
+        start = launch.start_ns or 0
+        if busy_until is not None and start > busy_until:
+            idle += start - busy_until
+        busy_until = max(busy_until or 0, launch.end_ns)
+    return idle
+
+
+def _gpu(run: Run) -> str | None:
+    name = (run.record.environment.get("gpu") or {}).get("name")
+    return None if name is None else str(name)
+
+
+def _check_machine(trace: Trace, run: Run) -> None:
+    ours = _gpu(run)
+    if run.record.simulated or ours is None:
+        raise UsageError(f"profile: {run.path.name} was made without a GPU; nothing can match it")
+    if trace.gpus and ours not in trace.gpus:
+        raise UsageError(
+            f"profile: taken on {', '.join(trace.gpus)}, and {run.path.name} was made on {ours}"
+        )
+    if others := trace.scenarios - {run.record.scenario}:
+        raise UsageError(
+            f"profile: of the scenario {', '.join(sorted(others))}, and {run.path.name} is of "
+            f"{run.record.scenario}"
+        )
+
+
+def _trial(
+    trace: Trace, label: Label | None, launches: list[TracedLaunch], run: Run
+) -> ProfiledTrial:
+    _check_kernels(launches, label, run)
+    row = _row(label, launches, run)
+    expected = row.launches_expected
+    what = f"{row.rung} {row.case} {row.phase}"
+    if not expected:
+        raise UsageError(f"profile: {run.path.name} does not say what {what} launches in a call")
+    if trace.tool == "nsys":
+        calls = _calls(launches, expected, what)
+    elif len(launches) <= expected:
+        calls = [launches]
+    else:
+        raise UsageError(f"profile: {len(launches)} launches of {what}; a call makes {expected}")
+    timed = all(launch.start_ns is not None for launch in launches)
+    return ProfiledTrial(
+        case=row.case,
+        rung=row.rung,
+        phase=row.phase,
+        timing=label.timing if label else None,
+        calls=len(calls),
+        launches=len(calls[0]),
+        launches_expected=expected,
+        gpu_ms=sum(launch.duration_ns for launch in launches) / len(calls) / 1e6,
+        span_ms=mean(map(span_ns, calls)) / 1e6 if timed else None,
+        gap_ms=mean(map(gap_ns, calls)) / 1e6 if timed else None,
+        timeline=_timeline(calls, timed),
+    )
+
+
+def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: Run) -> None:
+    """Ladder kernels must be of the rung that the range names, and of a rung of the run."""
+    known = {row.rung for row in run.rows}
+    for name in dict.fromkeys(launch.name for launch in launches):
+        rung, phase = rung_of(name) or (None, None)
+        if rung is None:
+            continue
+        if rung not in known:
+            raise UsageError(f"profile: kernel {name} is of {rung}, which {run.path.name} has not")
+        if label and (rung != label.rung or phase not in (None, label.phase)):
+            raise UsageError(f"profile: kernel {name} lies in the range {str(label)!r}")
+
+
+def _row(label: Label | None, launches: Iterable[TracedLaunch], run: Run) -> Row:
+    """A row of the trial: by the range's label, or the only one that the kernels' names fit."""
+    if label is not None:
+        for row in run.rows:
+            if (row.case, row.rung, row.phase) == (label.case, label.rung, label.phase):
+                return row
+        raise UsageError(f"profile: {run.path.name} has no row for {label}")
+    named = {found for launch in launches if (found := rung_of(launch.name))}
+    rungs = {rung for rung, _ in named}
+    phases = {phase for _, phase in named if phase}
+    fitting = {
+        (row.case, row.rung, row.phase): row
+        for row in run.rows
+        if row.rung in rungs and (not phases or row.phase in phases)
+    }
+    if len(fitting) != 1:
+        raise UsageError(
+            f"profile: its range measure does not say which case it is of, and {len(fitting)} of "
+            f"{run.path.name} fit its kernels; profile one case with `gspn2bench profile`"
+        )
+    return next(iter(fitting.values()))
+
+
+def _calls(launches: Call, expected: int, what: str) -> list[Call]:
+    calls, rest = divmod(len(launches), expected)
+    if rest or not calls:
+        raise UsageError(
+            f"profile: {len(launches)} launches of {what} are no whole number of calls of "
+            f"{expected}"
+        )
+    return [launches[i * expected : (i + 1) * expected] for i in range(calls)]
+
+
+def _timeline(calls: list[Call], timed: bool) -> tuple[Launch, ...]:
+    typical = sorted(calls, key=span_ns)[len(calls) // 2] if timed else calls[0]
+    begin = typical[0].start_ns or 0
+    return tuple(
+        Launch(
+            name=launch.name,
+            start_us=None if launch.start_ns is None else (launch.start_ns - begin) / 1e3,
+            duration_us=launch.duration_ns / 1e3,
+        )
+        for launch in typical[:MAX_LAUNCHES]
+    )

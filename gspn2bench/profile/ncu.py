@@ -1,0 +1,76 @@
+"""Nsight Compute's raw page as CSV: a line of names, a line of units, a line for each kernel."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gspn2bench.errors import UsageError
+from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
+from gspn2bench.ranges import DOMAIN
+
+NAME: Final = "Kernel Name"
+DURATION: Final = "gpu__time_duration.sum"
+GPU: Final = "device__attribute_display_name"
+RANGES: Final = "Push/Pop_Range"
+"""In the title of the column that lists a kernel's ranges, if ncu ran with --nvtx."""
+NANOSECONDS: Final = {
+    **dict.fromkeys(("ns", "nsecond"), 1),
+    **dict.fromkeys(("us", "usecond"), 10**3),
+    **dict.fromkeys(("ms", "msecond"), 10**6),
+    **dict.fromkeys(("s", "second"), 10**9),
+}
+
+
+def read(path: Path) -> Trace:
+    """Read what ``ncu --csv --page raw`` printed; lines of ncu's own are passed over.
+
+    Launches have no start: ncu runs them one by one.
+
+    Raises:
+        UsageError: not such a file, a duration is missing, or no kernel of it lies in a range
+            ``measure`` of a sweep.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"profile: {path} can't be read: {error}") from error
+    table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
+    names = next((line for line in table if NAME in line), None)
+    units = next(table, None)
+    if names is None or units is None:
+        raise UsageError(f"profile: {path} is no CSV of ncu's raw page: no {NAME!r} column")
+    if DURATION not in names:
+        raise UsageError(f"profile: {path} has no column {DURATION!r}; profile with --set full")
+    scale = NANOSECONDS.get(units[names.index(DURATION)])
+    if scale is None:
+        raise UsageError(f"profile: {path}: {DURATION} has no unit of time")
+    launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
+    gpus = dict[str, None]()
+    for number, line in enumerate(table, 1):
+        cells = dict(zip(names, line, strict=False))
+        try:
+            duration = round(float(cells[DURATION].replace(",", "")) * scale)
+        except (KeyError, ValueError, OverflowError) as error:
+            raise UsageError(f"profile: {path}: kernel {number} has no {DURATION}") from error
+        if cells.get(GPU):
+            gpus[cells[GPU]] = None
+        inside, label = _label(cells)
+        if inside:
+            launches[label].append(TracedLaunch(base_name(cells[NAME]), duration))
+    if not launches:
+        raise UsageError(f"profile: {path} has no kernel in an NVTX range {DOMAIN}@measure")
+    return Trace("ncu", None, tuple(gpus), dict(launches))
+
+
+def _label(cells: Mapping[str, str]) -> tuple[bool, Label | None]:
+    """Whether a kernel lies in a range of ours, and the label of the innermost that has one.
+
+    A range is written domain:name:..., with six more fields that say nothing here.
+    """
+    told = " ".join(cell for title, cell in cells.items() if RANGES in title)
+    names = re.findall(rf'{DOMAIN}:([^":]*)', told)
+    labels = [label for label in map(Label.parse, names) if label]
+    return bool(labels) or "measure" in names, labels[-1] if labels else None

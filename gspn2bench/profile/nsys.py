@@ -1,0 +1,160 @@
+"""Nsight Systems' SQLite export, read by its documented schema.
+
+A launch belongs to the range in which the CPU asked for it: the row of
+CUPTI_ACTIVITY_KIND_RUNTIME with the launch's correlationId, in the same process. A launch without
+such a row goes by its own start on the GPU, which may lie behind the range's end. Where a range
+has nodes of CUDA graphs, its other launches are not of the call: torch fills the state of its
+random numbers around a replay.
+"""
+
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gspn2bench.errors import UsageError
+from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
+from gspn2bench.ranges import RangeName
+
+MEASURE: Final[RangeName] = "measure"
+SCENARIO: Final[RangeName] = "scenario"
+KERNELS: Final = "CUPTI_ACTIVITY_KIND_KERNEL"
+OTHERS: Final = {
+    "CUPTI_ACTIVITY_KIND_MEMCPY": "[copy]",
+    "CUPTI_ACTIVITY_KIND_MEMSET": "[fill]",
+}
+CALLS: Final = "CUPTI_ACTIVITY_KIND_RUNTIME"
+THREAD_BITS: Final = 24
+"""Low bits of globalTid; without them it is globalPid."""
+
+
+@dataclass(frozen=True)
+class _Range:
+    start: int
+    end: float
+    text: str
+    process: int | None
+    thread: int | None
+
+    def holds(self, time: int, process: int | None) -> bool:
+        """Whether a moment of a process, or of one that is not told, lies inside."""
+        known = process is not None and self.process is not None
+        return self.start <= time <= self.end and (not known or process == self.process)
+
+
+def read(path: Path) -> Trace:
+    """Read an export made by ``nsys export --type sqlite``.
+
+    Raises:
+        UsageError: not such a file, or no kernel in it lies in a range ``measure`` of a sweep.
+    """
+    try:
+        with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as database:
+            return _Export(database).trace(path)
+    except sqlite3.Error as error:
+        raise UsageError(f"profile: {path} is no SQLite export of nsys: {error}") from error
+
+
+class _Export:
+    """The tables of an export, of which any may be missing: nsys writes those that it needs."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        names = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        self._tables = {str(name) for (name,) in names}
+        self._strings = dict(self._rows("StringIds", "id", "value"))
+
+    def trace(self, path: Path) -> Trace:
+        """Everything of interest."""
+        if "NVTX_EVENTS" not in self._tables:
+            raise UsageError(f"profile: {path} has no NVTX ranges; profile with -t cuda,nvtx")
+        ranges = list(self._ranges())
+        labelled = [(each, Label.parse(each.text)) for each in ranges]
+        trials: list[tuple[_Range, Label | None]] = [pair for pair in labelled if pair[1]]
+        trials = trials or [(each, None) for each in ranges if each.text == MEASURE]
+        launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
+        for launch, asked_at, process in self._launches():
+            inside = [pair for pair in trials if pair[0].holds(asked_at, process)]
+            if inside:
+                innermost = max(inside, key=lambda pair: pair[0].start)
+                launches[innermost[1]].append(launch)
+        if not launches:
+            raise UsageError(f"profile: {path} has no kernel in an NVTX range {MEASURE}")
+        ordered = {label: _of_the_call(seen) for label, seen in launches.items()}
+        scenarios = frozenset(_scenarios(ranges))
+        return Trace("nsys", self._version(), self._gpus(), ordered, scenarios)
+
+    def _rows(self, table: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+        """Columns of a table; None for each column that it has not."""
+        if table not in self._tables:
+            return
+        known = {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
+        wanted = ", ".join(f'"{name}"' if name in known else "NULL" for name in columns)
+        yield from self._database.execute(f"SELECT {wanted} FROM {table}")
+
+    def _ranges(self) -> Iterator[_Range]:
+        columns = ("start", "end", "text", "textId", "globalTid")
+        for start, end, text, text_id, thread in self._rows("NVTX_EVENTS", *columns):
+            name = text if text is not None else self._strings.get(text_id)
+            if name is None or start is None:
+                continue
+            # a range without an end was open when the capture stopped
+            until = math.inf if end is None else end
+            yield _Range(start, until, name, _process(thread), thread)
+
+    def _launches(self) -> Iterator[tuple[TracedLaunch, int, int | None]]:
+        """Each launch, when it was asked for, and the process that asked."""
+        asked: dict[tuple[int | None, int], int] = {}
+        for start, correlation, thread in self._rows(CALLS, "start", "correlationId", "globalTid"):
+            for process in {_process(thread), None}:
+                asked[process, correlation] = start
+        columns = ("start", "end", "correlationId", "globalPid", "graphNodeId")
+        names = ("demangledName", "shortName")
+        for table, fixed in {KERNELS: None, **OTHERS}.items():
+            for row in self._rows(table, *columns, *names):
+                start, end, correlation, pid, node, *ids = row
+                process = _process(pid)
+                name = fixed or self._name(ids)
+                launch = TracedLaunch(name, end - start, start, in_graph=bool(node))
+                yield launch, asked.get((process, correlation), start), process
+
+    def _name(self, ids: Sequence[int | None]) -> str:
+        names = (self._strings.get(each) for each in ids if each is not None)
+        return next((base_name(name) for name in names if name), "unnamed")
+
+    def _version(self) -> str | None:
+        told = dict(self._rows("META_DATA_EXPORT", "name", "value"))
+        version = told.get("EXPORT_PRODUCT_VERSION")
+        return None if version is None else str(version)
+
+    def _gpus(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for (name,) in self._rows("TARGET_INFO_GPU", "name")))
+
+
+def _of_the_call(launches: list[TracedLaunch]) -> list[TracedLaunch]:
+    """In order of start, without what was launched around a graph."""
+    nodes = [launch for launch in launches if launch.in_graph]
+    return sorted(nodes or launches, key=lambda launch: launch.start_ns or 0)
+
+
+def _process(global_id: int | None) -> int | None:
+    return None if global_id is None else global_id >> THREAD_BITS
+
+
+def _scenarios(ranges: Sequence[_Range]) -> Iterator[str]:
+    """The range that begins first inside each range ``scenario``."""
+    for outer in ranges:
+        if outer.text == SCENARIO:
+            inner = [
+                each
+                for each in ranges
+                if each is not outer
+                and each.thread == outer.thread
+                and outer.start <= each.start <= outer.end
+            ]
+            if inner:
+                yield min(inner, key=lambda each: each.start).text

@@ -1,0 +1,142 @@
+"""Running the profilers, and turning the files that they leave into traces."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from gspn2bench import tools
+from gspn2bench.errors import UsageError
+from gspn2bench.profile import ncu, nsys
+from gspn2bench.profile.command import Job, help_command, missing_flags
+from gspn2bench.profile.trace import Tool, Trace
+
+GET: Final[dict[Tool, str]] = {
+    "nsys": "install Nsight Systems: https://developer.nvidia.com/nsight-systems",
+    "ncu": "install Nsight Compute, of the CUDA toolkit: "
+    "https://developer.nvidia.com/nsight-compute",
+}
+HELP_SECONDS: Final = 60.0
+EXPORT_SECONDS: Final = 600.0
+LAST_LINES: Final = 12
+
+
+class ProfilerError(Exception):
+    """A profiler or what it ran ended without a report; the message holds its last lines."""
+
+
+def find(tool: Tool) -> Path | None:
+    """The tool's command line; None if there is none."""
+    return tools.find_nsys() if tool == "nsys" else tools.find_ncu()
+
+
+def check(tool: Tool, executable: Path) -> None:
+    """Hold the installed version to the options that are used.
+
+    Raises:
+        UsageError: it can't be run, or does not know an option; the option is named.
+    """
+    try:
+        text = _output(help_command(tool, str(executable)), HELP_SECONDS)
+    except ProfilerError as error:
+        raise UsageError(f"--tool: {executable} does not print its help: {error}") from error
+    if missing := missing_flags(tool, text):
+        raise UsageError(
+            f"--tool: {executable} does not know {', '.join(missing)}; to mend: {GET[tool]}"
+        )
+
+
+def run(job: Job) -> None:
+    """Run one job; what it prints goes to a .log file beside its report.
+
+    Raises:
+        ProfilerError: there is no report afterwards.
+    """
+    log = job.report.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as out:
+        try:
+            done = subprocess.run(job.command, stdout=out, stderr=subprocess.STDOUT, check=False)
+        except OSError as error:
+            raise ProfilerError(f"{job.command[0]} can't be run: {error.strerror}") from error
+    if not job.report.is_file():
+        raw = job.report.with_suffix(".qdstrm")
+        hint = (
+            f"; {raw} is there: this nsys has no importer, import it with a full Nsight Systems"
+            if raw.is_file()
+            else ""
+        )
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = "\n".join(said[-LAST_LINES:])
+        raise ProfilerError(f"no {job.report.name}, exit code {done.returncode}{hint}\n{last}")
+
+
+def read(file: Path) -> Trace:
+    """Read a file of a profiler: .sqlite or .csv, or a report that its tool exports first.
+
+    Raises:
+        UsageError: another kind of file, not there, damaged, or its tool is missing or fails.
+    """
+    if not file.is_file():
+        raise UsageError(f"profile: {file} is no file")
+    readers = {
+        ".sqlite": nsys.read,
+        ".csv": ncu.read,
+        ".nsys-rep": _read_nsys_report,
+        ".ncu-rep": _read_ncu_report,
+    }
+    if file.suffix not in readers:
+        raise UsageError(f"profile: {file} ends in none of {', '.join(readers)}")
+    return readers[file.suffix](file)
+
+
+def _read_nsys_report(file: Path) -> Trace:
+    by_hand = f"nsys export --type sqlite {file}"
+    executable = _needed("nsys", file, by_hand)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "export.sqlite"
+        command = [executable, "export", "--type", "sqlite", "--output", str(made), str(file)]
+        _export(command, by_hand)
+        if not made.is_file():
+            raise UsageError(f"profile: nsys made no export of {file}; try {by_hand}")
+        return nsys.read(made)
+
+
+def _read_ncu_report(file: Path) -> Trace:
+    words = ["--csv", "--page", "raw", "--print-units", "base", "--nvtx"]
+    by_hand = f"ncu --import {file} {' '.join(words)} > {file.with_suffix('.csv')}"
+    executable = _needed("ncu", file, by_hand)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "export.csv"
+        printed = _export([executable, "--import", str(file), *words], by_hand)
+        made.write_text(printed, encoding="utf-8")
+        return ncu.read(made)
+
+
+def _needed(tool: Tool, file: Path, by_hand: str) -> str:
+    path = find(tool)
+    if path is None:
+        raise UsageError(
+            f"profile: {file.name} needs {tool}, which was not found; to mend: {GET[tool]}, or "
+            f"export it where {tool} is, and bring the result: {by_hand}"
+        )
+    return str(path)
+
+
+def _export(command: list[str], by_hand: str) -> str:
+    try:
+        return _output(command, EXPORT_SECONDS)
+    except ProfilerError as error:
+        raise UsageError(f"profile: the export failed: {error}; try {by_hand}") from error
+
+
+def _output(command: list[str], seconds: float) -> str:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=seconds, errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProfilerError(str(error)) from error
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise ProfilerError(said[-1] if said else f"exit code {done.returncode}")
+    return done.stdout + done.stderr
