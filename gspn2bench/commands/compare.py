@@ -1,9 +1,10 @@
 """``gspn2bench compare``: what changed between two recorded runs."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gspn2bench.commands.options import RESULTS, OldRuns
 
 
 def compare(
@@ -22,7 +23,7 @@ def compare(
         bool,
         typer.Option("--ignore-environment", help="Compare across GPUs and drivers."),
     ] = False,
-    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    results: OldRuns = RESULTS,
 ) -> None:
     """Compare two runs row by row: SAME, FASTER, SLOWER or AMBIGUOUS, from their samples.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gspn2bench.commands.options import RESULTS, OldRuns
+
 
 def ingest(
     file: Annotated[
@@ -17,7 +19,7 @@ def ingest(
         str,
         typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
     ],
-    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    results: OldRuns = RESULTS,
 ) -> None:
     """Add the figures of a profile to the run of the same cases on the same GPU.
 

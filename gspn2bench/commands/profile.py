@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from gspn2bench.commands.options import PLACE, Axes, Rungs, Scenario
 from gspn2bench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -16,33 +17,15 @@ if TYPE_CHECKING:
     from gspn2bench.schema import ProfiledTrial
     from gspn2bench.store import Run
 
-CASES, PLACE = "What to run", "How and where"
-
 
 def profile(
-    scenario: Annotated[
-        str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
-    ],
+    scenario: Scenario,
     tool: Annotated[
         str,
         typer.Option(help="nsys (a time line) or ncu (counters of a few kernels)."),
     ] = "nsys",
-    rung: Annotated[
-        str | None,
-        typer.Option(
-            help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--axis",
-            "-a",
-            help="Override an axis: size=[256,512], channels\\[pow2]=[0:3].",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
+    rung: Rungs = None,
+    axis: Axes = None,
     timing: Annotated[
         str | None,
         typer.Option(

@@ -1,9 +1,10 @@
 """``gspn2bench show``: a recorded run in the terminal."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gspn2bench.commands.options import RESULTS, OldRuns
 
 
 def show(
@@ -11,7 +12,7 @@ def show(
         str,
         typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
     ],
-    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    results: OldRuns = RESULTS,
 ) -> None:
     """Print a run: the verdict, then a table for each case."""
     from rich.console import Console

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from gspn2bench.commands.options import CASES, MEASURE, PLACE, RESULTS, Axes, NewRuns, Rungs, Seed
 from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
@@ -19,31 +20,14 @@ if TYPE_CHECKING:
     from gspn2bench.store import RunWriter
     from gspn2bench.sweep import Sweep
 
-CASES, MEASURE, PLACE = "What to run", "How to measure", "Where"
-
 
 def sweep(
     scenario: Annotated[
         str | None,
         typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml."),
     ] = None,
-    rung: Annotated[
-        str | None,
-        typer.Option(
-            help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--axis",
-            "-a",
-            help="Override an axis: size=[256,512], batch=[1:9:4], channels\\[pow2]=[0:3]; "
-            "ranges include their stop.",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
+    rung: Rungs = None,
+    axis: Axes = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="List the cases and their bytes.", rich_help_panel=CASES),
@@ -85,9 +69,7 @@ def sweep(
             min=0.1, help="Longest time for one rung on one case, s.", rich_help_panel=MEASURE
         ),
     ] = 300.0,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.", rich_help_panel=MEASURE)
-    ] = 0,
+    seed: Seed = 0,
     device: Annotated[
         str,
         typer.Option(
@@ -95,9 +77,7 @@ def sweep(
             rich_help_panel=PLACE,
         ),
     ] = "auto",
-    results: Annotated[
-        Path, typer.Option(help="Folder for the run's folder.", rich_help_panel=PLACE)
-    ] = Path("results"),
+    results: NewRuns = RESULTS,
 ) -> None:
     """Measure a scenario's cases on each rung, and record a row for each.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from gspn2bench.commands.options import MEASURE, RESULTS, Axes, NewRuns, Rungs, Scenario, Seed
 from gspn2bench.errors import unknown
 
 if TYPE_CHECKING:
@@ -17,29 +18,11 @@ if TYPE_CHECKING:
     from gspn2bench.store import RunWriter
     from gspn2bench.traffic import Plan
 
-CASES, MEASURE, PLACE = "What to run", "How to measure", "Where"
-
 
 def traffic(
-    scenario: Annotated[
-        str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
-    ],
-    rung: Annotated[
-        str | None,
-        typer.Option(
-            help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
-    axis: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--axis",
-            "-a",
-            help="Override an axis: size=[16,32], channels\\[pow2]=[0:3].",
-            rich_help_panel=CASES,
-        ),
-    ] = None,
+    scenario: Scenario,
+    rung: Rungs = None,
+    axis: Axes = None,
     tool: Annotated[
         str,
         typer.Option(
@@ -47,12 +30,8 @@ def traffic(
             rich_help_panel=MEASURE,
         ),
     ] = "all",
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.", rich_help_panel=MEASURE)
-    ] = 0,
-    results: Annotated[
-        Path, typer.Option(help="Folder for the run's folder.", rich_help_panel=PLACE)
-    ] = Path("results"),
+    seed: Seed = 0,
+    results: NewRuns = RESULTS,
 ) -> None:
     """Count the bytes that rungs move: by model, traced, and by the GPU's counters.
 
