@@ -1,9 +1,13 @@
 """``gspn2bench list``."""
 
+import shlex
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gspn2bench.errors import UsageError
 
 
 class Kind(StrEnum):
@@ -16,8 +20,24 @@ class Kind(StrEnum):
 def list_(
     kind: Annotated[Kind | None, typer.Argument(help="Only these; both by default.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Only names, one a line.")] = False,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="The rungs as a Markdown page: docs/ladder.md."),
+    ] = False,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="A run whose figures the page shows; repeatable."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
 ) -> None:
     """List the rungs of the ladder and the scenarios, each with its idea."""
+    if markdown:
+        if kind is not Kind.RUNGS or plain:
+            raise UsageError("--markdown: is of the rungs: gspn2bench list rungs --markdown")
+        typer.echo(_page(run or [], results), nl=False)
+        return
+    if run:
+        raise UsageError("--run: goes with --markdown")
     for one in [kind] if kind else list(Kind):
         rows = _rungs() if one is Kind.RUNGS else _scenarios()
         if plain:
@@ -31,6 +51,24 @@ def _rungs() -> list[tuple[str, str, str]]:
     from gspn2bench.kernels.ladder import LADDER
 
     return [(rung.id, rung.title, rung.idea) for rung in LADDER.values()]
+
+
+def _page(names: list[str], results: Path) -> str:
+    from gspn2bench.kernels import ladder
+    from gspn2bench.report.ladder import Lesson, render
+    from gspn2bench.report.summary import run_ids
+    from gspn2bench.store import find_run, read_run
+
+    files = {id(module.RUNG): module for module in vars(ladder).values() if hasattr(module, "RUNG")}
+    lessons = []
+    for rung in ladder.LADDER.values():
+        module = files[id(rung)]
+        link = f"../kernels/{Path(module.__file__).name}"
+        lessons.append(Lesson(rung.id, rung.title, rung.idea, link, module.__doc__))
+    runs = [read_run(find_run(name, results)) for name in names]
+    ids = run_ids(runs) if runs else []
+    words = ["gspn2bench", "list", "rungs", "--markdown"]
+    return render(lessons, runs, shlex.join([*words, *(f"--run={name}" for name in ids)]))
 
 
 def _scenarios() -> list[tuple[str, str, str]]:

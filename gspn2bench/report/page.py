@@ -1,10 +1,7 @@
 """The page: runs in, one self-contained HTML file out."""
 
 import base64
-import contextlib
 import hashlib
-import secrets
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +11,15 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gspn2bench.analyze import TIMINGS, frame, machine, published
-from gspn2bench.errors import UsageError
+from gspn2bench.analyze import TIMINGS, frame, published
 from gspn2bench.problem import PHASES
 from gspn2bench.report import figures
 from gspn2bench.report.figures import Chart
+from gspn2bench.report.files import write_own
+from gspn2bench.report.summary import run_ids, summary, titles
 from gspn2bench.report.tables import environment_table, failures_table, rows_table
-from gspn2bench.report.text import number, plural, script_json
-from gspn2bench.report.verdict import Verdict, simulated_because, verdict
+from gspn2bench.report.text import script_json
+from gspn2bench.report.verdict import simulated_because
 from gspn2bench.schema import L2State, RunRecord
 from gspn2bench.store import Run
 
@@ -48,11 +46,7 @@ def render(runs: Sequence[Run]) -> str:
         UsageError: there is no run, or two have the same id.
         ValueError: a number to draw is NaN or infinite.
     """
-    ids = [run.record.run_id for run in runs]
-    if not ids:
-        raise UsageError("RUN: a report needs at least one run")
-    if len(set(ids)) < len(ids):
-        raise UsageError(f"RUN: a run is given twice among {', '.join(ids)}")
+    ids = run_ids(runs)
     table = frame(runs)
     beside = published(runs)
     plotly, script = _script_text(_plotly()), _script_text(_data("page.js"))
@@ -70,8 +64,8 @@ def render(runs: Sequence[Run]) -> str:
         css=Markup(_data("page.css")),
         plotly=Markup(plotly),
         script=Markup(script),
-        title=" and ".join(dict.fromkeys(run.record.title for run in runs)),
-        summaries=[_summary(run) for run in runs],
+        title=titles(runs),
+        summaries=[summary(run) for run in runs],
         ladder=_panels(runs, table, lambda record, part: _ladder(record, part, beside)),
         launches=_panels(runs, table, _launches),
         traffic=_panels(runs, table, _traffic),
@@ -87,58 +81,8 @@ def write(runs: Sequence[Run], path: Path) -> None:
     Raises:
         UsageError: the file is something else, or cannot be written.
     """
-    page = render(runs)
-    ids = [run.record.run_id for run in runs]
-    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.new")
-    try:
-        if path.exists() and _marker(ids) not in path.read_text("utf-8", errors="replace"):
-            raise UsageError(f"-o: {path} exists and is no report of {', '.join(ids)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(f"-o: {path} cannot be written: {error.strerror}") from error
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the head of the page says of one run."""
-
-    record: RunRecord
-    verdict: Verdict
-    facts: tuple[tuple[str, str], ...]
-    command: str
-
-
-def _summary(run: Run) -> Summary:
-    record = run.record
-    facts = [
-        ("machine", machine(record) or "not named in the run"),
-        ("scenario", record.scenario),
-        ("source", record.source),
-        ("started", record.started_utc),
-        ("finished", record.finished_utc or "not finished"),
-        ("L2 before each call", record.l2),
-        ("copy bandwidth, read and write", _copy(record)),
-        ("least step", f"{number(record.step_us)} µs" if record.step_us else "not measured"),
-        ("seed", str(record.seed)),
-    ]
-    return Summary(record, verdict(run), tuple(facts), shlex.join(record.command))
-
-
-def _copy(record: RunRecord) -> str:
-    if record.simulated:
-        return "none: simulated"
-    if record.copy_gbps is None:
-        return "not measured"
-    said = f"{number(record.copy_gbps, 4)} GB/s"
-    samples = record.copy_samples_gbps
-    if samples:
-        low, high = number(min(samples), 4), number(max(samples), 4)
-        said += f" ({low} to {high} over {plural(len(samples), 'sample')})"
-    return said
+    ids = run_ids(runs)
+    write_own(render(runs), path, _marker(ids), ids)
 
 
 Drawn = tuple[tuple[Chart, ...], str]

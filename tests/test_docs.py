@@ -1,0 +1,161 @@
+"""The docs against the code: generated pages, named files, columns, commands."""
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gspn2bench import scenario
+from gspn2bench.analyze import frame
+from gspn2bench.app import app
+from gspn2bench.axes import AXES
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.schema import Row, RunRecord, Status
+
+from .report_fixtures import real_run
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+SHOWN = {"own-kernel.md": "my_rung.py", "scenarios.md": "chunks.toml"}
+NAMED = re.compile(r"`((?:docs|gspn2bench|kernels|scenarios|tests)/[\w./-]+)`")
+
+page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def unbroken(text: str) -> str:
+    """The text without its code blocks, which hold no links."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def sections(name: str) -> dict[str, str]:
+    _, *rest = re.split(r"^## ", (DOCS / name).read_text(), flags=re.MULTILINE)
+    return {part.splitlines()[0]: part for part in rest}
+
+
+def first_cells(section: str) -> list[str]:
+    """The names in backticks in the first cell of each row of a section's table."""
+    cells = re.findall(r"^\| (`[^|]*) \|", section, flags=re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def commands(file: Path) -> list[str]:
+    """The command lines of its code blocks, those that go on after a backslash as one."""
+    text = re.sub(r"\\\n\s*", "", file.read_text())
+    return re.findall(r"^    (?:\$ )?gspn2bench (\w.*)$", text, re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@page
+def test_every_link_and_every_file_named_exists(page: Path) -> None:
+    text = unbroken(page.read_text())
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name} links to {link}"
+        assert file.resolve().is_relative_to(ROOT), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {link}"
+    for name in NAMED.findall(page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@page
+def test_every_command_shown_is_one(page: Path) -> None:
+    """Commands, options and their kinds are those of the command line; nothing is run."""
+    root: Any = typer.main.get_command(app)
+    for line in commands(page):
+        name, *arguments = shlex.split(line, comments=True)
+        assert name in root.commands, f"{page.name}: {line}"
+        command = root.commands[name]
+        if " [-" in line:  # a synopsis
+            known = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"(?<=\[)-[\w-]+", line)) <= known, f"{page.name}: {line}"
+            continue
+        try:
+            command.make_context(name, arguments)
+        except Exception as error:  # click's own, which newer typers bring along under their name
+            pytest.fail(f"{page.name}: gspn2bench {line}: {type(error).__name__}: {error}")
+
+
+@page
+def test_every_path_on_a_command_line_exists(page: Path) -> None:
+    for line in commands(page):
+        for path in re.findall(r"\bdocs/[\w./]+\w", line):
+            assert (ROOT / path).exists() or "-o" in line, f"{page.name}: {line}"
+
+
+def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    committed = (DOCS / "ladder.md").read_text()
+    found = re.match(r"<!-- Made by `gspn2bench (.+)`;", committed)
+    assert found
+    monkeypatch.chdir(ROOT)
+    made = CliRunner().invoke(app, shlex.split(found[1]))
+    assert made.exit_code == 0
+    assert made.stdout == committed, f"gspn2bench {found[1]} > docs/ladder.md"
+
+
+def test_the_ladder_has_every_rung_with_its_whole_header() -> None:
+    found = sections("ladder.md")
+    for rung in LADDER.values():
+        section = found[f"{rung.id} {rung.title}"]
+        assert re.search(rf"\(\.\./kernels/{rung.id}_\w+\.py\)", section)
+        for field in ("**Idea:**", "**Expect:**", "**Source:**"):
+            assert section.count(field) == 1
+    assert sum("**Changes since r" in section for section in found.values()) == len(LADDER) - 1
+
+
+def test_every_column_is_explained() -> None:
+    found = sections("columns.md")
+    assert first_cells(found["Rows"]) == list(Row.model_fields)
+    derived = [name for name in frame([real_run()]).columns if name not in Row.model_fields]
+    assert sorted(first_cells(found["Derived"])) == sorted(derived)
+    assert first_cells(found["The run"]) == list(RunRecord.model_fields)
+    assert first_cells(found["Status"]) == list(get_args(Status))
+
+
+def test_every_key_of_a_scenario_is_explained() -> None:
+    found = sections("scenarios.md")
+    keys = [name.strip("[]") for name in first_cells(found["The keys"])]
+    assert sorted(keys) == sorted(scenario.Scenario.model_fields)
+    assert sorted(first_cells(found["The fields of a case"])) == sorted(AXES)
+
+
+@pytest.mark.parametrize(("name", "example"), SHOWN.items())
+def test_an_example_is_shown_as_it_is(name: str, example: str) -> None:
+    text = (DOCS / "examples" / example).read_text()
+    shown = textwrap.indent(text, "    ")
+    assert shown in (DOCS / name).read_text(), f"docs/{name} shows another {example}"
+
+
+def test_the_published_figure_shown_is_of_the_scenario() -> None:
+    blocks = re.findall(r"(?:^    .+\n)+", (DOCS / "scenarios.md").read_text(), re.MULTILINE)
+    (block,) = (textwrap.dedent(block) for block in blocks if "[[published]]" in block)
+    assert block in (ROOT / "scenarios" / "fig3.toml").read_text()
+
+
+def test_the_map_has_every_room() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.py)`", text)}
+    named |= set(re.findall(r"`(\w+)/`", text))
+    rungs = re.compile(r"r\d\d_")
+    for folder in (ROOT / "gspn2bench", ROOT / "kernels"):
+        for room in folder.iterdir():
+            is_room = room.suffix == ".py" or (room / "__init__.py").exists()
+            if is_room and not room.name.startswith("__") and not rungs.match(room.name):
+                assert room.name in named, f"docs/architecture.md does not name {room.name}"
+
+
+@page
+def test_outputs_show_no_machine(page: Path) -> None:
+    assert not re.search(r"/(home|root|tmp|work|Users)/", page.read_text())
