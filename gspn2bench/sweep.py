@@ -137,9 +137,10 @@ class _Workers:
         self._worker: Worker | None = None
         self._lost: str | None = None
         record = writer.record
-        known = Ceilings(record.copy_samples_gbps, record.step_us)
-        self.ceilings = known
-        if known.copy_gbps is None and not record.simulated:
+        self.ceilings = Ceilings(
+            record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms
+        )
+        if self.ceilings.copy_gbps is None and not record.simulated:
             try:
                 self._worker = Worker(scenario)
             except (GpuLostError, WorkerDiedError, TimeLimitError) as error:

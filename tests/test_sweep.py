@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from gspn2bench import isolation, rungs, trial
+from gspn2bench import backend, isolation, rungs, sweep, trial
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
@@ -116,7 +116,6 @@ def test_too_large_for_the_simulator_is_skipped_with_the_reason(tmp_path: Path) 
         (["quick", "--timing", "wall"], ["wall", "eager"]),
         (["quick", "--l2", "tepid"], ["tepid", "cold"]),
         (["quick", "--device", "gpu"], ["gpu", "cuda"]),
-        (["quick", "--device", "cuda"], ["--device", "can't be used", "doctor"]),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
@@ -127,6 +126,18 @@ def test_bad_input_is_refused_before_any_work(
     assert isinstance(result.exception, UsageError)  # app.main prints it and exits with 2
     for word in words:
         assert word in str(result.exception)
+    assert not results.exists()
+
+
+def test_cuda_where_there_is_none_is_refused_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "find_cuda", lambda: "the driver is asleep")
+    results = tmp_path / "results"
+    result = invoke("sweep", "quick", "--device", "cuda", "--results", str(results))
+    assert isinstance(result.exception, UsageError)
+    for words in ("--device", "can't be used: the driver is asleep", "doctor"):
+        assert words in str(result.exception)
     assert not results.exists()
 
 
@@ -190,6 +201,25 @@ def test_a_full_disk_ends_the_sweep_and_keeps_its_rows(
     monkeypatch.undo()
     assert invoke("sweep", "--resume", str(run.path)).exit_code == 0
     assert len(read_run(run.path).rows) == 4
+
+
+def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = ("--rung", "r07", "-a", "batch=1", "-a", "channels=1", "-a", "size=2")
+    _, run = sweep_quick(tmp_path, *narrow)
+    measured = {"copy_samples_gbps": (4000.0,), "step_us": 0.1, "l2_cold_ms": 2.0}
+    (run.path / "rows.jsonl").write_text("")
+    jobs: list[isolation.Job] = []
+
+    def refuse(worker: isolation.Worker, job: isolation.Job, limit_s: float) -> Iterator[Row]:
+        jobs.append(job)
+        return iter(())
+
+    monkeypatch.setattr(isolation.Worker, "run", refuse)
+    with RunWriter(run.path, run.record, resume=True) as writer:
+        writer.update(**measured, l2_warm_ms=1.0)
+        list(sweep.run(writer, sweep.planned(writer.record)))
+    assert jobs[0].ceilings == Ceilings((4000.0,), 0.1, 2.0, 1.0)
+    assert jobs[0].ceilings.cold_is_cold
 
 
 def test_a_run_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:
