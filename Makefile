@@ -71,7 +71,7 @@ $(VENV)/.runs: pyproject.toml constraints.txt | $(VENV)/.wheel
 	$(call install,$(CUDA_EXTRA))
 
 $(VENV)/.tests: pyproject.toml constraints.txt | $(VENV)/.wheel
-	$(call install,$(addsuffix $(comma),$(CUDA_EXTRA))test$(comma)dev)
+	$(call install,$(or $(CUDA_EXTRA),compile)$(comma)test$(comma)dev)
 
 # the package itself: again when its code changes
 $(VENV)/.package: $(VENV)/.wheel

@@ -1,0 +1,122 @@
+"""Compiles every rung's kernels for sm_90 without a GPU, and prints what the assembler says.
+
+A program of its own, since the other tests run in the simulator, which knows no types; here they
+are inferred as on a GPU. Prints a JSON object for each kernel: name, threads of a block,
+registers, stack (bytes of a thread's local memory), spills (bytes), double (whether there is
+float64 arithmetic), and limit (the registers that the launch leaves a thread).
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numba.cuda.dispatcher
+import numpy as np
+import torch
+from numba import cuda, from_dtype, types
+
+from gspn2bench import inputs
+from gspn2bench.kernels import jit, launch, r01_line_launch
+from gspn2bench.kernels.contract import Rung
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
+
+CAPABILITY = (9, 0)
+REGISTER_FILE = 65536
+WIDTHS = (1023, 1024, 2048)
+Launch = tuple[Any, int, tuple[Any, ...]]
+
+
+def record_launches() -> list[Launch]:
+    """Stand in for the GPU: arguments become their types, launches are written down."""
+    device = SimpleNamespace(compute_capability=CAPABILITY)
+    numba.cuda.dispatcher.get_current_device = lambda: device
+    seen: list[Launch] = []
+
+    def as_array(view: torch.Tensor, sync: bool) -> types.Array:
+        dtype = np.dtype(str(view.dtype).removeprefix("torch."))
+        return types.Array(from_dtype(dtype), 1, "C")
+
+    def configure(compiled: Any, grid: int, block: int | tuple[int, int]) -> Callable[..., None]:
+        threads = int(np.prod(block))
+        return lambda *arguments: seen.append((compiled, threads, arguments))
+
+    jit.cuda = SimpleNamespace(as_cuda_array=as_array, jit=cuda.jit)
+    launch.configure = r01_line_launch.configure = configure
+    return seen
+
+
+def problems(rung: Rung) -> Iterator[ScanProblem]:
+    """Small problems that between them ask for every kernel of a rung."""
+    for width, dtype, weights, phase in product(WIDTHS, DTYPES, WEIGHTS, PHASES):
+        if width != 1024 and dtype != "float32":
+            continue
+        problem = ScanProblem(1, 2, 2, width, dtype, "down", None, weights, phase)
+        for native in {"down", rung.native}:
+            if native == "right":
+                problem = replace(problem, height=width, width=2)
+            problem = replace(problem, direction=native)
+            if rung.unsupported(problem) is None:
+                yield problem
+
+
+def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """What the assembler says of one kernel."""
+    signature = tuple(a if isinstance(a, types.Type) else types.int64 for a in arguments)
+    ptx, _ = cuda.compile_ptx(compiled.py_func, signature, cc=CAPABILITY)
+    limit = compiled.targetoptions.get("max_registers") or 255
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx)
+        command = [ptxas(), "-arch=sm_90", "-v", f"-maxrregcount={limit}", source, "-o", target]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    def number(pattern: str) -> int:
+        return max(map(int, re.findall(pattern, told)), default=0)
+
+    return {
+        "name": compiled.py_func.__name__,
+        "threads": threads,
+        "registers": number(r"Used (\d+) registers"),
+        "limit": min(255, REGISTER_FILE // threads),
+        "stack": number(r"(\d+) bytes stack frame"),
+        "spills": number(r"(\d+) bytes spill"),
+        "double": bool(re.search(r"\.f64\b", ptx.partition(".entry")[2].replace(".reg .f64", ""))),
+    }
+
+
+def ptxas() -> str:
+    """The assembler of NVIDIA's compiler wheel, or of an installed toolkit."""
+    wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/ptxas")
+    return str(next(wheels, None) or shutil.which("ptxas"))
+
+
+def main() -> None:
+    """Compile each kernel once for each configuration that it is built for."""
+    seen = record_launches()
+    done: set[tuple[int, tuple[str, ...]]] = set()
+    for rung in LADDER.values():
+        for problem in problems(rung):
+            rung.bind(problem, inputs.make(problem, "cpu", 0))()
+            for compiled, threads, arguments in seen:
+                key = (id(compiled), tuple(str(a) for a in arguments if isinstance(a, types.Type)))
+                if key not in done:
+                    done.add(key)
+                    case = f"{problem.width} {problem.dtype} {problem.weights} {problem.phase}"
+                    told = assembled(compiled, threads, arguments)
+                    print(json.dumps(told | {"rung": rung.id, "case": case}), flush=True)
+            seen.clear()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
