@@ -25,7 +25,7 @@ Axes = Annotated[
     typer.Option(
         "--axis",
         "-a",
-        help="Override an axis: size=[256,512], batch=[1:9:4], channels\\[pow2]=[0:3]; "
+        help="Override an axis: size=[256,512], batch=[1:9:4], channels[pow2]=[0:3]; "
         "ranges include their stop.",
         rich_help_panel=CASES,
     ),
