@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from gspn2bench.inputs import OUTPUTS, outputs, poison
+from gspn2bench.inputs import outputs, poison
 from gspn2bench.kernels import reference
-from gspn2bench.kernels.contract import Call, Operands
+from gspn2bench.kernels.contract import OUTPUTS, Call, Operands
 from gspn2bench.problem import ScanProblem
 
 TOLERANCE: Final = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}

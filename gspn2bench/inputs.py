@@ -3,15 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Final
 
 import torch
 
-from gspn2bench.kernels.contract import Operands
+from gspn2bench.kernels.contract import OUTPUTS, Operands
 from gspn2bench.problem import ScanProblem
-
-OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w")}
-"""Names of the tensors that a phase writes."""
 
 
 def make(problem: ScanProblem, device: str, seed: int) -> Operands:
@@ -81,11 +77,6 @@ def clone(operands: Operands) -> Operands:
     """The same values in memory of their own."""
     tensors = {f.name: getattr(operands, f.name) for f in fields(operands)}
     return replace(operands, **{k: t.clone() for k, t in tensors.items() if t is not None})
-
-
-def operand_bytes(problem: ScanProblem) -> int:
-    """Bytes that the operands take: each is read or written once, so the compulsory bytes."""
-    return problem.compulsory_bytes
 
 
 def _stochastic(problem: ScanProblem, generator: torch.Generator, device: str) -> torch.Tensor:

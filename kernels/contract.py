@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -33,6 +34,11 @@ class Operands:
     grad_lam: torch.Tensor | None = None
     grad_w: torch.Tensor | None = None
 
+
+INPUTS: Final = {"forward": ("x", "lam", "w"), "backward": ("grad_h", "x", "lam", "w", "h")}
+"""Names of the tensors that a phase reads."""
+OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w")}
+"""Names of the tensors that a phase writes."""
 
 Call = Callable[[], None]
 """The bare launches: no allocation, no synchronisation, on torch's current stream."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numba import cuda
 
-from gspn2bench.kernels.contract import Bind, Call, Operands, compulsory_traffic
+from gspn2bench.kernels.contract import INPUTS, OUTPUTS, Bind, Call, Operands, compulsory_traffic
 from gspn2bench.kernels.jit import Array, flat, kernel
 from gspn2bench.kernels.launch import MAX_GRID, bound
 from gspn2bench.problem import Direction, ScanProblem
@@ -29,8 +29,6 @@ ROWS: Final = 8
 """Rows of a tile that the block's 8 warps move at a time."""
 
 _VERTICAL: Final[dict[Direction, Direction]] = {"right": "down", "left": "up"}
-_OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w")}
-_INPUTS: Final = {"forward": ("x", "lam", "w"), "backward": ("grad_h", "x", "lam", "w", "h")}
 
 
 @cache
@@ -82,11 +80,11 @@ def transposed(bind: Bind) -> Bind:
         scan = bind(upright, scratch)
         before = [
             _transpose(getattr(operands, name), getattr(scratch, name))
-            for name in _INPUTS[problem.phase]
+            for name in INPUTS[problem.phase]
         ]
         after = [
             _transpose(getattr(scratch, name), getattr(operands, name))
-            for name in _OUTPUTS[problem.phase]
+            for name in OUTPUTS[problem.phase]
         ]
 
         def call() -> None:
@@ -102,7 +100,7 @@ def transposed_launches(problem: ScanProblem) -> int:
     """Launches that the transposes add to one call: one a tensor, none for "down" and "up"."""
     if problem.vertical:
         return 0
-    return len(_INPUTS[problem.phase]) + len(_OUTPUTS[problem.phase])
+    return len(INPUTS[problem.phase]) + len(OUTPUTS[problem.phase])
 
 
 def transposed_traffic(problem: ScanProblem) -> int:

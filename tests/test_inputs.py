@@ -64,9 +64,9 @@ def test_clones_share_values_not_memory() -> None:
     assert copy.grad_h is None
 
 
-def test_operand_bytes_is_what_they_take() -> None:
+def test_compulsory_bytes_is_what_the_operands_take() -> None:
     for phase in ("forward", "backward"):
         problem = ScanProblem(2, 3, 4, 5, phase=phase, weights="shared", dtype="float16")
         operands = inputs.make(problem, "cpu", 0)
         tensors = [t for t in vars(operands).values() if t is not None]
-        assert inputs.operand_bytes(problem) == sum(t.numel() * t.element_size() for t in tensors)
+        assert problem.compulsory_bytes == sum(t.numel() * t.element_size() for t in tensors)
