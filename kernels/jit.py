@@ -61,6 +61,39 @@ def device_function(function: Function) -> Any:
     return cuda.jit(function, device=True)
 
 
+def instruction(kinds: str, generate: Callable[..., Any]) -> Callable[[Function], Any]:
+    """Make a function that kernels call of instructions that Numba has no name for.
+
+    The function decorated is what the simulator runs instead; it takes one value or two.
+
+    Args:
+        kinds: of the result and of the arguments: "u" is uint32, "f" float32.
+        generate: given LLVM's module of types, a builder and the arguments' values, gives the
+            result's value.
+    """
+    if SIMULATED:
+        return lambda function: function
+
+    from llvmlite import ir
+    from numba.cuda import types
+    from numba.cuda.extending import intrinsic
+
+    result, *arguments = ({"u": types.uint32, "f": types.float32}[kind] for kind in kinds)
+    signature = result(*arguments)
+
+    def lower(_: Any, builder: Any, __: Any, values: Any) -> Any:
+        return generate(ir, builder, *values)
+
+    def one(_: Any, _first: Any) -> Any:
+        return signature, lower
+
+    def two(_: Any, _first: Any, _second: Any) -> Any:
+        return signature, lower
+
+    made = intrinsic({1: one, 2: two}[len(arguments)])
+    return lambda _function: made
+
+
 def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation.
 
@@ -78,12 +111,40 @@ def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
 
 
-def configure(compiled: Any, grid: int, block: int | tuple[int, int]) -> Callable[..., None]:
-    """A kernel with its grid of blocks and block of threads, on torch's current stream."""
+def configure(
+    compiled: Any, grid: int, block: int | tuple[int, int], shared_bytes: int = 0
+) -> Callable[..., None]:
+    """A kernel with its grid of blocks and block of threads, on torch's current stream.
+
+    Args:
+        compiled: by ``kernel``.
+        grid: blocks.
+        block: threads of a block.
+        shared_bytes: dynamic shared memory of a block.
+    """
     if SIMULATED:
-        return _observed(compiled[grid, block])
+        return _observed(compiled[grid, block, 0, shared_bytes])
     stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
-    return compiled[grid, block, stream]  # type: ignore[no-any-return]
+    configured = compiled[grid, block, stream, shared_bytes]
+    if shared_bytes > DEFAULT_SHARED_BYTES and not configured.pre_launch_callbacks:
+        configured.pre_launch_callbacks.append(_allow_shared_bytes)
+    return configured  # type: ignore[no-any-return]
+
+
+DEFAULT_SHARED_BYTES: Final = 48 * 1024
+"""Shared memory that a block may have without asking for more."""
+
+
+def _allow_shared_bytes(compiled: Any, launch: Any) -> None:
+    """Raise the limit of a kernel's dynamic shared memory to what its launch asks for."""
+    from cuda.bindings import driver
+
+    function = compiled._codelibrary.get_cufunc()
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    arguments = (attribute, launch.sharedmem, function.handle, torch.cuda.current_device())
+    (error,) = driver.cuKernelSetAttribute(*arguments)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise ValueError(f"shared memory: {launch.sharedmem} bytes a block: {error.name}")
 
 
 @contextmanager

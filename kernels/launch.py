@@ -50,13 +50,28 @@ def scratch(operands: Operands, elements: int) -> Array:
     return flat(operands.x.new_full((elements,), torch.nan, dtype=torch.float32))
 
 
-def bound(compiled: Any, grid: int, block: int | tuple[int, int], *arguments: Any) -> Call:
+def bound(
+    compiled: Any,
+    grid: int,
+    block: int | tuple[int, int],
+    *arguments: Any,
+    shared_bytes: int = 0,
+) -> Call:
     """The call that makes one launch: everything fixed but the stream."""
 
     def call() -> None:
-        configure(compiled, grid, block)(*arguments)
+        configure(compiled, grid, block, shared_bytes)(*arguments)
 
     return call
+
+
+def registers_of(threads: int) -> int:
+    """Registers a thread may use so that a block of so many threads fits a multiprocessor.
+
+    A multiprocessor's 65,536 lie in four parts; a warp's, in units of 8 a thread, come from one.
+    """
+    warps_a_part = -(-threads // (4 * WARP))
+    return min(255, 65_536 // 4 // (warps_a_part * WARP) // 8 * 8)
 
 
 def whole_warps(threads: int) -> int:

@@ -1,22 +1,33 @@
 """r07 gspn2: one launch, tuned to the memory roofline.
 
-Idea: a block owns a chunk of a slice and walks its lines; a thread owns a run of adjacent columns,
-one column where the line has at most 1024. The scan is a chain of dependent steps, and a load that
-starts when its step begins would pay the memory latency at each of them. So each thread keeps the
-operands of the next ``depth`` lines in a ring of registers, and asks for line i + depth as soon as
-line i has been used. h stays on the chip: a thread's own columns in registers, the edges of its
-run in two lines of shared memory that take turns, so that one barrier a line is enough.
+Idea: a block owns a chunk of a slice and walks its lines; a thread owns a few adjacent columns,
+those of one load of 8 bytes. The scan is a chain of dependent steps, and a load that starts when
+its step begins would pay the memory latency at each of them. So each thread keeps the operands of
+the next ``depth`` lines in a ring of registers, and asks for line i + depth as soon as line i has
+been used. h stays on the chip: a thread's own columns in registers, the edges of its run in two
+lines of shared memory that take turns, so that one barrier a line is enough.
+
+What keeps the ring from waiting: a warp has six counters for loads in flight, and a wait on one
+is a wait for all that it counts. The compiler has one to spare for the ring. Where a branch parts
+a line's loads from their use it waits at each line, and the ring gains nothing; in a loop without
+branches it waits once a turn of the ring. Hence the main loop, which runs while every line has one
+to ask for, and the slower one for the last lines. A line's length is a constant of the kernel, so
+that the addresses of a turn are one register an operand, and constants.
 
 Changes since r06: lines are loaded ``depth`` ahead; only a run's edges pass through shared memory;
-several columns of a 16-bit type come with one load.
+several columns come with one load, and few warps meet at the barrier.
 
 Expect: launches 1; dram throughput at the copy ceiling where there are as many slices as
-multiprocessors; warps wait at the barrier, no longer on loads (long_scoreboard stalls fall).
+multiprocessors; instructions fall to half of r05's; long_scoreboard stalls are those of the memory
+itself.
 
 Weights shared by the channels: forward reads each image's weights once for each channel, from the
 L2 but for the first. Backward can't sum over channels in one pass, since a block owns one channel:
 a first launch walks the scan and leaves g, the whole gradient of h, in float32; a second one, with
 no order among its elements, sums g h over the channels in their order. No atomics anywhere.
+
+"right" and "left": tiled.py reads columns of up to 512 as they lie; longer ones, other types and
+backward go through transposed copies, which were measured to be faster there.
 
 Source: arXiv 2512.07884, section 3.3. The ring of registers is ours.
 """
@@ -28,15 +39,16 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels import storage, tiled
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
 from gspn2bench.kernels.launch import (
-    MAX_REGISTERS,
     MAX_THREADS,
     backward_arrays,
     beyond_grid,
     bound,
     forward_arrays,
+    registers_of,
     scratch,
 )
 from gspn2bench.kernels.math import gather, recurrence
@@ -51,6 +63,17 @@ from gspn2bench.problem import ITEM_BYTES, ScanProblem
 
 MAX_WORDS = 4
 """Words a thread: with more, the ring of a block of 1024 threads leaves its 64 registers."""
+MAX_DEPTH = 16
+"""Lines ahead: with more, the compiler no longer unrolls the loop that keeps them in registers."""
+RING_REGISTERS = {
+    ("forward", "float32"): 80,
+    ("forward", "float16"): 80,  # more instructions to a line: a longer loop is not unrolled
+    ("forward", "bfloat16"): 100,
+    ("backward", "float32"): 56,
+    ("backward", "float16"): 56,
+    ("backward", "bfloat16"): 56,
+}
+"""Registers that the lines ahead may take, in a block of at most 512 threads."""
 FORWARD_OPERANDS = 5  # x, lam, wl, wm, wr
 BACKWARD_OPERANDS = 7  # grad_h, x, lam, wl, wm, wr, and h of the line before
 
@@ -61,6 +84,7 @@ class Config:
 
     Args:
         dtype: storage type.
+        line_words: words of a line, so that a line's distance from the next is a constant.
         threads: threads of a block, a multiple of a warp.
         words: words a thread owns, side by side.
         pack: columns in a word, which one load brings.
@@ -71,6 +95,7 @@ class Config:
     """
 
     dtype: str
+    line_words: int
     threads: int
     words: int
     pack: int
@@ -90,20 +115,27 @@ class Config:
         return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
 
     @property
+    def full(self) -> bool:
+        """Whether no word of any thread is outside the line."""
+        return self.line_words == self.threads * self.words
+
+    @property
     def max_registers(self) -> int:
         """Registers a thread, so that one block fits a multiprocessor."""
-        return min(255, MAX_REGISTERS * MAX_THREADS // self.threads)
+        return registers_of(self.threads)
 
 
 def choose(problem: ScanProblem) -> Config:
-    """The configuration for a line's length and a storage type.
+    """The configuration for a line's length, its number of lines and a storage type.
 
-    A 16-bit type is loaded two columns at a time, so that a warp's load is 128 bytes, as for
-    float32; long lines are loaded in wider words before a thread gets several. The ring takes 8
-    lines where a thread may have 128 registers, 4 or 2 where a block of 1024 leaves it 64.
+    A thread loads 8 bytes at a time where a line is long and 4 otherwise (backward, which holds
+    more in registers, takes 4 of the 16-bit types), so that few warps meet at the barrier and each
+    has independent work; longer lines still are loaded in wider words before a thread gets several.
+    The ring holds as many lines as its share of the registers allows, but turns over at least eight
+    times, so that loads and arithmetic overlap.
     """
-    item = ITEM_BYTES[problem.dtype]
-    pack = 4 // item
+    item, forward = ITEM_BYTES[problem.dtype], problem.phase == "forward"
+    pack = (8 if problem.line > 256 and (forward or item == 4) else 4) // item
     while problem.line > pack * MAX_THREADS and 2 * pack * item <= 8:
         pack *= 2
     while problem.line % pack:
@@ -111,11 +143,15 @@ def choose(problem: ScanProblem) -> Config:
     line_words = problem.line // pack
     words = -(-line_words // MAX_THREADS)
     threads = -(-line_words // (words * WARP)) * WARP
-    registers = words * max(1, pack * item // 4)  # of one operand of one line
-    lines = 8 if threads <= MAX_THREADS // 2 and pack == 1 else 4
-    depth = lines // registers
+    operands = FORWARD_OPERANDS if forward else BACKWARD_OPERANDS
+    registers = operands * words * max(1, pack * item // 4)  # of one line
+    ring = RING_REGISTERS[problem.phase, problem.dtype]
+    if threads > MAX_THREADS // 2:  # where a thread has half of the registers
+        ring = 4 * FORWARD_OPERANDS if forward else 2 * BACKWARD_OPERANDS
+    depth = min(ring // registers, problem.chunk_length // 8, MAX_DEPTH)
     return Config(
         problem.dtype,
+        line_words,
         threads,
         words,
         pack,
@@ -136,8 +172,8 @@ def build_forward(config: Config) -> Any:
     """Compile the forward kernel for one configuration."""
     threads, words, pack, depth = config.threads, config.words, config.pack, config.depth
     upward, shared, word = config.upward, config.shared, config.word_type
-    kind = storage_of(config.dtype)
-    raw, widen, narrow = kind.raw, kind.widen, kind.narrow
+    line_words, full = config.line_words, config.full
+    unpack, join = storage.words(config.dtype, pack)
     run = words * pack
     halo = threads + 2  # a zero on either side of the threads
     last = halo if run > 1 else 0  # a run's last columns lie behind the first ones
@@ -147,38 +183,73 @@ def build_forward(config: Config) -> Any:
 
     @device_function
     def fetch(
-        ring: Array, slot: int, at: int, weight_at: int,
+        ring: Array, k: int, at: int, weight_at: int, most: int,
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
     ) -> None:  # fmt: skip
-        """Ask for the operands of one word."""
-        ring[slot] = x[at]
-        ring[slot + 1] = lam[at]
-        ring[slot + 2] = wl[weight_at]
-        ring[slot + 3] = wm[weight_at]
-        ring[slot + 4] = wr[weight_at]
+        """Ask for a line's operands; a word outside the line stands for the last one inside."""
+        for q in range(words):
+            slot = 5 * (k * words + q)
+            here = move(at, q if full else min(q, most))
+            weight_here = move(weight_at, q if full else min(q, most)) if shared else here
+            ring[slot] = x[here]
+            ring[slot + 1] = lam[here]
+            ring[slot + 2] = wl[weight_here]
+            ring[slot + 3] = wm[weight_here]
+            ring[slot + 4] = wr[weight_here]
+
+    @device_function
+    def scan_line(
+        ring: Array, k: int, own: Array, values: Array, edges: Array, thread: int,
+        at: int, h: Array,
+    ) -> None:  # fmt: skip
+        """From h of the line before to h of this one, whose operands are slot k of the ring."""
+        before, after = ((k + 1) % 2) * line, (k % 2) * line
+        left = edges[before + last + thread]
+        beyond = edges[before + thread + 2]
+        for q in range(words):
+            slot = 5 * (k * words + q)
+            inside = full or thread * words + q < line_words
+            for i in range(pack):
+                j = q * pack + i
+                middle = own[j]
+                right = own[j + 1] if j + 1 < run else beyond
+                value = recurrence(
+                    unpack(ring[slot + 2], i), left,
+                    unpack(ring[slot + 3], i), middle,
+                    unpack(ring[slot + 4], i), right,
+                    unpack(ring[slot + 1], i), unpack(ring[slot], i),
+                )  # fmt: skip
+                own[j] = value if inside else np.float32(0)
+                values[i] = value
+                left = middle
+            if inside:
+                h[move(at, q)] = join(values, 0)
+        edges[after + thread + 1] = own[0]
+        if run > 1:
+            edges[after + last + thread + 1] = own[run - 1]
 
     @kernel("r07_gspn2_forward", max_registers=config.max_registers)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
-        height: int, line_words: int, channels: int, chunk: int, chunks: int,
+        height: int, channels: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        pitch, thread = np.uint32(line_words), np.uint32(cuda.threadIdx.x)
+        thread = np.uint32(cuda.threadIdx.x)
         slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
         begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
         rows = np.uint32(min(np.int64(chunk), height - begin))
         row = height - 1 - begin if upward else begin
         stride = -line_words if upward else line_words  # from line to line, in scan order
         plane = np.int64(height) * line_words
-        corner = row * line_words + np.int64(thread) * words
+        first = np.int64(min(int(thread) * words, line_words - 1))
+        most = line_words - 1 - first  # words of the line behind the first
+        corner = row * line_words + first
         at = np.uint64(np.int64(slice_) * plane + corner)
         weight_slice = slice_ // np.uint32(channels) if shared else slice_
         weight_at = np.uint64(np.int64(weight_slice) * plane + corner)
 
         edges = cuda.shared.array(edges_size, np.float32)
         ring = cuda.local.array(ring_size, word)
-        packed = ring.view(raw)
-        result = cuda.local.array(1, word)
-        columns = result.view(raw)
+        values = cuda.local.array(pack, np.float32)
         own = cuda.local.array(run, np.float32)
 
         # Zeros stand for h before the first line and for the neighbours outside the line.
@@ -187,48 +258,36 @@ def build_forward(config: Config) -> Any:
         for j in range(run):
             own[j] = np.float32(0)
         for k in range(depth):
-            for q in range(words):
-                if np.uint32(k) < rows and thread * words + q < pitch:
-                    here = move(at, k * stride + q)
-                    weight_here = move(weight_at, k * stride + q) if shared else here
-                    fetch(ring, 5 * (k * words + q), here, weight_here, x, lam, wl, wm, wr)
+            if np.uint32(k) < rows:
+                ahead = k * stride
+                fetch(ring, k, move(at, ahead), move(weight_at, ahead), most, x, lam, wl, wm, wr)
         cuda.syncthreads()
 
+        # While every line has one to ask for, no branch parts the loads from their uses: the
+        # hardware tracks loads in flight by six counters a warp, and the compiler gives lines
+        # counters of their own within one basic block only.
         step = np.uint32(0)
-        while step < rows:
+        while np.uint32(step + np.uint32(2 * depth)) <= rows:
             for k in range(depth):  # unrolled, so that the ring stays in registers
+                scan_line(ring, k, own, values, edges, thread, move(at, k * stride), h)
+                cuda.syncthreads()
+                ahead = (k + depth) * stride
+                fetch(ring, k, move(at, ahead), move(weight_at, ahead), most, x, lam, wl, wm, wr)
+            at, weight_at = move(at, depth * stride), move(weight_at, depth * stride)
+            step = np.uint32(step + np.uint32(depth))
+        while step < rows:
+            for k in range(depth):
                 now = np.uint32(step + np.uint32(k))
                 if now < rows:
-                    before, after = ((k + 1) % 2) * line, (k % 2) * line
-                    left = edges[before + last + thread]
-                    beyond = edges[before + thread + 2]
-                    for q in range(words):
-                        if thread * words + q < pitch:
-                            slot = 5 * (k * words + q)
-                            for i in range(pack):
-                                j = q * pack + i
-                                middle = own[j]
-                                right = own[j + 1] if j + 1 < run else beyond
-                                own[j] = recurrence(
-                                    widen(packed[(slot + 2) * pack + i]), left,
-                                    widen(packed[(slot + 3) * pack + i]), middle,
-                                    widen(packed[(slot + 4) * pack + i]), right,
-                                    widen(packed[(slot + 1) * pack + i]),
-                                    widen(packed[slot * pack + i]),
-                                )  # fmt: skip
-                                columns[i] = narrow(own[j])
-                                left = middle
-                            h[move(at, q)] = result[0]
-                            if np.uint32(now + np.uint32(depth)) < rows:
-                                ahead = depth * stride + q
-                                here = move(at, ahead)
-                                weight_here = move(weight_at, ahead) if shared else here
-                                fetch(ring, slot, here, weight_here, x, lam, wl, wm, wr)
-                    edges[after + thread + 1] = own[0]
-                    if run > 1:
-                        edges[after + last + thread + 1] = own[run - 1]
-                    at, weight_at = move(at, stride), move(weight_at, stride)
+                    scan_line(ring, k, own, values, edges, thread, at, h)
                     cuda.syncthreads()
+                    if np.uint32(now + np.uint32(depth)) < rows:
+                        here, weight_here = (
+                            move(at, depth * stride),
+                            move(weight_at, depth * stride),
+                        )
+                        fetch(ring, k, here, weight_here, most, x, lam, wl, wm, wr)
+                    at, weight_at = move(at, stride), move(weight_at, stride)
             step = np.uint32(step + np.uint32(depth))
 
     return forward
@@ -244,8 +303,8 @@ def build_backward(config: Config) -> Any:
     """
     threads, words, pack, depth = config.threads, config.words, config.pack, config.depth
     upward, shared, word = config.upward, config.shared, config.word_type
-    kind = storage_of(config.dtype)
-    raw, widen, narrow = kind.raw, kind.widen, kind.narrow
+    line_words, full = config.line_words, config.full
+    unpack, join = storage.words(config.dtype, pack)
     run = words * pack
     halo = threads + 2
     to_right, h_first = halo, 2 * halo  # behind the products that go to the left
@@ -253,29 +312,110 @@ def build_backward(config: Config) -> Any:
     line = h_last + halo
     edges_size = 2 * line
     ring_size = BACKWARD_OPERANDS * depth * words
+    back_size, values_size = 3 * run, 5 * pack
 
     @device_function
     def fetch(
-        ring: Array, slot: int, at: int, weight_at: int, before: int, is_first: bool,
-        grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        ring: Array, k: int, at: int, weight_at: int, most: int,
+        grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
     ) -> None:  # fmt: skip
-        """Ask for the operands of one word; h of the line before is 0 on a chunk's first line."""
-        ring[slot] = grad_h[at]
-        ring[slot + 1] = x[at]
-        ring[slot + 2] = lam[at]
-        ring[slot + 3] = wl[weight_at]
-        ring[slot + 4] = wm[weight_at]
-        ring[slot + 5] = wr[weight_at]
+        """Ask for a line's operands; a word outside the line stands for the last one inside."""
+        for q in range(words):
+            slot = 7 * (k * words + q)
+            here = move(at, q if full else min(q, most))
+            weight_here = move(weight_at, q if full else min(q, most)) if shared else here
+            ring[slot] = grad_h[here]
+            ring[slot + 1] = x[here]
+            ring[slot + 2] = lam[here]
+            ring[slot + 3] = wl[weight_here]
+            ring[slot + 4] = wm[weight_here]
+            ring[slot + 5] = wr[weight_here]
+
+    @device_function
+    def fetch_h(ring: Array, k: int, at: int, most: int, h: Array) -> None:
+        """Ask for h of the line before slot k's; where there is none, h is 0."""
+        for q in range(words):
+            ring[7 * (k * words + q) + 6] = h[move(at, q if full else min(q, most))]
+
+    @device_function
+    def take_h(ring: Array, k: int, h_before: Array, thread: int) -> None:
+        """H of the line before slot k's, out of the ring; 0 outside the line."""
+        for q in range(words):
+            inside = full or thread * words + q < line_words
+            for i in range(pack):
+                value = unpack(ring[7 * (k * words + q) + 6], i)
+                h_before[q * pack + i] = value if inside else np.float32(0)
+
+    @device_function
+    def scan_line(
+        ring: Array, k: int, back: Array, h_before: Array, values: Array, edges: Array,
+        thread: int, at: int,
+        grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
+    ) -> None:  # fmt: skip
+        """From what the line after gave back to the gradients of this one, slot k of the ring.
+
+        ``back`` holds three products a column: wr g of p - 1, wm g of p and wl g of p + 1.
+        """
+        before, after = ((k + 1) % 2) * line, (k % 2) * line
+        back[0] = edges[before + to_right + thread]
+        back[3 * run - 1] = edges[before + thread + 2]
         if not shared:
-            ring[slot + 6] = word(0) if is_first else h[before]
+            h_left = edges[before + h_last + thread]
+            h_beyond = edges[before + h_first + thread + 2]
+        carried = np.float32(0)
+        for q in range(words):
+            slot = 7 * (k * words + q)
+            inside = full or thread * words + q < line_words
+            for i in range(pack):
+                j = q * pack + i
+                gradient = gather(
+                    unpack(ring[slot], i), back[3 * j + 1], back[3 * j + 2], back[3 * j]
+                )
+                gradient = gradient if inside else np.float32(0)
+                to_left = unpack(ring[slot + 3], i) * gradient
+                if j > 0:
+                    back[3 * (j - 1) + 2] = to_left
+                    back[3 * j] = carried
+                else:
+                    edges[after + thread + 1] = to_left
+                back[3 * j + 1] = unpack(ring[slot + 4], i) * gradient
+                carried = unpack(ring[slot + 5], i) * gradient
+                values[i] = unpack(ring[slot + 2], i) * gradient
+                values[pack + i] = unpack(ring[slot + 1], i) * gradient
+                if shared:
+                    if inside:
+                        g[move(at, q) * np.uint64(pack) + np.uint64(i)] = gradient
+                else:
+                    h_right = h_before[j + 1] if j + 1 < run else h_beyond
+                    values[2 * pack + i] = gradient * h_left
+                    values[3 * pack + i] = gradient * h_before[j]
+                    values[4 * pack + i] = gradient * h_right
+                    h_left = h_before[j]
+            if inside:
+                here = move(at, q)
+                grad_x[here] = join(values, 0)
+                grad_lam[here] = join(values, pack)
+                if not shared:
+                    grad_wl[here] = join(values, 2 * pack)
+                    grad_wm[here] = join(values, 3 * pack)
+                    grad_wr[here] = join(values, 4 * pack)
+        edges[after + to_right + thread + 1] = carried
+
+    @device_function
+    def share_h(h_before: Array, k: int, edges: Array, thread: int) -> None:
+        """Write the edges of h that the line after slot k's asks for."""
+        after = (k % 2) * line
+        edges[after + h_first + thread + 1] = h_before[0]
+        if run > 1:
+            edges[after + h_last + thread + 1] = h_before[run - 1]
 
     @kernel("r07_gspn2_backward", max_registers=config.max_registers)
     def backward(
         grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
-        height: int, line_words: int, channels: int, chunk: int, chunks: int,
+        height: int, channels: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        pitch, thread = np.uint32(line_words), np.uint32(cuda.threadIdx.x)
+        thread = np.uint32(cuda.threadIdx.x)
         slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
         begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
         count = min(np.int64(chunk), height - begin)
@@ -283,117 +423,78 @@ def build_backward(config: Config) -> Any:
         row = height - begin - count if upward else begin + count - 1
         stride = line_words if upward else -line_words  # from line to line, against the scan
         plane = np.int64(height) * line_words
-        corner = row * line_words + np.int64(thread) * words
+        first = np.int64(min(int(thread) * words, line_words - 1))
+        most = line_words - 1 - first  # words of the line behind the first
+        corner = row * line_words + first
         at = np.uint64(np.int64(slice_) * plane + corner)
         weight_slice = slice_ // np.uint32(channels) if shared else slice_
         weight_at = np.uint64(np.int64(weight_slice) * plane + corner)
 
         edges = cuda.shared.array(edges_size, np.float32)
         ring = cuda.local.array(ring_size, word)
-        packed = ring.view(raw)
-        result = cuda.local.array(5, word)
-        columns = result.view(raw)
-        from_left = cuda.local.array(run, np.float32)  # wr g of p - 1 on the line after
-        from_middle = cuda.local.array(run, np.float32)
-        from_right = cuda.local.array(run, np.float32)
+        values = cuda.local.array(values_size, np.float32)
+        back = cuda.local.array(back_size, np.float32)
         h_before = cuda.local.array(run, np.float32)
 
         for j in range(thread, edges_size, threads):
             edges[j] = np.float32(0)
-        for j in range(run):
-            from_left[j] = np.float32(0)
-            from_middle[j] = np.float32(0)
-            from_right[j] = np.float32(0)
-            h_before[j] = np.float32(0)
-        cuda.syncthreads()
+        for j in range(3 * run):
+            back[j] = np.float32(0)
         for k in range(depth):
             for q in range(words):
-                if np.uint32(k) < rows and thread * words + q < pitch:
-                    here = move(at, k * stride + q)
-                    weight_here = move(weight_at, k * stride + q) if shared else here
-                    fetch(
-                        ring, 7 * (k * words + q), here, weight_here, move(here, stride),
-                        np.uint32(k + 1) == rows, grad_h, x, lam, wl, wm, wr, h,
-                    )  # fmt: skip
-        for q in range(words):
-            if thread * words + q < pitch:
-                for i in range(pack):
-                    h_before[q * pack + i] = widen(packed[(7 * q + 6) * pack + i])
-        edges[line + h_first + thread + 1] = h_before[0]
-        if run > 1:
-            edges[line + h_last + thread + 1] = h_before[run - 1]
+                ring[7 * (k * words + q) + 6] = word(0)
+            if np.uint32(k) < rows:
+                here, weight_here = move(at, k * stride), move(weight_at, k * stride)
+                fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                if not shared and np.uint32(k + 1) < rows:
+                    fetch_h(ring, k, move(here, stride), most, h)
         cuda.syncthreads()
+        if not shared:
+            take_h(ring, 0, h_before, thread)
+            share_h(h_before, 1, edges, thread)
+            cuda.syncthreads()
 
+        # As in forward: no branch while every line, and the one before it, is there to ask for.
         step = np.uint32(0)
+        while np.uint32(step + np.uint32(2 * depth)) < rows:
+            for k in range(depth):
+                scan_line(
+                    ring, k, back, h_before, values, edges, thread, move(at, k * stride),
+                    grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
+                )  # fmt: skip
+                if not shared:
+                    take_h(ring, (k + 1) % depth, h_before, thread)
+                    share_h(h_before, k, edges, thread)
+                cuda.syncthreads()
+                ahead = (k + depth) * stride
+                here, weight_here = move(at, ahead), move(weight_at, ahead)
+                fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                if not shared:
+                    fetch_h(ring, k, move(here, stride), most, h)
+            at, weight_at = move(at, depth * stride), move(weight_at, depth * stride)
+            step = np.uint32(step + np.uint32(depth))
         while step < rows:
-            for k in range(depth):  # unrolled, so that the ring stays in registers
+            for k in range(depth):
                 now = np.uint32(step + np.uint32(k))
                 if now < rows:
-                    before, after = ((k + 1) % 2) * line, (k % 2) * line
-                    from_left[0] = edges[before + to_right + thread]
-                    from_right[run - 1] = edges[before + thread + 2]
-                    h_left = edges[before + h_last + thread]
-                    h_beyond = edges[before + h_first + thread + 2]
-                    to_left = carried = np.float32(0)
-                    for q in range(words):
-                        if thread * words + q < pitch:
-                            slot = 7 * (k * words + q)
-                            for i in range(pack):
-                                j = q * pack + i
-                                gradient = gather(
-                                    widen(packed[slot * pack + i]),
-                                    from_middle[j], from_right[j], from_left[j],
-                                )  # fmt: skip
-                                left_product = widen(packed[(slot + 3) * pack + i]) * gradient
-                                if j > 0:
-                                    from_right[j - 1] = left_product
-                                    from_left[j] = carried
-                                else:
-                                    to_left = left_product
-                                from_middle[j] = widen(packed[(slot + 4) * pack + i]) * gradient
-                                carried = widen(packed[(slot + 5) * pack + i]) * gradient
-                                h_right = h_before[j + 1] if j + 1 < run else h_beyond
-                                columns[i] = narrow(widen(packed[(slot + 2) * pack + i]) * gradient)
-                                columns[pack + i] = narrow(
-                                    widen(packed[(slot + 1) * pack + i]) * gradient
-                                )
-                                if shared:
-                                    g[move(at, q) * np.uint64(pack) + np.uint64(i)] = gradient
-                                else:
-                                    columns[2 * pack + i] = narrow(gradient * h_left)
-                                    columns[3 * pack + i] = narrow(gradient * h_before[j])
-                                    columns[4 * pack + i] = narrow(gradient * h_right)
-                                h_left = h_before[j]
-                            here = move(at, q)
-                            grad_x[here] = result[0]
-                            grad_lam[here] = result[1]
-                            if not shared:
-                                grad_wl[here] = result[2]
-                                grad_wm[here] = result[3]
-                                grad_wr[here] = result[4]
-                            if np.uint32(now + np.uint32(depth)) < rows:
-                                ahead = move(at, depth * stride + q)
-                                weight_ahead = (
-                                    move(weight_at, depth * stride + q) if shared else ahead
-                                )
-                                fetch(
-                                    ring, slot, ahead, weight_ahead, move(ahead, stride),
-                                    np.uint32(now + np.uint32(depth + 1)) == rows,
-                                    grad_h, x, lam, wl, wm, wr, h,
-                                )  # fmt: skip
-                    if np.uint32(now + np.uint32(1)) < rows:
-                        for q in range(words):
-                            if thread * words + q < pitch:
-                                slot = 7 * (((k + 1) % depth) * words + q)
-                                for i in range(pack):
-                                    h_before[q * pack + i] = widen(packed[(slot + 6) * pack + i])
-                    edges[after + thread + 1] = to_left
-                    edges[after + to_right + thread + 1] = carried
-                    edges[after + h_first + thread + 1] = h_before[0]
-                    if run > 1:
-                        edges[after + h_last + thread + 1] = h_before[run - 1]
-                    at, weight_at = move(at, stride), move(weight_at, stride)
+                    scan_line(
+                        ring, k, back, h_before, values, edges, thread, at,
+                        grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
+                    )  # fmt: skip
+                    if not shared:
+                        take_h(ring, (k + 1) % depth, h_before, thread)
+                        share_h(h_before, k, edges, thread)
                     cuda.syncthreads()
+                    here, weight_here = move(at, depth * stride), move(weight_at, depth * stride)
+                    if np.uint32(now + np.uint32(depth)) < rows:
+                        fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                    if not shared:
+                        if np.uint32(now + np.uint32(depth + 1)) < rows:
+                            fetch_h(ring, k, move(here, stride), most, h)
+                        else:
+                            for q in range(words):
+                                ring[7 * (k * words + q) + 6] = word(0)
+                    at, weight_at = move(at, stride), move(weight_at, stride)
             step = np.uint32(step + np.uint32(depth))
 
     return backward
@@ -444,7 +545,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_forward(config)
     arrays = forward_arrays(operands, config.word_bytes)
     grid = problem.slices * problem.chunks
-    return bound(compiled, grid, config.threads, *arrays, *_sizes(problem, config))
+    return bound(compiled, grid, config.threads, *arrays, *_sizes(problem))
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
@@ -453,7 +554,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = [*backward_arrays(operands, config.word_bytes), g]
     grid = problem.slices * problem.chunks
     compiled = build_backward(config)
-    scan = bound(compiled, grid, config.threads, *arrays, *_sizes(problem, config))
+    scan = bound(compiled, grid, config.threads, *arrays, *_sizes(problem))
     if not config.shared:
         return scan
 
@@ -471,19 +572,28 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     return call
 
 
-def _sizes(problem: ScanProblem, config: Config) -> tuple[int, ...]:
-    line_words = problem.width // config.pack
-    chunk = problem.chunk_length
-    return (problem.height, line_words, problem.channels, chunk, problem.chunks)
+def _sizes(problem: ScanProblem) -> tuple[int, ...]:
+    return (problem.height, problem.channels, problem.chunk_length, problem.chunks)
+
+
+def bind_any_forward(problem: ScanProblem, operands: Operands) -> Call:
+    """Forward in every direction: columns of up to 512 as they lie, longer ones transposed."""
+    if tiled.fits(problem):
+        return tiled.bind_forward(problem, operands)
+    return transposed(bind_forward)(problem, operands)
 
 
 def launches(problem: ScanProblem) -> int:
+    if tiled.fits(problem):
+        return 1
     scans = 2 if problem.phase == "backward" and problem.weights == "shared" else 1
     return scans + transposed_launches(problem)
 
 
 def traffic(problem: ScanProblem) -> int:
     """The compulsory bytes; backward with shared weights also writes g, and reads g and h."""
+    if tiled.fits(problem):
+        return problem.compulsory_bytes
     moved = problem.compulsory_bytes + transposed_traffic(problem)
     if problem.phase == "backward" and problem.weights == "shared":
         moved += 2 * 4 * problem.slices * problem.plane  # h is read by the second launch alone
@@ -491,6 +601,8 @@ def traffic(problem: ScanProblem) -> int:
 
 
 def supports(problem: ScanProblem) -> str | None:
+    if tiled.fits(problem):
+        return beyond_grid(problem)
     config = choose(problem)
     if config.words > MAX_WORDS:
         longest = MAX_WORDS * config.pack * MAX_THREADS
@@ -505,7 +617,7 @@ RUNG = Rung(
     idea="GSPN-2: one launch, coalesced, h on the chip, operands loaded lines ahead",
     source="arXiv 2512.07884, section 3.3",
     native="down",
-    forward=transposed(bind_forward),
+    forward=bind_any_forward,
     backward=transposed(bind_backward),
     launches=launches,
     supports=supports,

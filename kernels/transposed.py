@@ -37,26 +37,32 @@ def build_transpose(item_bytes: int) -> Any:
     bits = {4: np.float32, 2: np.uint16}[item_bytes]
     padded = TILE + 1
     tile_size = TILE * padded
+    moves = TILE // ROWS
 
     @kernel("transpose_tile")
     def transpose(
         source: Array, target: Array, rows: int, columns: int, tiles_down: int, tiles_across: int
     ) -> None:
         tile = cuda.shared.array(tile_size, bits)
-        lane, warp = cuda.threadIdx.x % TILE, cuda.threadIdx.x // TILE
-        top = (cuda.blockIdx.x // tiles_across) % tiles_down * TILE
-        side = cuda.blockIdx.x % tiles_across * TILE
-        start = cuda.blockIdx.x // tiles_across // tiles_down * rows * columns
+        lane = np.uint32(np.uint32(cuda.threadIdx.x) % np.uint32(TILE))
+        warp = np.uint32(np.uint32(cuda.threadIdx.x) // np.uint32(TILE))
+        # unsigned and of 32 bits: a 64-bit division would cost more than the copy
+        strip = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(tiles_across))
+        side = np.uint32(np.uint32(cuda.blockIdx.x) % np.uint32(tiles_across)) * TILE
+        top = np.uint32(strip % np.uint32(tiles_down)) * TILE
+        start = np.int64(np.uint32(strip // np.uint32(tiles_down))) * rows * columns
 
-        for y in range(warp, TILE, ROWS):
+        for k in range(moves):
+            y = warp + k * ROWS
             if top + y < rows and side + lane < columns:
-                at = np.uint64(start + (top + y) * columns + side + lane)
-                tile[y * padded + lane] = source[at]
+                at = start + (top + y) * columns + side + lane
+                tile[y * padded + lane] = source[np.uint64(at)]
         cuda.syncthreads()
-        for y in range(warp, TILE, ROWS):
+        for k in range(moves):
+            y = warp + k * ROWS
             if side + y < columns and top + lane < rows:
-                at = np.uint64(start + (side + y) * rows + top + lane)
-                target[at] = tile[lane * padded + y]
+                at = start + (side + y) * rows + top + lane
+                target[np.uint64(at)] = tile[lane * padded + y]
 
     return transpose
 

@@ -14,7 +14,6 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +31,8 @@ from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
 
 CAPABILITY = (9, 0)
-REGISTER_FILE = 65536
-WIDTHS = (1023, 1024, 2048)
+STEPS = 128  # enough for the longest ring of operands
+LINES = (1024, 256, 1023, 2048)
 Launch = tuple[Any, int, tuple[Any, ...]]
 
 
@@ -47,7 +46,9 @@ def record_launches() -> list[Launch]:
         dtype = np.dtype(str(view.dtype).removeprefix("torch."))
         return types.Array(from_dtype(dtype), 1, "C")
 
-    def configure(compiled: Any, grid: int, block: int | tuple[int, int]) -> Callable[..., None]:
+    def configure(
+        compiled: Any, grid: int, block: int | tuple[int, int], shared_bytes: int = 0
+    ) -> Callable[..., None]:
         threads = int(np.prod(block))
         return lambda *arguments: seen.append((compiled, threads, arguments))
 
@@ -58,14 +59,10 @@ def record_launches() -> list[Launch]:
 
 def problems(rung: Rung) -> Iterator[ScanProblem]:
     """Small problems that between them ask for every kernel of a rung."""
-    for width, dtype, weights, phase in product(WIDTHS, DTYPES, WEIGHTS, PHASES):
-        if width != 1024 and dtype != "float32":
-            continue
-        problem = ScanProblem(1, 2, 2, width, dtype, "down", None, weights, phase)
-        for native in {"down", rung.native}:
-            if native == "right":
-                problem = replace(problem, height=width, width=2)
-            problem = replace(problem, direction=native)
+    for dtype, weights, phase, direction in product(DTYPES, WEIGHTS, PHASES, ("down", "right")):
+        for line in LINES if dtype == "float32" else LINES[:1]:
+            size = (STEPS, line) if direction == "down" else (line, STEPS)
+            problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase)
             if rung.unsupported(problem) is None:
                 yield problem
 
@@ -88,7 +85,7 @@ def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[s
         "name": compiled.py_func.__name__,
         "threads": threads,
         "registers": number(r"Used (\d+) registers"),
-        "limit": min(255, REGISTER_FILE // threads),
+        "limit": launch.registers_of(threads),
         "stack": number(r"(\d+) bytes stack frame"),
         "spills": number(r"(\d+) bytes spill"),
         "double": bool(re.search(r"\.f64\b", ptx.partition(".entry")[2].replace(".reg .f64", ""))),

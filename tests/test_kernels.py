@@ -88,8 +88,16 @@ def test_r07_with_a_run_of_columns_a_thread(
     device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    problem = ScanProblem(1, 2, 5, width, dtype=dtype, phase=phase)
-    config = replace(r07_gspn2.choose(problem), threads=32, words=words, pack=pack, depth=depth)
+    height = 2 * depth + 3  # whole turns of the ring, and a ragged rest
+    problem = ScanProblem(1, 1, height, width, dtype=dtype, phase=phase)
+    config = replace(
+        r07_gspn2.choose(problem),
+        line_words=width // pack,
+        threads=32,
+        words=words,
+        pack=pack,
+        depth=depth,
+    )
     monkeypatch.setattr(r07_gspn2, "choose", lambda problem: config)
     operands = wild_operands(problem, device)
     verdict = gate.check(problem, operands, LADDER["r07"].bind(problem, operands))

@@ -23,13 +23,23 @@ from gspn2bench.kernels import (
     r04_shared,
     r05_block2d,
     r06_compact,
+    tiled,
     transposed,
 )
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.measure import launches
-from gspn2bench.problem import DIRECTIONS, DTYPES, PHASES, Direction, DType, Phase, ScanProblem
+from gspn2bench.problem import (
+    DIRECTIONS,
+    DTYPES,
+    PHASES,
+    Direction,
+    DType,
+    Phase,
+    ScanProblem,
+    Weights,
+)
 
 Geometry = tuple[int, int, int, int, int | None]
 
@@ -99,10 +109,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def small_transposes(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_transposes(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One warp a tile where every thread of a block costs as much as a whole one on a GPU."""
     if SIMULATED:
         monkeypatch.setattr(transposed, "ROWS", 1)
+    transposed.build_transpose.cache_clear()
+    yield
+    transposed.build_transpose.cache_clear()
 
 
 TINY: list[Geometry] = [
@@ -142,6 +155,47 @@ def test_transposed_directions(
     hold(LADDER[rung_id], problem, device)
 
 
+@pytest.mark.parametrize("direction", ["right", "left"])
+@pytest.mark.parametrize(
+    ("height", "width", "chunk", "weights"),
+    [
+        (3, 2, None, "channel"),
+        (70, 18, 4, "shared"),  # two warps, the second with rows outside the plane
+        (33, 16, None, "shared"),
+    ],
+)
+def test_r07_takes_columns_as_they_lie(
+    height: int,
+    width: int,
+    chunk: int | None,
+    weights: Weights,
+    direction: Direction,
+    device: str,
+) -> None:
+    problem = ScanProblem(1, 2, height, width, direction=direction, chunk=chunk, weights=weights)
+    assert tiled.fits(problem)
+    assert LADDER["r07"].launches(problem) == 1
+    assert LADDER["r07"].traffic(problem) == problem.compulsory_bytes
+    hold(LADDER["r07"], problem, device)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"direction": "down"},
+        {"phase": "backward"},
+        {"dtype": "float16"},
+        {"width": 17},
+        {"chunk": 3},
+        {"height": 513},
+    ],
+)
+def test_columns_that_do_not_fit_are_transposed(change: dict[str, Any]) -> None:
+    problem = ScanProblem(1, 1, 8, 16, direction="right")
+    assert tiled.fits(problem)
+    assert not tiled.fits(replace(problem, **change))
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [((2, 33, 40), "float32"), ((3, 1, 5), "float16"), ((1, 1, 32, 31), "bfloat16")],
@@ -157,9 +211,9 @@ def test_a_transpose_moves_every_element(shape: tuple[int, ...], dtype: DType, d
 def test_transposes_are_counted(rung_id: str) -> None:
     rung = LADDER[rung_id]
     for phase, tensors in (("forward", 4), ("backward", 8)):
-        down = taken(rung, ScanProblem(2, 3, 40, 50, phase=phase))  # type: ignore[arg-type]
+        down = taken(rung, ScanProblem(2, 3, 41, 50, phase=phase))  # type: ignore[arg-type]
         assert down is not None
-        right = replace(down, height=50, width=40, direction="right")
+        right = replace(down, height=50, width=41, direction="right")  # odd: r07 transposes too
         assert rung.launches(right) == rung.launches(down) + tensors
         assert rung.traffic(right) == rung.traffic(down) + 2 * down.compulsory_bytes
 

@@ -1,0 +1,191 @@
+"""Directions "right" and "left" on the tensors as they lie: tiles turned on their way to the scan.
+
+A line of these scans is a column of the plane, whose elements lie a row apart. So a block reads
+tiles of all rows by eight columns, 32 bytes of each row, which is the least that memory gives: four
+lanes read a row's share, two columns each, so that no byte is fetched twice. The tile goes to
+shared memory column by column; a thread takes its two rows of a column from there, step by step,
+and leaves h where x was. The next tile is on its way in registers meanwhile.
+
+A column of a warp's part of the tile is its 64 rows and 4 more, so that the lanes that turn it hit
+different banks.
+
+Source: ours; the tile transpose of "An Efficient Matrix Transpose in CUDA C/C++" (NVIDIA), fused
+into the scan.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+from numba import cuda, float32
+
+from gspn2bench.kernels.contract import Call, Operands
+from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
+from gspn2bench.kernels.launch import bound, forward_arrays, registers_of
+from gspn2bench.kernels.math import recurrence
+from gspn2bench.problem import ScanProblem
+
+COLUMNS: Final = 8
+"""Columns of a tile: scan steps between two turns."""
+PAIR: Final = 2
+"""Columns in a load of 8 bytes, and rows of a thread."""
+LANES: Final = COLUMNS // PAIR
+"""Lanes that read one row's share of a tile."""
+WARP_ROWS: Final = PAIR * WARP
+LOADS: Final = WARP_ROWS * LANES // WARP
+"""Loads of one lane for one operand of a tile."""
+PITCH: Final = WARP_ROWS + 4
+OPERANDS: Final = 5  # x, lam, wl, wm, wr
+WARP_TILE: Final = OPERANDS * COLUMNS * PITCH
+"""Elements of shared memory that a warp's part of a tile takes."""
+MAX_LINE: Final = 512
+"""Rows up to which this beats transposed copies; 1024 would still fit shared memory."""
+
+
+def fits(problem: ScanProblem) -> bool:
+    """Whether a forward scan of columns can be run on the tensors as they lie."""
+    return (
+        not problem.vertical
+        and problem.phase == "forward"
+        and problem.dtype == "float32"
+        and problem.line <= MAX_LINE
+        and problem.width % PAIR == 0
+        and (problem.chunks == 1 or problem.chunk_length % PAIR == 0)
+    )
+
+
+@cache
+def build_forward(line: int, leftward: bool, shared: bool) -> Any:
+    """Compile the kernel.
+
+    Args:
+        line: rows of the plane, at most MAX_LINE.
+        leftward: whether the scan starts from the last column.
+        shared: whether the channels share one set of weights.
+    """
+    threads = threads_of(line)
+    sign = -1 if leftward else 1
+    early, late = (1, 0) if leftward else (0, 1)  # which column of a pair the scan meets when
+    halo = threads + 2
+    edges_size = 4 * halo  # a thread's first and last row, of two steps that take turns
+    ahead_size = OPERANDS * LOADS
+
+    @device_function
+    def place(warp: int, operand: int, column: int, row: int) -> Any:
+        """Where an element of a warp's part of the tile lies in shared memory."""
+        return warp * WARP_TILE + (operand * COLUMNS + column) * PITCH + row
+
+    @device_function
+    def fetch(
+        ahead: Array, corner: int, weight_corner: int, warp: int, lane: int, pair: int, pitch: int,
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
+    ) -> None:  # fmt: skip
+        """Ask for a tile; rows outside the plane stand for the last one inside."""
+        for i in range(LOADS):
+            row = min(warp * WARP_ROWS + i * (WARP // LANES) + lane // LANES, line - 1)
+            at = row * pitch + sign * pair
+            here, weight_here = np.uint64(corner + at), np.uint64(weight_corner + at)
+            ahead[i] = x[here]
+            ahead[LOADS + i] = lam[here]
+            ahead[2 * LOADS + i] = wl[weight_here]
+            ahead[3 * LOADS + i] = wm[weight_here]
+            ahead[4 * LOADS + i] = wr[weight_here]
+
+    @kernel("r07_tiled_forward", max_registers=registers_of(threads))
+    def forward(
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        width: int, channels: int, chunk: int, chunks: int,
+    ) -> None:  # fmt: skip
+        thread = np.uint32(cuda.threadIdx.x)
+        lane, warp = np.int64(thread % np.uint32(WARP)), np.int64(thread // np.uint32(WARP))
+        slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
+        begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
+        pairs = (min(np.int64(chunk), width - begin)) // PAIR
+        pitch = np.int64(width) // PAIR
+        first = (width - begin) // PAIR - 1 if leftward else begin // PAIR
+        corner = np.int64(slice_) * line * pitch + first
+        weight_slice = slice_ // np.uint32(channels) if shared else slice_
+        weight_corner = np.int64(weight_slice) * line * pitch + first
+
+        tile = cuda.shared.array(0, float32)
+        edges = cuda.shared.array(edges_size, np.float32)
+        ahead = cuda.local.array(ahead_size, np.uint64)
+        halves = ahead.view(np.float32)
+        result = cuda.local.array(1, np.uint64)
+        both = result.view(np.float32)
+        upper = lower = np.float32(0)  # h of a thread's two rows
+        has_upper, has_lower = PAIR * thread < line, PAIR * thread + 1 < line
+        for j in range(thread, edges_size, threads):
+            edges[j] = np.float32(0)
+
+        mine = lane % LANES  # which of a tile's pairs this lane moves
+        pair = min(mine, pairs - 1)
+        fetch(ahead, corner, weight_corner, warp, lane, pair, pitch, x, lam, wl, wm, wr)
+        for start in range(0, pairs, LANES):
+            cuda.syncthreads()  # the tile before has been read
+            for operand in range(OPERANDS):
+                for i in range(LOADS):
+                    row = i * (WARP // LANES) + lane // LANES
+                    at = place(warp, operand, PAIR * mine, row)
+                    tile[at] = halves[PAIR * (operand * LOADS + i) + early]
+                    tile[at + PITCH] = halves[PAIR * (operand * LOADS + i) + late]
+            cuda.syncthreads()
+            if start + LANES < pairs:
+                pair = min(start + LANES + mine, pairs - 1)
+                fetch(ahead, corner, weight_corner, warp, lane, pair, pitch, x, lam, wl, wm, wr)
+
+            for column in range(COLUMNS):
+                if start * PAIR + column < PAIR * pairs:
+                    before, after = (column + 1) % 2 * 2 * halo, column % 2 * 2 * halo
+                    above = edges[before + halo + thread]  # the last row of the thread before
+                    below = edges[before + thread + 2]
+                    at = place(warp, 0, column, PAIR * lane)
+                    lam_at, wl_at = at + COLUMNS * PITCH, at + 2 * COLUMNS * PITCH
+                    wm_at, wr_at = at + 3 * COLUMNS * PITCH, at + 4 * COLUMNS * PITCH
+                    new_upper = recurrence(
+                        tile[wl_at], above, tile[wm_at], upper, tile[wr_at], lower,
+                        tile[lam_at], tile[at],
+                    )  # fmt: skip
+                    new_lower = recurrence(
+                        tile[wl_at + 1], upper, tile[wm_at + 1], lower, tile[wr_at + 1], below,
+                        tile[lam_at + 1], tile[at + 1],
+                    )  # fmt: skip
+                    upper = new_upper if has_upper else np.float32(0)
+                    lower = new_lower if has_lower else np.float32(0)
+                    edges[after + thread + 1] = upper
+                    edges[after + halo + thread + 1] = lower
+                    tile[at] = upper
+                    tile[at + 1] = lower
+                    cuda.syncthreads()
+
+            for i in range(LOADS):
+                row = i * (WARP // LANES) + lane // LANES
+                if warp * WARP_ROWS + row < line and start + mine < pairs:
+                    at = place(warp, 0, PAIR * mine, row)
+                    both[early] = tile[at]
+                    both[late] = tile[at + PITCH]
+                    to = corner + (warp * WARP_ROWS + row) * pitch + sign * (start + mine)
+                    h[np.uint64(to)] = result[0]
+
+    return forward
+
+
+def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
+    """The call for a problem that ``fits``."""
+    line = problem.line
+    compiled = build_forward(line, problem.direction == "left", problem.weights == "shared")
+    sizes = (problem.width, problem.channels, problem.chunk_length, problem.chunks)
+    threads = threads_of(line)
+    return bound(
+        compiled,
+        problem.slices * problem.chunks,
+        threads,
+        *forward_arrays(operands, 4 * PAIR),
+        *sizes,
+        shared_bytes=threads // WARP * WARP_TILE * 4,
+    )
+
+
+def threads_of(line: int) -> int:
+    """Threads of a block: one for two rows, in whole warps."""
+    return -(-line // WARP_ROWS) * WARP
