@@ -1,27 +1,32 @@
-"""Trials in a process of their own: what a kernel breaks, it breaks there.
+"""Jobs in a process of their own: what a kernel breaks, it breaks there.
 
-The parent never makes a CUDA context. A worker that dies, hangs or loses the GPU is replaced, and
-the sweep goes on.
+The parent never makes a CUDA context. A worker that dies, hangs or loses the GPU is replaced; the
+rung whose turn it was is told apart from the others of its job, and they go on.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Final
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 import torch
 
-from gspn2bench import rungs, tools, trial
+from gspn2bench import tools
 from gspn2bench.kernels import jit
 from gspn2bench.measure import ceilings
 from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.proof import first_line, healthy
 from gspn2bench.ranges import annotate
-from gspn2bench.scenario import Case
-from gspn2bench.schema import Row
+from gspn2bench.schema import Row, Status
+from gspn2bench.turns import Turn
 
 START_SECONDS: Final = 120.0
 """Longest time for a worker to import torch and numba and to find the GPU."""
@@ -41,14 +46,17 @@ class GpuLostError(Exception):
     """No worker can reach the GPU; the message is the driver's."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One rung, by its reference, on one case."""
+class Job(Protocol):
+    """Work for a worker, which travels to it by pickle."""
 
-    case: Case
-    rung: str
-    settings: trial.Settings
-    ceilings: Ceilings
+    def run(self) -> Iterator[Turn | Row]:
+        """In the worker: the rows, each as soon as it is known, and whose turn it is."""
+
+    def after(self, row: Row) -> "Job | None":
+        """What is left when this row is done; None when nothing is."""
+
+    def ended(self, rung: str | None, status: Status, reason: str) -> list[Row]:
+        """The rows that are left of one rung, by its id, or of all, without a number."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +96,31 @@ class Worker:
             raise GpuLostError(ready.lost)
         self.ceilings = ready.ceilings
         self.usable = True
+        self.turn: str | None = None
 
     def run(self, job: Job, limit_s: float) -> Iterator[Row]:
         """The job's rows, each as soon as the worker has it.
 
+        ``turn`` is the rung that is at it, by its id; None before the first.
+
         Raises:
             WorkerDiedError: the process ended; rows given before it are good.
-            TimeLimitError: the job took longer than ``limit_s`` seconds.
+            TimeLimitError: the turns of one rung took longer than ``limit_s`` seconds together.
         """
-        end = time.monotonic() + limit_s
+        spent: dict[str | None, float] = defaultdict(float)
+        self.turn = None
         self._pipe.send(job)
         while True:
-            answer = self._receive(end, limit_s)
+            begun = time.monotonic()
+            answer = self._receive(begun + limit_s - spent[self.turn], limit_s)
+            spent[self.turn] += time.monotonic() - begun
             if isinstance(answer, _Done):
                 if not answer.healthy:
                     self.stop()
                 return
+            if isinstance(answer, Turn):
+                self.turn = answer.rung
+                continue
             assert isinstance(answer, Row)
             yield answer
 
@@ -130,15 +147,93 @@ class Worker:
             raise WorkerDiedError(f"the worker process died: {how}") from None
 
 
+class Workers:
+    """A worker, and the next one when it has died; a context manager that ends it.
+
+    Args:
+        scenario: names the NVTX range around all jobs.
+        known: ceilings measured before, or None to measure them now.
+
+    Attributes:
+        ceilings: known or measured; empty where the GPU is lost.
+    """
+
+    def __init__(self, scenario: str, known: Ceilings | None = None) -> None:
+        self._scenario = scenario
+        self._worker: Worker | None = None
+        self._lost: str | None = None
+        self.ceilings = known or Ceilings()
+        if known is None:
+            try:
+                self._worker = Worker(scenario)
+            except (GpuLostError, WorkerDiedError, TimeLimitError) as error:
+                self._lost = str(error)
+            else:
+                self.ceilings = self._worker.ceilings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+
+    def rows(self, job: Job, limit_s: float) -> Iterator[Row]:
+        """The job's rows, however it ends.
+
+        A rung that ends its worker, or is at it for longer than ``limit_s`` seconds, has rows that
+        say so; a new worker does what is left.
+        """
+        left: Job | None = job
+        while left is not None:
+            given = left
+            turn: str | None = None
+            try:
+                worker = self._usable()
+                try:
+                    for row in worker.run(given, limit_s):
+                        left = left.after(row) if left else None
+                        yield row
+                finally:
+                    turn = worker.turn
+            except WorkerDiedError as error:
+                ending: tuple[Status, str] = ("failed", str(error))
+            except TimeLimitError as error:
+                ending = ("timeout", str(error))
+            except GpuLostError as error:
+                self._lost = str(error)
+                ending, turn = ("not_run", f"the GPU is lost: {error}"), None
+            else:
+                if left is not given:
+                    continue  # done, or interrupted by a rung that has its row
+                ending = ("failed", "the worker gave no row")
+            for row in left.ended(turn, *ending) if left else ():
+                left = left.after(row) if left else None
+                yield row
+
+    def _usable(self) -> Worker:
+        if self._lost is not None:
+            raise GpuLostError(self._lost)
+        if self._worker is None or not self._worker.usable:
+            self._worker = Worker(self._scenario, self.ceilings)
+        return self._worker
+
+
 def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
     """The worker's side: get ready, then do jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _end_with_parent()
     try:
         if not jit.SIMULATED:
             torch.zeros(1, device="cuda")
         pipe.send(_Ready(known or ceilings.measure()))
     except Exception as error:
-        pipe.send(_Ready(lost=trial.first_line(error)))
+        pipe.send(_Ready(lost=first_line(error)))
         return
     with annotate("scenario", scenario):
         while True:
@@ -146,22 +241,16 @@ def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
                 job: Job = pipe.recv()
             except EOFError:
                 return
-            rung = rungs.find(job.rung)
-            with annotate("case", job.case.label, rung.id):
-                for row in trial.run(job.case, rung, job.settings, job.ceilings):
-                    pipe.send(row)
-            healthy = _healthy()
-            pipe.send(_Done(healthy))
-            if not healthy:
+            for each in job.run():
+                pipe.send(each)
+            well = healthy()
+            pipe.send(_Done(well))
+            if not well:
                 return
 
 
-def _healthy() -> bool:
-    """Whether the CUDA context still works: an illegal access breaks it for good."""
-    if jit.SIMULATED:
-        return True
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return False
-    return True
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed, even in a call that hangs."""
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -4,9 +4,10 @@ A run folder holds run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` a li
 the names. Bytes and GB are decimal: 1 GB = 1e9 bytes.
 """
 
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from gspn2bench.problem import Direction, DType, Phase, Weights
 
@@ -129,6 +130,14 @@ class Plan(Record):
     """Longest time for one rung on one case, seconds."""
 
 
+class TrafficPlan(Record):
+    """What a run of ``traffic`` set out to do; ``traffic --resume`` does what is left of it."""
+
+    cases: tuple[dict[str, int | str | None], ...]
+    rungs: tuple[str, ...]
+    tool: Literal["trace", "ncu", "all"]
+
+
 class RunRecord(Record):
     """run.json: how a run was made and on what."""
 
@@ -157,6 +166,7 @@ class RunRecord(Record):
     """The same kernel on one set, again and again."""
     published: tuple[Published, ...] = ()
     plan: Plan | None = None
+    traffic: TrafficPlan | None = None
 
 
 class Launch(Record):
@@ -204,3 +214,53 @@ class Profile(Record):
     """Of that file."""
     added_utc: str
     trials: Annotated[tuple[ProfiledTrial, ...], Field(min_length=1)]
+
+
+Model = TypeVar("Model", RunRecord, Row, Profile)
+
+MIGRATIONS: Final[dict[int, Callable[[type[Record], dict[str, Any]], dict[str, Any]]]] = {}
+"""By version, what makes a document of the next one: of the model and the parsed JSON, the JSON.
+
+Version 1 is the first. Who makes version 2 adds ``{1: ...}`` here, so that old runs are still read.
+"""
+
+
+def check_version(version: object) -> int:
+    """Hold a document's schema version to what can be read here.
+
+    Raises:
+        ValueError: there is none, or it is newer, or so old that nothing leads up from it.
+    """
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise ValueError("has no schema version: it was not written by gspn2bench")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"has schema version {version}, this is {SCHEMA_VERSION}; to mend: a newer gspn2bench"
+        )
+    if any(old not in MIGRATIONS for old in range(version, SCHEMA_VERSION)):
+        raise ValueError(f"has schema version {version}, from which nothing leads to a newer one")
+    return version
+
+
+def upgrade(model: type[Model], text: str | bytes, version: int) -> Model:
+    """Read a document, migrated from the version that it was written in.
+
+    Args:
+        model: what it is.
+        text: JSON.
+        version: as ``check_version`` has let pass.
+
+    Raises:
+        ValidationError: it breaks a rule of the model.
+    """
+    if version == SCHEMA_VERSION:
+        return model.model_validate_json(text)
+    document = _Document.validate_json(text)
+    for old in range(version, SCHEMA_VERSION):
+        document = MIGRATIONS[old](model, document)
+    if "schema_version" in model.model_fields:
+        document = document | {"schema_version": SCHEMA_VERSION}
+    return model.model_validate(document)
+
+
+_Document: Final = TypeAdapter(dict[str, Any])

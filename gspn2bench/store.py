@@ -7,19 +7,31 @@ import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from pydantic import ValidationError
 
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.schema import SCHEMA_VERSION, Profile, Row, RunRecord
+from gspn2bench.schema import (
+    SCHEMA_VERSION,
+    Profile,
+    Row,
+    RunRecord,
+    check_version,
+    upgrade,
+)
 
 RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
+ROW_BEGINS: Final = b'{"scenario":'
+MAX_BYTES: Final = 2**29
+"""Largest rows.jsonl that is read: some 300,000 rows, more than 10,000 cases of ten rungs."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +67,25 @@ class RunWriter:
         resume: add to the rows that are there already.
 
     Raises:
-        UsageError: another process is writing this run.
+        UsageError: another process is writing this run, an older gspn2bench began it, or its
+            folder can't be written.
     """
 
     def __init__(self, path: Path, record: RunRecord, *, resume: bool = False) -> None:
         self.path = path
         self.record = record
-        self._rows = (path / ROWS_FILE).open("a" if resume else "x", encoding="utf-8")
+        if resume and _version(path) != SCHEMA_VERSION:
+            raise UsageError(f"run: {path} is of an older schema: it can be read, not added to")
+        flags = os.O_CREAT if resume else os.O_CREAT | os.O_EXCL
+        with _writing(path):
+            self._rows = os.open(path / ROWS_FILE, os.O_WRONLY | os.O_APPEND | flags, 0o666)
         try:
             fcntl.flock(self._rows, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._rows.close()
+            os.close(self._rows)
             raise UsageError(f"run: {path} is being written by another process") from error
-        self._write_record()
+        with _writing(path):
+            self._write_record()
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +96,18 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._rows.close()
+        os.close(self._rows)
 
     def add(self, row: Row) -> None:
-        """Append a row and hand it to the disk before returning."""
-        self._rows.write(row.model_dump_json() + "\n")
-        self._rows.flush()
-        os.fsync(self._rows.fileno())
+        """Append a row and hand it to the disk before returning.
+
+        Raises:
+            OSError: it can't be written; a part of it may be, as a torn last line.
+        """
+        line = (row.model_dump_json() + "\n").encode()
+        while line:
+            line = line[os.write(self._rows, line) :]
+        os.fsync(self._rows)
 
     def update(self, **changes: object) -> None:
         """Change fields of run.json; the file is replaced whole, so that it is never torn."""
@@ -117,38 +140,32 @@ def create_folder(results: Path, scenario: str) -> Path:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder.
+    """Read a run folder; a run of an older schema version is migrated.
 
     Raises:
-        UsageError: not a run folder, written by another schema version, or damaged.
+        UsageError: not a run folder, written by a newer gspn2bench, too large, or damaged.
     """
+    version = _version(path)
     try:
-        text = (path / RUN_FILE).read_text(encoding="utf-8")
-        recorded = (path / ROWS_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UsageError(f"run: {path} is no run folder: {error.filename} can't be read") from error
-    lines, whole = recorded.splitlines(), recorded.endswith("\n")
-    try:
-        version = json.loads(text).get("schema_version")
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"run: {path / RUN_FILE} is not JSON of a run: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise UsageError(
-            f"run: {path / RUN_FILE} has schema version {version}, this is {SCHEMA_VERSION}"
-        )
-    try:
-        record = RunRecord.model_validate_json(text)
+        record = upgrade(RunRecord, _text(path), version)
     except ValidationError as error:
-        raise UsageError(f"run: {path / RUN_FILE}: {error}") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(Row.model_validate_json(line))
-        except ValidationError as error:
-            if number == len(lines) and not whole:
-                break  # torn: the writer was stopped in mid-line, and the row was never given out
-            raise UsageError(f"run: {path / ROWS_FILE} line {number}: {error}") from error
-    return Run(path, record, tuple(rows), torn=bool(lines) and len(rows) < len(lines))
+        raise UsageError(f"run: {path / RUN_FILE}: {_first(error)}") from error
+    file = path / ROWS_FILE
+    rows: list[Row] = []
+    try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise UsageError(f"run: {file} is {size:,} bytes, above {MAX_BYTES:,}")
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    rows.append(upgrade(Row, line, version))
+                except ValidationError as error:
+                    if _torn(line):
+                        return Run(path, record, tuple(rows), torn=True)
+                    raise UsageError(f"run: {file} line {number}: {_first(error)}") from error
+    except OSError as error:
+        raise UsageError(f"run: {file} can't be read: {error.strerror}") from error
+    return Run(path, record, tuple(rows))
 
 
 def set_torn_aside(run: Run) -> Path | None:
@@ -157,14 +174,17 @@ def set_torn_aside(run: Run) -> Path | None:
     Returns:
         That file, or None where no line is torn.
     """
-    if not run.torn:
-        return None
     rows = run.path / ROWS_FILE
-    *good, torn = rows.read_bytes().splitlines(keepends=True)
-    aside = run.path / f"{ROWS_FILE}.torn-{secrets.token_hex(3)}"
-    aside.write_bytes(torn)
-    # in place: a writer may hold the file open already
-    os.truncate(rows, sum(map(len, good)))
+    with rows.open("rb+") as file:  # in place: a writer may hold the file open already
+        size = file.seek(0, os.SEEK_END)
+        if not run.torn:
+            if size and _last(file, 1) != b"\n":  # all but the end of the line was written
+                file.write(b"\n")
+            return None
+        torn = _last(file, size).splitlines(keepends=True)[-1]
+        aside = run.path / f"{ROWS_FILE}.torn-{secrets.token_hex(3)}"
+        aside.write_bytes(torn)
+        file.truncate(size - len(torn))
     return aside
 
 
@@ -197,8 +217,10 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     found = []
     for file in sorted(path.glob("profile-*.json")):
         try:
-            found.append(Profile.model_validate_json(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            text = file.read_text(encoding="utf-8")
+            version = check_version(json.loads(text).get("schema_version"))
+            found.append(upgrade(Profile, text, version))
+        except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"profile: {file}: {error}") from error
     return tuple(found)
 
@@ -225,3 +247,63 @@ def find_run(name: str, results: Path) -> Path:
     if not runs:
         raise UsageError(f"run: {name!r} is no run folder, and {results} holds no run")
     raise unknown("run", name, runs)
+
+
+def _text(path: Path) -> str:
+    try:
+        return (path / RUN_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"run: {path} is no run folder: {error.filename} can't be read") from error
+
+
+def _version(path: Path) -> int:
+    """The schema version of a run."""
+    file = path / RUN_FILE
+    try:
+        version = json.loads(_text(path)).get("schema_version")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UsageError(f"run: {file} is not JSON of a run: {error}") from error
+    try:
+        return check_version(version)
+    except ValueError as error:
+        raise UsageError(f"run: {file} {error}") from error
+
+
+def _torn(line: bytes) -> bool:
+    """Whether a line was cut short: the writer was stopped in mid-write, and never gave it out.
+
+    Only the last line can lack its end. What does not begin like a row, or is whole JSON, is
+    damaged in another way.
+    """
+    if line.endswith(b"\n") or not ROW_BEGINS.startswith(line[: len(ROW_BEGINS)]):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _last(file: BinaryIO, size: int) -> bytes:
+    """The last bytes of a file."""
+    file.seek(-size, os.SEEK_END)
+    return file.read()
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong, and how much more is."""
+    detail, *others = error.errors(include_url=False, include_context=False)
+    field = ".".join(map(str, detail["loc"]))
+    more = f"; and {len(others)} more" if others else ""
+    return f"{field}: {detail['msg']}{more}" if field else f"{detail['msg']}{more}"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the folder where a file of a run can't be made."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UsageError(f"--results: {path} cannot be written: {error.strerror}") from error

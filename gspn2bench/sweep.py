@@ -1,6 +1,6 @@
-"""From a scenario to a recorded run: the trials in turn, each row stored as it ends."""
+"""From a scenario to a recorded run: a case after the other, each row stored as it ends."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -8,12 +8,13 @@ from gspn2bench import rungs, store, trial
 from gspn2bench.backend import Backend
 from gspn2bench.environment import collect
 from gspn2bench.errors import UsageError
-from gspn2bench.isolation import GpuLostError, Job, TimeLimitError, Worker, WorkerDiedError
+from gspn2bench.isolation import Workers
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
 from gspn2bench.scenario import Case, Scenario
 from gspn2bench.schema import SCHEMA_VERSION, Plan, Row, RunRecord
+from gspn2bench.turns import Job
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sweep:
         cases: in order.
         rungs: references (``rungs.find``), in order; all of them take a case before the next.
         settings: how to measure.
-        limit_s: longest time for one rung on one case, seconds.
+        limit_s: longest time for one rung on one case, all of its turns together, seconds.
     """
 
     cases: tuple[Case, ...]
@@ -92,7 +93,8 @@ def planned(record: RunRecord) -> Sweep:
     """
     plan = record.plan
     if plan is None:
-        raise UsageError(f"--resume: {record.run_id} has no plan to go on with")
+        other = "; it is one of gspn2bench traffic --resume" if record.traffic else ""
+        raise UsageError(f"--resume: {record.run_id} has no plan to go on with{other}")
     settings = trial.Settings(
         scenario=record.scenario,
         timings=plan.timings,
@@ -107,7 +109,10 @@ def planned(record: RunRecord) -> Sweep:
 def run(
     writer: store.RunWriter, sweep: Sweep, done: Sequence[Row] = ()
 ) -> Generator[Step, None, None]:
-    """Do the trials in turn; each row is on disk before it is given.
+    """Do the trials; each row is on disk before the next is begun.
+
+    The rungs of a case are measured in turn, so that their rows come mixed; a step is given when
+    its own rows and those of the steps before it are there.
 
     Args:
         writer: of the run.
@@ -115,80 +120,44 @@ def run(
         done: rows that the run has already; their trials, or what is left of them, come with them.
     """
     kept = {_key(row): row for row in done}
-    with _Workers(writer, sweep.settings.scenario) as workers:
-        for case, reference in sweep.trials:
-            rung = rungs.find(reference)
-            had, settings = _left(case, rung, sweep.settings, workers.ceilings, kept)
-            rows = list(had)
-            if settings.recorded_timings:
-                job = Job(case, reference, settings, workers.ceilings)
-                for row in workers.rows(job, rung, sweep.limit_s):
+    with _workers(writer, sweep.settings.scenario) as workers:
+        for case in sweep.cases:
+            steps, todo = [], []
+            for reference in sweep.rungs:
+                rung = rungs.find(reference)
+                had, settings = _left(case, rung, sweep.settings, workers.ceilings, kept)
+                steps.append(Step(case, rung, had))
+                if settings.recorded_timings:
+                    todo.append((reference, settings))
+            if todo:
+                by_rung = {step.rung.id: step for step in steps}
+                job = Job(case, tuple(todo), workers.ceilings)
+                for row in workers.rows(job, sweep.limit_s):
                     writer.add(row)
-                    rows.append(row)
-            yield Step(case, rung, rows)
+                    by_rung[row.rung].rows.append(row)
+                    while steps and len(steps[0].rows) == len(sweep.settings.recorded_timings):
+                        yield steps.pop(0)
+            yield from steps
     writer.update(finished_utc=store.utc_now())
 
 
-class _Workers:
-    """A worker, and the next one when it has died."""
-
-    def __init__(self, writer: store.RunWriter, scenario: str) -> None:
-        self._scenario = scenario
-        self._worker: Worker | None = None
-        self._lost: str | None = None
-        record = writer.record
-        self.ceilings = Ceilings(
-            record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms
+def _workers(writer: store.RunWriter, scenario: str) -> Workers:
+    """Workers that know the run's ceilings, which are measured and recorded if they are not yet."""
+    record = writer.record
+    known = Ceilings(record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms)
+    if known.copy_gbps is not None or record.simulated:
+        return Workers(scenario, known)
+    workers = Workers(scenario)
+    found = workers.ceilings
+    if found.copy_gbps is not None:
+        writer.update(
+            copy_gbps=found.copy_gbps,
+            copy_samples_gbps=found.copy_samples_gbps,
+            step_us=found.step_us,
+            l2_cold_ms=found.l2_cold_ms,
+            l2_warm_ms=found.l2_warm_ms,
         )
-        if self.ceilings.copy_gbps is None and not record.simulated:
-            try:
-                self._worker = Worker(scenario)
-            except (GpuLostError, WorkerDiedError, TimeLimitError) as error:
-                self._lost = str(error)
-                return
-            self.ceilings = self._worker.ceilings
-            writer.update(
-                copy_gbps=self.ceilings.copy_gbps,
-                copy_samples_gbps=self.ceilings.copy_samples_gbps,
-                step_us=self.ceilings.step_us,
-                l2_cold_ms=self.ceilings.l2_cold_ms,
-                l2_warm_ms=self.ceilings.l2_warm_ms,
-            )
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-
-    def rows(self, job: Job, rung: Rung, limit_s: float) -> Iterator[Row]:
-        """The job's rows, however it ends."""
-        left = list(job.settings.recorded_timings)
-        try:
-            for row in self._usable().run(job, limit_s):
-                left.remove(row.timing)
-                yield row
-        except WorkerDiedError as error:
-            ending: tuple[str, str] = ("failed", str(error))
-        except TimeLimitError as error:
-            ending = ("timeout", str(error))
-        except GpuLostError as error:
-            self._lost = str(error)
-            ending = ("not_run", f"the GPU is lost: {error}")
-        else:
-            return
-        settings = replace(job.settings, timings=tuple(left))
-        for row in trial.without_number(job.case, rung, settings, job.ceilings, *ending):  # type: ignore[arg-type]
-            if row.timing in left:
-                yield row
-
-    def _usable(self) -> Worker:
-        if self._lost is not None:
-            raise GpuLostError(self._lost)
-        if self._worker is None or not self._worker.usable:
-            self._worker = Worker(self._scenario, self.ceilings)
-        return self._worker
+    return workers
 
 
 def _key(row: Row) -> tuple[object, ...]:

@@ -1,198 +1,115 @@
 """Traffic of a scenario's cases, three ways that are never mixed.
 
-The model's bytes stand in every row. Traced rows are simulated ones: the requests and sectors that
-the kernels ask for. Hardware rows are what ncu counted on a GPU, with the caches left as they are
-(l2 "warm") and flushed before each kernel ("cold"). No row has a latency.
+The model's bytes stand in every row; ``passes`` makes the traced rows and the hardware's. No row
+has a latency. Kernels are traced in a worker, as a sweep's are, and profiled in a process of ncu's:
+what they break, they break there.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
-from gspn2bench import gate, once, rungs, store, trial
+from gspn2bench import rungs, store
 from gspn2bench.environment import collect
-from gspn2bench.measure import counters
+from gspn2bench.errors import UsageError
+from gspn2bench.isolation import Workers
 from gspn2bench.measure.ceilings import Ceilings
-from gspn2bench.measure.trace import SECTOR_BYTES, Trace, trace
+from gspn2bench.measure.trace import SECTOR_BYTES
+from gspn2bench.passes import Hardware, Pass, Plan, Tool, TraceJob
 from gspn2bench.scenario import Case, Scenario
-from gspn2bench.schema import SCHEMA_VERSION, L2State, Row, RunRecord, Status
-from gspn2bench.workload import Workload
+from gspn2bench.schema import SCHEMA_VERSION, Row, RunRecord, TrafficPlan
 
-Tool = Literal["trace", "ncu", "all"]
-
-TRACED_ELEMENTS: Final = 2**13
-"""Largest batch * channels * height * width to trace, over all directions: about half a minute."""
-CACHES: Final[dict[L2State, counters.CacheControl]] = {"warm": "none", "cold": "all"}
-"""ncu's --cache-control by the state of the L2 that it makes."""
-
-UNAVAILABLE: Final = "hardware counters unavailable: "
-"""How the reason of a row begins whose case ncu could not profile."""
+LIMIT_SECONDS: Final = 600.0
+"""Longest time to trace one rung on one case."""
+PASSES: Final[dict[Tool, tuple[Pass, ...]]] = {
+    "trace": ("trace",),
+    "ncu": ("warm", "cold"),
+    "all": ("trace", "warm", "cold"),
+}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be found out.
-
-    Args:
-        scenario: that the cases are of.
-        cases: in order.
-        rungs: references (``rungs.find``), in order; all of them take a case before the next.
-        tool: "trace", "ncu" or "all".
-        seed: of the inputs.
-    """
-
-    scenario: Scenario
-    cases: tuple[Case, ...]
-    rungs: tuple[str, ...]
-    tool: Tool
-    seed: int
-
-    @property
-    def trials(self) -> list[tuple[Case, str]]:
-        """Every case with every rung."""
-        return [(case, reference) for case in self.cases for reference in self.rungs]
-
-
-def create(results: Path, plan: Plan, command: list[str]) -> store.RunWriter:
+def create(results: Path, scenario: Scenario, plan: Plan, command: list[str]) -> store.RunWriter:
     """Make the run's folder and its run.json, before any work is done.
 
     Raises:
         UsageError: the folder can't be made or written.
     """
-    path = store.create_folder(results, plan.scenario.name)
+    path = store.create_folder(results, scenario.name)
     record = RunRecord(
         schema_version=SCHEMA_VERSION,
         run_id=path.name,
-        scenario=plan.scenario.name,
-        title=plan.scenario.title,
-        description=plan.scenario.description,
-        source=plan.scenario.source,
+        scenario=scenario.name,
+        title=scenario.title,
+        description=scenario.description,
+        source=scenario.source,
         command=command,
         started_utc=store.utc_now(),
         simulated=plan.tool == "trace",
         simulated_reason="traffic is traced in the simulator" if plan.tool == "trace" else None,
         seed=plan.seed,
-        l2=plan.scenario.l2,
+        l2=scenario.l2,
         environment=collect(),
+        traffic=TrafficPlan(
+            cases=tuple(asdict(case) for case in plan.cases), rungs=plan.rungs, tool=plan.tool
+        ),
     )
     return store.RunWriter(path, record)
 
 
-def run(writer: store.RunWriter, plan: Plan) -> Iterator[list[Row]]:
-    """The rows of each trial; each is on disk before it is given."""
-    for case, reference in plan.trials:
-        rows = []
-        for row in _rows(plan, case, reference):
-            writer.add(row)
-            rows.append(row)
-        yield rows
+def planned(record: RunRecord) -> Plan:
+    """What a recorded run set out to find.
+
+    Raises:
+        UsageError: it is no run of ``traffic``.
+    """
+    made = record.traffic
+    if made is None:
+        raise UsageError(f"--resume: {record.run_id} was not made by gspn2bench traffic")
+    cases = tuple(Case(**fields) for fields in made.cases)  # type: ignore[arg-type]
+    references = tuple(rungs.references(made.rungs))
+    return Plan(record.scenario, record.l2, cases, references, made.tool, record.seed)
+
+
+def run(
+    writer: store.RunWriter, plan: Plan, done: Sequence[Row] = ()
+) -> Generator[list[Row], None, None]:
+    """The rows of each trial, when those of the trials before it are there; all are on disk.
+
+    Args:
+        writer: of the run.
+        plan: what to do.
+        done: rows that the run has already, which come with their trials.
+    """
+    kept = {_key(row): row for row in done}
+    hardware = Hardware(plan)
+    with Workers(plan.scenario, Ceilings()) as workers:
+        for case in plan.cases:
+            trials: dict[str, list[Row]] = {rungs.find(each).id: [] for each in plan.rungs}
+            for way in PASSES[plan.tool]:
+                left = []
+                for reference in plan.rungs:
+                    key = (case.label, case.phase, rungs.find(reference).id, way)
+                    if key in kept:
+                        trials[key[2]].append(kept[key])
+                    else:
+                        left.append(reference)
+                if not left:
+                    continue
+                if way == "trace":
+                    rows = workers.rows(TraceJob(plan, case, tuple(left)), LIMIT_SECONDS)
+                else:
+                    rows = hardware.rows(case, left, way)
+                for row in rows:
+                    writer.add(row)
+                    trials[row.rung].append(row)
+            yield from trials.values()
     writer.update(finished_utc=store.utc_now())
 
 
-def _rows(plan: Plan, case: Case, reference: str) -> Iterator[Row]:
-    if plan.tool != "ncu":
-        yield traced(plan, case, reference)
-    if plan.tool != "trace":
-        for l2 in CACHES:
-            yield counted(plan, case, reference, l2)
-
-
-def traced(plan: Plan, case: Case, reference: str) -> Row:
-    """Trace one call, which is the gate's too.
-
-    A case that is too large is ``skipped``, outputs that are wrong make the row ``incorrect``, and
-    launches other than declared ``invalid``; each row says why and has no traffic.
-    """
-    work = Workload.of(case, rungs.find(reference))
-    elements = sum(problem.slices * problem.plane for problem in work.problems)
-    if reason := work.unsupported:
-        return _row(plan, case, reference, "skipped", reason)
-    if elements > TRACED_ELEMENTS:
-        reason = f"tracer: {elements} elements are above {TRACED_ELEMENTS}"
-        return _row(plan, case, reference, "skipped", reason)
-    try:
-        return _traced(plan, case, reference, work)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {trial.first_line(error)}"
-        return _row(plan, case, reference, "failed", reason)
-
-
-def _traced(plan: Plan, case: Case, reference: str, work: Workload) -> Row:
-    operands = work.operands("cpu", plan.seed)
-    call = work.bind(operands)
-    found: list[Trace] = []
-
-    def traced_call() -> None:
-        found.append(trace(call, {}))
-
-    verdict = gate.check_all(list(zip(work.problems, operands, strict=True)), traced_call)
-    facts: dict[str, Any] = {
-        "launches_observed": found[0].launches,
-        "gate_error": verdict.error,
-        "gate_tolerance": verdict.tolerance,
-        "gate_slices": verdict.slices,
-    }
-    if not verdict.passed:
-        return _row(plan, case, reference, "incorrect", verdict.reason, **facts)
-    if found[0].launches != work.launches:
-        reason = f"launches: {found[0].launches} observed, {work.launches} declared"
-        return _row(plan, case, reference, "invalid", reason, **facts)
-    total = found[0].total
-    return _row(
-        plan,
-        case,
-        reference,
-        "ok",
-        **facts,
-        bytes_traced=total.sector_bytes,
-        bytes_touched=total.touched_bytes,
-        bytes_reread=total.reread_bytes,
-        sectors_load=total.load_sectors,
-        sectors_store=total.store_sectors,
-        requests_load=total.load_requests,
-        requests_store=total.store_requests,
-    )
-
-
-def counted(plan: Plan, case: Case, reference: str, l2: L2State) -> Row:
-    """Profile one call with ncu; the row is ``skipped`` where that can't be done, and says why."""
-    facts: dict[str, Any] = {"simulated": False, "l2": l2}
-    work = Workload.of(case, rungs.find(reference))
-    if reason := work.unsupported:
-        return _row(plan, case, reference, "skipped", reason, **facts)
-    try:
-        program = once.program(case, reference, plan.seed)
-        found = counters.measure(counters.find(), CACHES[l2], program)
-    except counters.UnavailableError as error:
-        return _row(plan, case, reference, "skipped", f"{UNAVAILABLE}{error}", **facts)
-    facts["launches_observed"] = found.launches
-    if found.launches != work.launches:
-        reason = f"launches: {found.launches} seen by ncu, {work.launches} declared"
-        return _row(plan, case, reference, "invalid", reason, **facts)
-    return _row(
-        plan,
-        case,
-        reference,
-        "ok",
-        **facts,
-        bytes_dram=found.dram_read_bytes + found.dram_write_bytes,
-        sectors_load=found.load_sectors,
-        sectors_store=found.store_sectors,
-        requests_load=found.load_requests,
-        requests_store=found.store_requests,
-        sectors_l2_read=found.l2_read_sectors,
-        sectors_l2_write=found.l2_write_sectors,
-    )
-
-
-def _row(
-    plan: Plan, case: Case, reference: str, status: Status, reason: str | None = None, **facts: Any
-) -> Row:
-    settings = trial.Settings(plan.scenario.name, ("device",), plan.scenario.l2, plan.seed)
-    rung = rungs.find(reference)
-    (row,) = trial.without_number(case, rung, settings, Ceilings(), status, reason or "")
-    return Row.model_validate(row.model_dump() | {"reason": reason} | facts)
+def _key(row: Row) -> tuple[str, str, str, Pass]:
+    """What tells a row from every other of its run."""
+    return (row.case, row.phase, row.rung, "trace" if row.simulated else row.l2)
 
 
 def sector_bytes(row: Row) -> int | None:
@@ -215,8 +132,3 @@ def sectors_per_request(row: Row) -> float | None:
         return None
     requests = row.requests_load + row.requests_store
     return moved / SECTOR_BYTES / requests if requests else None
-
-
-def is_unavailable(row: Row) -> bool:
-    """Whether the row is there to say why the hardware's counters are not."""
-    return row.status == "skipped" and (row.reason or "").startswith(UNAVAILABLE)

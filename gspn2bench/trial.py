@@ -1,20 +1,19 @@
-"""One rung on one case: bound, gated, its launches counted, measured; out come its rows."""
+"""One rung on one case: what is known of it, whether it can be measured, and the rows it makes."""
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
 
 import torch
 
-from gspn2bench import gate, inputs
 from gspn2bench.kernels import jit
-from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.measure import launches, timing
+from gspn2bench.kernels.contract import Rung
+from gspn2bench.measure import timing
 from gspn2bench.measure.ceilings import Ceilings
-from gspn2bench.ranges import annotate
+from gspn2bench.measure.timing import Measurement
+from gspn2bench.proof import EndedError, prove
 from gspn2bench.scenario import Case
 from gspn2bench.schema import L2State, Row, Status, Timing
 from gspn2bench.workload import Workload
@@ -51,49 +50,93 @@ class Settings:
         return ("device",) if jit.SIMULATED and self.timings else self.timings
 
 
-class _EndedError(Exception):
-    """The trial ends without a number."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status: Status = status
-
-
-def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
-    """The rows of one rung on one case, one for each timing, each as soon as it is known.
-
-    A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
-    red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
-    ``failed``; each row says why and has no latency.
-    """
-    work = Workload.of(case, rung)
-    facts = _describe(case, work, settings, ceilings)
-    modes = settings.recorded_timings
-    try:
-        calls = _ready(work, settings, facts)
-    except Exception as error:
-        yield from _ended(facts, modes, *_ending(error))
-        return
-    for mode in modes:
-        try:
-            row = _measured(mode, calls, settings, facts, ceilings)
-        except Exception as error:
-            (row,) = _ended(facts, [mode], *_ending(error))
-        yield row
-
-
 def without_number(
     case: Case, rung: Rung, settings: Settings, ceilings: Ceilings, status: Status, reason: str
 ) -> list[Row]:
     """The rows of a trial that ended from outside: its process died, or it never began."""
-    facts = _describe(case, Workload.of(case, rung), settings, ceilings)
-    return _ended(facts, settings.recorded_timings, status, reason)
+    return Trial(case, rung, settings, ceilings).ended(status, reason)
 
 
-def _ended(
-    facts: dict[str, Any], modes: Sequence[Timing], status: Status, reason: str
-) -> list[Row]:
-    return [Row(**facts, timing=mode, status=status, reason=reason) for mode in modes]
+class Trial:
+    """One rung on one case.
+
+    Args:
+        case: to run.
+        rung: that runs it.
+        settings: how to measure.
+        ceilings: of this run.
+
+    Attributes:
+        work: what one call does.
+        facts: the columns of a row that are known so far.
+        left: timings that have no row yet.
+        sets: operand sets that the calls take turns on.
+    """
+
+    def __init__(self, case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> None:
+        self.case = case
+        self.rung = rung
+        self.settings = settings
+        self.ceilings = ceilings
+        self.work = Workload.of(case, rung)
+        self.facts = _describe(case, self.work, settings, ceilings)
+        self.left = list(settings.recorded_timings)
+        self.sets = 1
+
+    def prove(self) -> None:
+        """Find out whether this can be measured: see ``proof.prove``.
+
+        Raises:
+            EndedError: it can't, for a reason that is no error of the rung.
+        """
+        if reason := self.work.unsupported:
+            raise EndedError("skipped", reason)
+        self._choose_sets()
+        _check_size(self.work, self.sets)
+        prove(self.work, self.settings.seed, self.facts)
+
+    def ended(
+        self, status: Status, reason: str | None, timings: Sequence[Timing] | None = None
+    ) -> list[Row]:
+        """Rows without a number; of every timing that is left, unless some are given."""
+        modes = tuple(self.left if timings is None else timings)
+        self.left = [mode for mode in self.left if mode not in modes]
+        return [Row(**self.facts, timing=mode, status=status, reason=reason) for mode in modes]
+
+    def row(self, mode: Timing, taken: Measurement) -> Row:
+        """The row of a timing that was measured."""
+        self.left.remove(mode)
+        latency = median(taken.samples)
+        low, high = taken.interval
+        status: Status = "ok"
+        reason = _suspicion(latency, self.facts, self.ceilings)
+        if taken.slowed:
+            status, reason = "unstable", f"the GPU was slowed throughout: {taken.clocks.throttle}"
+        return Row(
+            **self.facts,
+            timing=mode,
+            latency_ms=latency,
+            latency_ms_low=low,
+            latency_ms_high=high,
+            samples_ms=taken.samples,
+            stopped=taken.stopped,
+            clock_mhz=taken.clocks.clock_mhz,
+            temperature_c=taken.clocks.temperature_c,
+            throttle=taken.clocks.throttle,
+            status=status,
+            reason=reason,
+        )
+
+    def _choose_sets(self) -> None:
+        """As many as a cold L2 asks for; a case too small to be made cold is recorded as warm."""
+        if jit.SIMULATED or self.settings.l2 == "warm":
+            return
+        l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+        sets = timing.rotation(self.work.compulsory_bytes, l2_bytes)
+        if sets > timing.MAX_SETS:
+            self.facts["l2"] = "warm"
+        else:
+            self.sets = sets
 
 
 def _describe(case: Case, work: Workload, settings: Settings, ceilings: Ceilings) -> dict[str, Any]:
@@ -122,91 +165,6 @@ def _describe(case: Case, work: Workload, settings: Settings, ceilings: Ceilings
     }
 
 
-def _ready(work: Workload, settings: Settings, facts: dict[str, Any]) -> list[Call]:
-    """Warmed-up calls on as many operand sets as the L2 state asks for; the gate is green.
-
-    What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
-    """
-    if reason := work.unsupported:
-        raise _EndedError("skipped", reason)
-    if not jit.SIMULATED:
-        torch.cuda.empty_cache()  # of the trial before
-    sets = _operand_sets(work, settings, facts)
-    _check_size(work, sets)
-    operands = work.operands("cpu" if jit.SIMULATED else "cuda", settings.seed)
-    call = work.bind(operands)
-    if not jit.SIMULATED:
-        with annotate("warmup"):
-            first, second = _seconds(call), _seconds(call)
-            facts["compile_s"] = max(first - second, 0.0)
-
-    with annotate("gate"):
-        _pass_gate(work, operands, call, facts)
-    facts["launches_observed"] = launches.observe(call)
-    if facts["launches_observed"] not in (None, facts["launches_expected"]):
-        raise _EndedError(
-            "invalid",
-            f"launches: {facts['launches_observed']} observed, "
-            f"{facts['launches_expected']} declared",
-        )
-    if not jit.SIMULATED:
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        facts["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-    return [call, *(work.bind(work.clone(operands)) for _ in range(sets - 1))]
-
-
-def _pass_gate(
-    work: Workload, operands: tuple[Operands, ...], call: Call, facts: dict[str, Any]
-) -> None:
-    """Hold the call to the reference twice, the second time on other inputs.
-
-    What is right once may be left over, or remembered.
-    """
-    scans = list(zip(work.problems, operands, strict=True))
-    for turn in ("", "on changed inputs, "):
-        verdict = gate.check_all(scans, call)
-        facts["gate_error"] = verdict.error
-        facts["gate_tolerance"] = verdict.tolerance
-        facts["gate_slices"] = verdict.slices
-        if not verdict.passed:
-            raise _EndedError("incorrect", f"{turn}{verdict.reason}")
-        inputs.vary(operands)
-
-
-def _measured(
-    mode: Timing,
-    calls: Sequence[Call],
-    settings: Settings,
-    facts: dict[str, Any],
-    ceilings: Ceilings,
-) -> Row:
-    if jit.SIMULATED:
-        return Row(**facts, timing=mode, status="ok")
-    with annotate("measure", facts["case"], facts["rung"], facts["phase"], mode):
-        taken = timing.measure(mode, calls, settings.budget)
-    latency = median(taken.samples)
-    low, high = taken.interval
-    status: Status = "ok"
-    reason = _suspicion(latency, facts, ceilings)
-    if taken.slowed:
-        status, reason = "unstable", f"the GPU was slowed throughout: {taken.clocks.throttle}"
-    return Row(
-        **facts,
-        timing=mode,
-        latency_ms=latency,
-        latency_ms_low=low,
-        latency_ms_high=high,
-        samples_ms=taken.samples,
-        stopped=taken.stopped,
-        clock_mhz=taken.clocks.clock_mhz,
-        temperature_c=taken.clocks.temperature_c,
-        throttle=taken.clocks.throttle,
-        status=status,
-        reason=reason,
-    )
-
-
 def _suspicion(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> str | None:
     """What speaks against a cold row: a cache that was not, or more bytes than a copy moves."""
     if ceilings.copy_gbps is None or facts["l2"] == "warm":
@@ -217,55 +175,23 @@ def _suspicion(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> 
     return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
 
-def _operand_sets(work: Workload, settings: Settings, facts: dict[str, Any]) -> int:
-    """Sets to rotate through; a case too small to be made cold is recorded as warm."""
-    if jit.SIMULATED or settings.l2 == "warm":
-        return 1
-    l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    sets = timing.rotation(work.compulsory_bytes, l2_bytes)
-    if sets > timing.MAX_SETS:
-        facts["l2"] = "warm"
-        return 1
-    return sets
-
-
 def _check_size(work: Workload, sets: int) -> None:
     needed = sets * work.compulsory_bytes + HEADROOM_BYTES
-    free = _free_bytes()
+    free = free_bytes()
     if needed > free:
-        raise _EndedError(
+        raise EndedError(
             "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         )
     elements = sum(problem.slices * problem.plane for problem in work.problems)
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
-        raise _EndedError(
+        raise EndedError(
             "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"
         )
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
+    """Memory that is free for operands, on the GPU or for the simulator."""
     if jit.SIMULATED:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    torch.cuda.empty_cache()  # of the trial before
     return torch.cuda.mem_get_info()[0]
-
-
-def _seconds(call: Call) -> float:
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _ending(error: Exception) -> tuple[Status, str]:
-    if isinstance(error, _EndedError):
-        return error.status, str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return "oom", f"memory: {first_line(error)}"
-    return "failed", f"{type(error).__name__}: {first_line(error)}"
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, cut to its first line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"

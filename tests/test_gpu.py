@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gspn2bench import trial
+from gspn2bench import turns
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.measure import ceilings
 from gspn2bench.measure.ceilings import Ceilings
@@ -22,7 +22,7 @@ def bounds() -> Ceilings:
 
 
 def rows(case: Case, rung: str, settings: Settings, bounds: Ceilings) -> dict[str, Row]:
-    found = trial.run(case, LADDER[rung], settings, bounds)
+    found = turns.run(case, LADDER[rung], settings, bounds)
     for row in found:
         assert row.status == "ok", row.reason
     return {row.timing: row for row in found}
@@ -68,7 +68,7 @@ def test_a_case_too_small_to_be_made_cold_says_so(bounds: Ceilings) -> None:
 
 
 def test_too_large_a_case_is_oom_and_leaves_the_gpu_usable(bounds: Ceilings) -> None:
-    for row in trial.run(Case(2**20, 64, 1024, 1024), LADDER["r07"], Settings("test"), bounds):
+    for row in turns.run(Case(2**20, 64, 1024, 1024), LADDER["r07"], Settings("test"), bounds):
         assert row.status == "oom"
     assert rows(Case(1, 1, 8, 8), "r07", Settings("test"), bounds)
     assert torch.cuda.memory_allocated() < 2**20

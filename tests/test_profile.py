@@ -199,6 +199,21 @@ def test_a_tool_that_fails_is_told(bin_folder):
     assert "no licence" in str(done.exception)
 
 
+def test_an_export_that_fails_is_told_with_the_tools_own_words(bin_folder):
+    """ncu prints its errors on stdout, and a last line that says nothing."""
+    said = "==ERROR== Option --nvtx is not allowed with --import.\\nUse --help for further details."
+    body = f"print('{said}'); print('and more', file=sys.stderr); sys.exit(1)"
+    tool(bin_folder, "ncu", body, NCU_HELP)
+    report = Path("a.ncu-rep")
+    report.touch()
+    with pytest.raises(UsageError) as caught:
+        runner.read(report)
+    for words in ("Option --nvtx is not allowed", "Use --help", "and more"):
+        assert words in str(caught.value)
+    (words,) = words_of(bin_folder)
+    assert words[2:] == ["--csv", "--page", "raw", "--print-units", "base"]
+
+
 def test_a_folder_that_is_there_is_left_alone(bin_folder):
     tool(bin_folder, "nsys", "", NSYS_HELP)
     Path("mine").mkdir()

@@ -2,7 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from gspn2bench import backend, isolation, rungs, sweep, trial
+from gspn2bench import backend, isolation, rungs, sweep, trial, turns
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
@@ -208,9 +211,9 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
     _, run = sweep_quick(tmp_path, *narrow)
     measured = {"copy_samples_gbps": (4000.0,), "step_us": 0.1, "l2_cold_ms": 2.0}
     (run.path / "rows.jsonl").write_text("")
-    jobs: list[isolation.Job] = []
+    jobs: list[turns.Job] = []
 
-    def refuse(worker: isolation.Worker, job: isolation.Job, limit_s: float) -> Iterator[Row]:
+    def refuse(worker: isolation.Worker, job: turns.Job, limit_s: float) -> Iterator[Row]:
         jobs.append(job)
         return iter(())
 
@@ -254,7 +257,7 @@ def planted(call: Call, *, launches: int = 1) -> Rung:
 
 
 def only_row(rung: Rung) -> Row:
-    (row,) = trial.run(CASE, rung, SETTINGS, Ceilings())
+    (row,) = turns.run(CASE, rung, SETTINGS, Ceilings())
     return row
 
 
@@ -281,6 +284,23 @@ def test_a_rung_that_is_slightly_wrong_is_incorrect() -> None:
     assert row.gate_error > (row.gate_tolerance or 0)
 
 
+@pytest.mark.parametrize("name", ["x", "lam", "w"])
+def test_a_rung_that_writes_to_its_inputs_is_incorrect(name: str) -> None:
+    """The reference would take what is left there for the input, and agree."""
+
+    def bind(problem: ScanProblem, operands: Operands) -> Call:
+        right = LADDER["r07"].forward(problem, operands)
+
+        def call() -> None:
+            getattr(operands, name).mul_(0.5)
+            right()
+
+        return call
+
+    row = only_row(replace(LADDER["r07"], id="bad", forward=bind))
+    assert (row.status, row.reason) == ("incorrect", f"{name}: the call has changed this input")
+
+
 def test_a_rung_that_launches_other_than_it_declares_is_invalid() -> None:
     row = only_row(replace(LADDER["r07"], launches=lambda problem: 2))
     assert row.status == "invalid"
@@ -304,7 +324,7 @@ def test_a_rung_that_raises_is_a_row(error: Exception, status: str, reason: str)
 
 
 def test_what_a_rung_cannot_do_is_a_skipped_row_with_its_reason() -> None:
-    (row,) = trial.run(replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings())
+    (row,) = turns.run(replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings())
     assert row.status == "skipped"
     assert row.reason == LADDER["r01"].unsupported(CASE_SHARED)
 
@@ -332,8 +352,10 @@ ENDINGS = {
     "spin": ("while True: pass", "timeout", "time limit: over 5 s"),
     "interrupt": ("os.kill(os.getpid(), signal.SIGINT); right()", "ok", None),
     "writes nothing": ("pass", "incorrect", "NaN or infinite"),
+    "writes NaN": ("right(); operands.h.fill_(float('nan'))", "incorrect", "4 of 4 elements are"),
     "launches twice": ("right(); right()", "invalid", "launches: 2 observed, 1 declared"),
-    "out of bounds": ("operands.h.view(-1)[10**6] = 0", "failed", "IndexError"),
+    "writes out of bounds": ("operands.h.view(-1)[10**6] = 0", "failed", "IndexError"),
+    "reads out of bounds": ("operands.x.view(-1)[10**6].item()", "failed", "IndexError"),
     "right once": (
         "globals().setdefault('first', right()) if 'first' not in globals() else 0",
         "incorrect",
@@ -356,6 +378,46 @@ def test_whatever_a_users_rung_does_the_next_one_is_measured(name: str, tmp_path
     assert (reason or "") in (mine.reason or "")
     assert (next_one.rung, next_one.status) == ("r07", "ok")
     assert result.exit_code == (0 if status == "ok" else 3)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
+    tmp_path: Path,
+) -> None:
+    file, told, results = tmp_path / "mine.py", tmp_path / "pid", tmp_path / "results"
+    hang = f"open({str(told)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(3600)"
+    file.write_text(HEAD.format(body=f"if problem.height == 3: {hang}\n        right()"))
+    words = ["sweep", "quick", "--rung", str(file), "-a", "batch=1", "-a", "channels=1"]
+    words += ["-a", "size=[2,3]", "--results", str(results)]
+    with subprocess.Popen([sys.executable, "-P", "-m", "gspn2bench", *words]) as process:
+        wait_for(lambda: told.exists() and told.read_text().endswith("."))
+        worker = int(told.read_text().rstrip("."))
+        assert running(worker)
+        process.kill()
+    wait_for(lambda: not running(worker))
+    (folder,) = results.iterdir()
+    killed = read_run(folder)
+    assert [row.height for row in killed.rows] == [2]
+    assert killed.record.finished_utc is None
+
+    file.write_text(HEAD.format(body="right()"))
+    assert invoke("sweep", "--resume", str(folder)).exit_code == 0
+    whole = read_run(folder)
+    assert [(row.height, row.status) for row in whole.rows] == [(2, "ok"), (3, "ok")]
+    assert whole.rows[:1] == killed.rows
 
 
 @pytest.mark.parametrize(

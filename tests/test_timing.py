@@ -11,7 +11,9 @@ from gspn2bench.measure import clocks, launches, timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.statistics import median_interval
+from gspn2bench.measure.timing import Sampler
 from gspn2bench.problem import ScanProblem
+from gspn2bench.schema import Timing
 
 H200_L2 = 60 * 2**20
 
@@ -144,6 +146,21 @@ def test_a_call_too_short_to_be_timed_is_an_error(monkeypatch: pytest.MonkeyPatc
         timing.measure("graph", [nothing], timing.Budget(5, 1.0))
 
 
+@pytest.mark.parametrize("held", [0, 9, 11])
+def test_a_graph_that_does_not_hold_the_calls_launches_is_an_error(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a kernel works on a side stream, which is not captured."""
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
+    monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: held)
+    sampler = Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2)
+    with pytest.raises(RuntimeError, match=f"holds {held} launches of 5 calls that make 2 each"):
+        sampler.step()
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 2 * graph.calls)
+    assert Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2).step() is None
+
+
 def test_device_time_is_summed_over_the_launches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [0.25, 0.5] * len(calls))
     taken = timing.measure("device", [nothing], timing.Budget(5, 60.0))
@@ -171,7 +188,33 @@ def test_the_rotation_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatc
     calls = [lambda i=i: order.append(i) for i in range(3)]
     monkeypatch.setattr(timing, "durations_ms", durations)
     timing.measure("device", calls, timing.Budget(11, 60.0))
-    assert order == [i % 3 for i in range(11)]
+    # 5 samples and 6, and before each block a call that is none
+    assert order == [i % 3 for i in range(13)]
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("mode", ["eager", "device"])
+def test_samplers_on_the_same_sets_go_through_one_rotation(
+    mode: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second would begin on the sets that the first has just made warm."""
+    order: list[int] = []
+
+    def durations(calls: list[Callable[[], None]]) -> list[float]:
+        for call in calls:
+            call()
+        return [1.0 for _ in calls]
+
+    monkeypatch.setattr(timing, "durations_ms", durations)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    calls = [lambda i=i: order.append(i) for i in range(7)]
+    shared = count()
+    samplers = [Sampler(mode, calls, timing.Budget(50, 60.0), shared) for _ in range(2)]
+    for _ in range(2):
+        for sampler in samplers:
+            sampler.step()
+    assert order == [i % 7 for i in range(len(order))]
+    assert len(order) == 2 * (1 + 5 + 1 + 10)
 
 
 def test_the_interval_holds_the_median_and_narrows() -> None:
@@ -212,6 +255,21 @@ def test_every_mode_measures_a_kernel_of_known_length() -> None:
     )
     assert launches.observe(calls[0]) == 1
     assert device <= graph * 1.02 <= eager * 1.05
+
+
+@pytest.mark.gpu
+def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
+    x, side = torch.zeros(32, device="cuda"), torch.cuda.Stream()
+
+    def call() -> None:
+        x.add_(1.0)
+        with torch.cuda.stream(side):
+            x.add_(1.0)
+
+    call()
+    assert launches.observe(call) == 2
+    with pytest.raises(RuntimeError, match="holds 1 launches of 1 calls that make 2 each"):
+        Sampler("graph", [call], timing.Budget(), nodes=2).step()
 
 
 @pytest.mark.gpu

@@ -3,19 +3,21 @@
 import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from gspn2bench import once, traffic
+from gspn2bench import once, passes, sweep, traffic
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.measure import counters
-from gspn2bench.measure.counters import METRICS, Counters, UnavailableError
-from gspn2bench.scenario import Case, load
+from gspn2bench.measure.counters import METRICS, Counters, ProgramError, UnavailableError
+from gspn2bench.passes import Plan
+from gspn2bench.scenario import Case
 from gspn2bench.store import Run, read_run
 
 simulated = pytest.mark.skipif(not SIMULATED, reason="the tracer needs the simulator")
@@ -101,15 +103,13 @@ def test_what_cannot_be_traced_is_a_row_with_its_reason(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_rung_has_no_traffic(change: dict[str, Any], status: str, reason: str) -> None:
-    from dataclasses import replace
-
     from gspn2bench.kernels.ladder import LADDER
 
     bad = replace(LADDER["r07"], id="bad", **change)
-    plan = traffic.Plan(load("quick"), (), (), "trace", 0)
+    plan = Plan("quick", "cold", (), (), "trace", 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(traffic.rungs, "find", lambda reference: bad)
-        row = traffic.traced(plan, Case(1, 2, 3, 4), "bad")
+        patch.setattr(passes.rungs, "find", lambda reference: bad)
+        row = passes.traced(plan, Case(1, 2, 3, 4), "bad")
     assert row.status == status
     assert reason in (row.reason or "")
     assert row.bytes_traced is None
@@ -132,6 +132,23 @@ def csv_line(words: Any) -> str:
     return ",".join(f'"{word}"' for word in words)
 
 
+RANGES = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"
+
+
+def in_ranges(page: str, *trials: int | None) -> str:
+    """A raw page with the column of a kernel's ranges, which says its trial."""
+    cells = [
+        "" if n is None else f'140  ""gspn2bench:measure:none"" ""gspn2bench:trial {n}:none""'
+        for n in trials
+    ]
+    column = iter([RANGES, "", *cells])
+    lines = page.splitlines(keepends=True)
+    return "".join(
+        line.rstrip("\n") + f',"{next(column)}"\n' if line.startswith('"') else line
+        for line in lines
+    )
+
+
 def raw_page(*kernels: tuple[str, ...], units: dict[str, str] | None = None) -> str:
     """What ncu --csv --page raw prints, metrics sorted by name as it does."""
     metrics = sorted(METRICS.values())
@@ -148,7 +165,7 @@ ONE = ("1,024", "512", "20", "10", "3,200.000000", "320", "40", "30")
 
 
 def test_the_launches_of_a_range_are_summed() -> None:
-    found = counters.read(raw_page(ONE, ONE, ("0", "32", "1", "1", "4", "4", "4", "4")))
+    (found,) = counters.read(raw_page(ONE, ONE, ("0", "32", "1", "1", "4", "4", "4", "4")))
     assert found == Counters(
         launches=3,
         dram_read_bytes=2048,
@@ -162,9 +179,32 @@ def test_the_launches_of_a_range_are_summed() -> None:
     )
 
 
+def test_the_kernels_of_several_trials_are_told_apart_by_their_ranges() -> None:
+    page = in_ranges(raw_page(ONE, ONE, ("0", *ONE[1:])), 2, 0, 2)
+    first, second, third = counters.read(page, trials=3)
+    assert first is not None
+    assert third is not None
+    assert second is None
+    assert (first.launches, third.launches) == (1, 2)
+    assert (first.dram_read_bytes, third.dram_read_bytes) == (1024, 1024)
+    assert third.load_sectors == 6400
+
+
+@pytest.mark.parametrize("trials", [(0, None), (0, 7)])
+def test_kernels_that_lie_in_no_trial_of_several_are_an_error(trials: tuple[int | None]) -> None:
+    page = in_ranges(raw_page(ONE, ONE), *trials)
+    with pytest.raises(ProgramError, match="does not say which kernel"):
+        counters.read(page, trials=2)
+    (found,) = counters.read(page)  # one trial needs no telling
+    assert found is not None
+    assert found.launches == 2
+
+
 def test_units_are_taken_at_their_word() -> None:
     page = raw_page(("1.5", *ONE[1:]), units={METRICS["dram_read_bytes"]: "Mbyte"})
-    assert counters.read(page).dram_read_bytes == 1_500_000
+    (found,) = counters.read(page)
+    assert found is not None
+    assert found.dram_read_bytes == 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -177,6 +217,12 @@ def test_units_are_taken_at_their_word() -> None:
         (raw_page(), "", 0, "saw no kernel"),
         ("", "Traceback\nValueError: bad\n", 1, "ended with 1: ValueError: bad"),
         ("", "", -9, "ended with -9: no message"),
+        (
+            "==ERROR== Option --page is not allowed.\nUse --help for further details.\n",
+            "==PROF== Connected\n",
+            1,
+            "ended with 1: ==ERROR== Option --page is not allowed.; ==PROF== Connected",
+        ),
         (raw_page(("n/a", *ONE[1:])), "", 0, "'n/a' for dram__bytes_read.sum"),
         (raw_page(("nan", *ONE[1:])), "", 0, "'nan' for dram__bytes_read.sum"),
         (raw_page(ONE, units={METRICS["load_sectors"]: "furlong"}), "", 0, "'furlong'"),
@@ -247,7 +293,7 @@ def test_hardware_rows_are_labelled_by_what_was_done_to_the_caches(
     assert locale == "C"
     assert arguments[arguments.index("--cache-control") + 1] == "all"
     job = json.loads(arguments[-1])
-    assert (job["rung"], job["case"]["height"]) == ("r07", 8)
+    assert (job["rungs"], job["case"]["height"]) == (["r07"], 8)
 
 
 @simulated
@@ -262,6 +308,110 @@ def test_launches_that_ncu_did_not_see_make_the_row_invalid(
     assert {row.bytes_dram for row in run.rows} == {None}
 
 
+def playing_ncu(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "False") -> Path:
+    """An ncu that sees one kernel of each rung, and fails where a word on the rungs says so."""
+    page = in_ranges(raw_page(ONE, ONE), 0, 1)
+    path = folder / "ncu"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import json, pathlib, sys\n"
+        "rungs = json.loads(sys.argv[-1])['rungs']\n"
+        f"with open({str(folder / 'jobs')!r}, 'a') as jobs: print(*rungs, file=jobs)\n"
+        "log = sys.argv[sys.argv.index('--log-file') + 1]\n"
+        f"if {fails}: sys.exit('CUDA error: an illegal memory access')\n"
+        f"lines = {page!r}.splitlines(keepends=True)\n"
+        "pathlib.Path(log).write_text(''.join(lines[: 4 + len(rungs)]))\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(counters, "find", lambda: path)
+    return folder / "jobs"
+
+
+@simulated
+def test_the_rungs_of_a_case_are_profiled_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = playing_ncu(tmp_path, monkeypatch)
+    arguments = (*NARROW, "--tool", "ncu", "--rung", "r03,r06,r07")
+    result, run = invoke(tmp_path / "results", *arguments)
+    assert result.exit_code == 0, result.output
+    assert jobs.read_text().splitlines() == ["r03 r07"] * 2  # warm and cold; r06 can't run it
+    assert [(row.rung, row.l2, row.status) for row in run.rows] == [
+        (rung, l2, status)
+        for l2 in ("warm", "cold")
+        for rung, status in (("r06", "skipped"), ("r03", "ok"), ("r07", "ok"))
+    ]
+
+
+@simulated
+def test_a_rung_that_breaks_its_process_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = playing_ncu(tmp_path, monkeypatch, fails="'r03' in rungs")
+    result, run = invoke(tmp_path / "results", *NARROW, "--tool", "ncu", "--rung", "r03,r07")
+    assert result.exit_code == 0, result.output
+    assert jobs.read_text().splitlines() == ["r03 r07", "r03", "r07"] * 2
+    for r03, r07 in (run.rows[:2], run.rows[2:]):
+        assert r03.reason == (
+            "hardware counters unavailable: ncu ended with 1: CUDA error: an illegal memory access"
+        )
+        assert r07.status == "ok"
+
+
+@simulated
+def test_a_rung_that_kills_its_process_is_a_row_and_the_next_is_traced(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import os, signal\n"
+        "from dataclasses import replace\n"
+        "from gspn2bench.kernels.ladder import LADDER\n"
+        "kill = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "RUNG = replace(LADDER['r07'], id='mine', forward=lambda problem, operands: kill)\n"
+    )
+    narrow = ("-a", "batch=1", "-a", "channels=1", "-a", "size=2", "--tool", "trace")
+    result, run = invoke(tmp_path / "results", *narrow, "--rung", f"r03,{file},r07")
+    assert result.exit_code == 3
+    assert [(row.rung, row.status) for row in run.rows] == [
+        ("r03", "ok"),
+        ("mine", "failed"),
+        ("r07", "ok"),
+    ]
+    assert run.rows[1].reason == "the worker process died: signal SIGKILL"
+
+
+@simulated
+def test_an_interrupted_run_keeps_its_rows_and_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playing_ncu(tmp_path, monkeypatch)
+    measure, begun = counters.measure, []
+
+    def interrupted(*arguments: Any) -> Any:
+        begun.append(arguments)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(counters, "measure", interrupted)
+    narrow = ("-a", "batch=1", "-a", "channels=1", "-a", "size=2", "--rung", "r07")
+    result, run = invoke(tmp_path / "results", *narrow)
+    assert result.exit_code == 130
+    assert f"gspn2bench traffic --resume {run.path}" in result.stderr
+    assert [(row.simulated, row.l2) for row in run.rows] == [(True, "cold"), (False, "warm")]
+
+    resumed = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
+    assert resumed.exit_code == 0, resumed.output
+    whole = read_run(run.path)
+    assert whole.rows[:2] == run.rows
+    assert [(row.simulated, row.l2) for row in whole.rows[2:]] == [(False, "cold")]
+    assert len(begun) == 3
+    again = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
+    assert again.exit_code == 0
+    assert read_run(run.path).rows == whole.rows
+    with pytest.raises(UsageError, match="it is one of gspn2bench traffic --resume"):
+        sweep.planned(run.record)
+
+
 def test_ncu_that_cannot_be_run_or_fails_is_a_reason(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="can't be run: No such file"):
         counters.measure(tmp_path / "none", "none", [])
@@ -273,7 +423,7 @@ def test_ncu_that_cannot_be_run_or_fails_is_a_reason(tmp_path: Path) -> None:
 def test_the_profiled_program_finds_the_package_and_says_why_it_cannot_run(tmp_path: Path) -> None:
     import subprocess
 
-    program = once.program(Case(1, 1, 3, 4), "r07", 0)
+    program = once.program(Case(1, 1, 3, 4), ["r07"], 0)
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith("gspn2bench.errors.UsageError: --device")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gspn2bench import gate, trial
+from gspn2bench import gate, trial, turns
 from gspn2bench.kernels import reference
 from gspn2bench.kernels.contract import Call, Operands
 from gspn2bench.kernels.jit import SIMULATED
@@ -80,12 +80,12 @@ def bind(problem: ScanProblem, operands: Operands) -> Call:
 def test_the_row_says_four_directions() -> None:
     rung = replace(LADDER["r07"], id="mine", forward=bind, launches=lambda problem: 0)
     settings = trial.Settings("test", timings=("device",))
-    (row,) = trial.run(FOUR, rung, settings, Ceilings())
+    (row,) = turns.run(FOUR, rung, settings, Ceilings())
     assert row.status == "ok", row.reason
     assert (row.direction, row.directions) == ("all", 4)
     assert row.gate_slices == 4
     assert "4 directions" in row.case
-    (skipped,) = trial.run(FOUR, LADDER["r01"], settings, Ceilings())
+    (skipped,) = turns.run(FOUR, LADDER["r01"], settings, Ceilings())
     assert skipped.status == "skipped"
     assert "direction" in (skipped.reason or "")
 

@@ -1,12 +1,13 @@
 """Global-memory traffic from hardware counters: Nsight Compute, in a process of its own.
 
-ncu runs one program that makes one call inside the NVTX range ``measure``, and writes a line for
-each kernel of it; the lines are summed. It runs a kernel several times to read all counters, so
-that no latency of such a run is worth keeping.
+ncu runs one program that makes one call for each trial inside the NVTX range ``measure``, and
+writes a line for each kernel of it; the lines of a trial are summed. It runs a kernel several times
+to read all counters, so that no latency of such a run is worth keeping.
 """
 
 import csv
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,11 +45,20 @@ UNITS: Final = {
     "Gbyte": 10**9,
 }
 LIMIT_SECONDS: Final = 600.0
+"""Longest time for one trial."""
+FIRST_LINES: Final = 4
+"""Of what ncu printed before it failed, kept as the reason."""
 PERMISSION: Final = "ERR_NVGPUCTRPERM"
+_TRIAL: Final = re.compile(r"\btrial (\d+)\b")
+"""In whichever column ncu lists the ranges of a kernel."""
 
 
 class UnavailableError(Exception):
     """There are no counters to be had; the message says why, and how to mend it."""
+
+
+class ProgramError(UnavailableError):
+    """It failed on this program, and may do well on another, such as a part of it."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +124,25 @@ def command(ncu: Path, cache: CacheControl, log: Path, program: Sequence[str]) -
     return [str(ncu), "--csv", "--nvtx", *words, *program]
 
 
-def measure(ncu: Path, cache: CacheControl, program: Sequence[str]) -> Counters:
-    """Profile a program that makes one call inside the range ``measure``.
+def measure(
+    ncu: Path, cache: CacheControl, program: Sequence[str], trials: int = 1
+) -> list[Counters | None]:
+    """Profile a program that makes one call for each trial inside the range ``measure``.
+
+    Args:
+        ncu: Nsight Compute's command line.
+        cache: what ncu does with the caches.
+        program: to be profiled, with its arguments.
+        trials: calls that it makes, each in a range ``trial 0``, ``trial 1`` and so on.
+
+    Returns:
+        The counters of each trial; None where ncu saw no kernel of one.
 
     Raises:
-        UnavailableError: ncu may not read counters, failed, took too long or saw no kernel.
+        UnavailableError: ncu can't be run, may not read counters, or saw no kernel at all.
+        ProgramError: it failed, took too long, or does not tell the trials apart.
     """
+    limit = LIMIT_SECONDS * trials
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "ncu.csv"
         # another locale may write 1.024 for 1,024
@@ -131,25 +154,27 @@ def measure(ncu: Path, cache: CacheControl, program: Sequence[str]) -> Counters:
                 text=True,
                 check=False,
                 env=environment,
-                timeout=LIMIT_SECONDS,
+                timeout=limit,
+                errors="replace",
             )
         except subprocess.TimeoutExpired as error:
-            raise UnavailableError(
-                f"ncu took over {LIMIT_SECONDS:g} s; try a smaller case"
-            ) from error
+            raise ProgramError(f"ncu took over {limit:g} s; try a smaller case") from error
         except OSError as error:
             raise UnavailableError(f"ncu: {ncu} can't be run: {error.strerror}") from error
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return read(text, done.stdout + done.stderr, done.returncode)
+    return read(text, done.stdout + done.stderr, done.returncode, trials)
 
 
-def read(text: str, output: str = "", returncode: int = 0) -> Counters:
-    """The counters in what ncu left behind.
+def read(
+    text: str, output: str = "", returncode: int = 0, trials: int = 1
+) -> list[Counters | None]:
+    """The counters in what ncu left behind, by trial.
 
     Args:
         text: its log.
         output: what it and the program printed.
         returncode: its exit code.
+        trials: calls that the program made.
 
     Raises:
         UnavailableError: as ``measure``.
@@ -159,19 +184,48 @@ def read(text: str, output: str = "", returncode: int = 0) -> Counters:
             f"ncu may not read counters ({PERMISSION}); to mend: {MEND_COUNTERS}"
         )
     if returncode != 0:
-        said = [line for line in (text + "\n" + output).splitlines() if line.strip()]
-        raise UnavailableError(f"ncu ended with {returncode}: {said[-1] if said else 'no message'}")
+        raise ProgramError(f"ncu ended with {returncode}: {_said(text, output)}")
     kernels = parse(text)
     if not kernels:
         raise UnavailableError(
             f"ncu saw no kernel in the NVTX range {DOMAIN}@{RANGE}; to mend: a newer ncu"
         )
-    totals = {field: sum(kernel[field] for kernel in kernels) for field in METRICS}
+    seen: list[list[Kernel]] = [[] for _ in range(trials)]
+    for kernel in kernels:
+        number = 0 if trials == 1 else kernel.trial
+        if number is None or number >= trials:
+            raise ProgramError("ncu does not say which kernel lies in which NVTX range")
+        seen[number].append(kernel)
+    return [_sum(each) if each else None for each in seen]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A line of ncu's.
+
+    Args:
+        trial: the number in the name of its range; None where ncu does not say.
+        values: by the field of ``Counters``.
+    """
+
+    trial: int | None
+    values: Mapping[str, int]
+
+
+def _sum(kernels: Sequence[Kernel]) -> Counters:
+    totals = {field: sum(kernel.values[field] for kernel in kernels) for field in METRICS}
     return Counters(launches=len(kernels), **totals)
 
 
-def parse(text: str) -> list[dict[str, int]]:
-    """The fields of ``METRICS`` of each kernel in ncu's raw page as CSV.
+def _said(text: str, output: str) -> str:
+    """The first of ncu's own errors, which may be in its log or on stdout, and the last line."""
+    lines = [line.strip() for line in (text + "\n" + output).splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("==ERROR==")][:FIRST_LINES]
+    return "; ".join(dict.fromkeys([*errors, *lines[-1:]])) or "no message"
+
+
+def parse(text: str) -> list[Kernel]:
+    """The fields of ``METRICS`` of each kernel in ncu's raw page as CSV, and its trial.
 
     The page has a line of names, a line of units and a line for each kernel; ncu's own messages
     begin with "==".
@@ -185,11 +239,15 @@ def parse(text: str) -> list[dict[str, int]]:
     if names is None or units is None:
         return []
     unit_of = dict(zip(names, units, strict=False))
-    return [_fields(dict(zip(names, line, strict=False)), unit_of) for line in table]
+    return [_kernel(dict(zip(names, line, strict=False)), unit_of) for line in table]
 
 
-def _fields(values: Mapping[str, str], units: Mapping[str, str]) -> dict[str, int]:
-    return {field: _number(metric, values, units) for field, metric in METRICS.items()}
+def _kernel(cells: Mapping[str, str], units: Mapping[str, str]) -> Kernel:
+    found = (_TRIAL.search(cell) for cell in cells.values())
+    number = next((int(match[1]) for match in found if match), None)
+    return Kernel(
+        number, {field: _number(metric, cells, units) for field, metric in METRICS.items()}
+    )
 
 
 def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) -> int:

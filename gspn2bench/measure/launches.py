@@ -1,4 +1,7 @@
-"""Launches of one call: reported by the driver through CUPTI, or counted in the simulator."""
+"""Launches of one call: reported by the driver through CUPTI, or counted in the simulator.
+
+Those of a CUDA graph are its nodes.
+"""
 
 import os
 from typing import Any
@@ -22,6 +25,35 @@ def observe(call: Call) -> int | None:
     if os.environ.get(tools.PROFILED):
         return None
     return len(durations_ms([call]))
+
+
+def in_graph(graph: torch.cuda.CUDAGraph) -> int:
+    """Kernels, copies and fills that a replay of a captured graph runs.
+
+    Args:
+        graph: made with ``keep_graph=True``.
+
+    Raises:
+        RuntimeError: the driver does not say.
+    """
+    from cuda.bindings import driver
+
+    def told(answer: tuple[Any, ...]) -> Any:
+        error, *_, last = answer
+        if error != driver.CUresult.CUDA_SUCCESS:
+            raise RuntimeError(f"graph: its nodes can't be counted: {error.name}")
+        return last
+
+    raw = driver.CUgraph(graph.raw_cuda_graph())
+    total = told(driver.cuGraphGetNodes(raw))
+    nodes = driver.cuGraphGetNodes(raw, total)[1] if total else ()
+    kinds = driver.CUgraphNodeType
+    work = {
+        kinds.CU_GRAPH_NODE_TYPE_KERNEL,
+        kinds.CU_GRAPH_NODE_TYPE_MEMCPY,
+        kinds.CU_GRAPH_NODE_TYPE_MEMSET,
+    }
+    return sum(told(driver.cuGraphNodeGetType(node)) in work for node in nodes)
 
 
 def durations_ms(calls: list[Call]) -> list[float]:

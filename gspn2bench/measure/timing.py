@@ -5,8 +5,9 @@ graph: replay of a CUDA graph that holds the call many times, divided by their n
     cost of a replay and its events (about 10 us) fades.
 device: sum of the durations of the call's kernels, from CUPTI through torch.profiler.
 
-Samples come in blocks, and the GPU's clock and throttling are read after each. A block that was
-slowed is measured again. Sampling ends once the interval of the median is narrow; outliers stay.
+Samples come in blocks, so that calls to be compared can take turns, A B A B, and drift of the GPU
+hits all of them. Its clock and throttling are read after each block. A block that was slowed is
+measured again. Sampling ends once the interval of the median is narrow; outliers stay.
 
 Cold L2 is had by rotation: the calls given here work on operand sets that together exceed the
 L2 twice over, so that a set has left the cache when its turn comes again. Warm L2 is one set.
@@ -14,7 +15,7 @@ L2 twice over, so that a set has left the cache when its turn comes again. Warm 
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from statistics import median
@@ -23,7 +24,7 @@ from typing import Final
 import torch
 
 from gspn2bench.kernels.contract import Call
-from gspn2bench.measure import clocks
+from gspn2bench.measure import clocks, launches
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.events import elapsed_ms
 from gspn2bench.measure.launches import durations_ms
@@ -82,34 +83,78 @@ class Measurement:
         return median_interval(self.samples)
 
 
-def measure(timing: Timing, calls: Sequence[Call], budget: Budget) -> Measurement:
-    """Samples of one call.
+class Sampler:
+    """Takes the samples of one call, a block at a time.
 
     Args:
         timing: "eager", "graph" or "device".
         calls: the same call on each operand set, warmed up (compiled and run once).
-        budget: when to stop.
-
-    Raises:
-        RuntimeError: the mode can't measure this call; the message says why.
+        budget: when to stop; the time is that of this call's own blocks.
+        turns: numbers of the operand sets to use next. Samplers whose calls work on the same sets
+            share one, so that a set that one has just used is not warm for the next.
+        nodes: launches that one call makes, which a CUDA graph must hold; None leaves it unchecked.
     """
-    block = {"eager": _eager, "graph": _graph, "device": _device}[timing](calls)
-    samples: list[float] = []
-    readings: list[Clocks] = []
-    retries, slowed = 0, False
-    end = time.perf_counter() + budget.seconds
-    stopped: Stopped | None = None
-    while stopped is None:
-        size = min(BLOCK if samples else FIRST_BLOCK, budget.samples - len(samples))
-        taken, reading = block(size), clocks.read()
-        if reading.slowed and retries < MAX_RETRIES:
-            retries += 1
-            continue
-        slowed = slowed or reading.slowed
-        samples += taken
-        readings.append(reading)
-        stopped = _stop(samples, budget, time.perf_counter() > end)
-    return Measurement(tuple(samples), stopped, clocks.together(readings), slowed)
+
+    def __init__(
+        self,
+        timing: Timing,
+        calls: Sequence[Call],
+        budget: Budget,
+        turns: Iterator[int] | None = None,
+        nodes: int | None = None,
+    ) -> None:
+        self._timing = timing
+        self._calls = calls
+        self._budget = budget
+        self._turns = count() if turns is None else turns
+        self._nodes = nodes
+        self._block: Block | None = None
+        self._samples: list[float] = []
+        self._readings: list[Clocks] = []
+        self._retries = 0
+        self._slowed = False
+        self._seconds = 0.0
+
+    def step(self) -> Measurement | None:
+        """Take one block; returns the measurement when it was the last, None before.
+
+        Raises:
+            RuntimeError: the mode can't measure this call; the message says why.
+        """
+        if self._block is None:
+            self._block = self._set_up()
+        size = min(
+            BLOCK if self._samples else FIRST_BLOCK, self._budget.samples - len(self._samples)
+        )
+        start = time.perf_counter()
+        taken, reading = self._block(size), clocks.read()
+        self._seconds += time.perf_counter() - start
+        if reading.slowed and self._retries < MAX_RETRIES:
+            self._retries += 1
+            return None
+        self._slowed = self._slowed or reading.slowed
+        self._samples += taken
+        self._readings.append(reading)
+        stopped = _stop(self._samples, self._budget, self._seconds > self._budget.seconds)
+        if stopped is None:
+            return None
+        return Measurement(
+            tuple(self._samples), stopped, clocks.together(self._readings), self._slowed
+        )
+
+    def _set_up(self) -> Block:
+        if self._timing == "graph":
+            return _graph(self._calls, self._nodes)
+        following = (self._calls[turn % len(self._calls)] for turn in self._turns)
+        return (_eager if self._timing == "eager" else _device)(following)
+
+
+def measure(timing: Timing, calls: Sequence[Call], budget: Budget) -> Measurement:
+    """Samples of one call by itself; the arguments and errors are those of ``Sampler``."""
+    sampler = Sampler(timing, calls, budget)
+    while (taken := sampler.step()) is None:
+        pass
+    return taken
 
 
 def _stop(samples: Sequence[float], budget: Budget, late: bool) -> Stopped | None:
@@ -133,24 +178,32 @@ def rotation(footprint: int, l2_bytes: int) -> int:
     return 1 if footprint >= 2 * l2_bytes else 1 + math.ceil(2 * l2_bytes / footprint)
 
 
-def _eager(calls: Sequence[Call]) -> Block:
-    turns = count()
-
+def _eager(following: Iterator[Call]) -> Block:
     def sample() -> float:
-        call = calls[next(turns) % len(calls)]
+        call = next(following)
         torch.cuda.synchronize()
         start = time.perf_counter()
         call()
         torch.cuda.synchronize()
         return (time.perf_counter() - start) * 1e3
 
-    return lambda size: [sample() for _ in range(size)]
+    def block(size: int) -> list[float]:
+        next(following)()  # what another call has left behind is not in a sample
+        return [sample() for _ in range(size)]
+
+    return block
 
 
-def _graph(calls: Sequence[Call]) -> Block:
+def _graph(calls: Sequence[Call], nodes: int | None) -> Block:
     repeat = len(calls)
     while True:
         graph = _capture(calls, repeat)
+        held = None if nodes is None else launches.in_graph(graph)
+        if nodes is not None and held != nodes * repeat:
+            raise RuntimeError(
+                f"graph: holds {held} launches of {repeat} calls that make {nodes} each; work on "
+                "a stream that does not fork from the current one is not captured"
+            )
         graph.replay()  # uploads the graph
         replay_ms = min(elapsed_ms(graph.replay) for _ in range(3))
         if replay_ms >= MIN_REPLAY_MS:
@@ -165,18 +218,18 @@ def _graph(calls: Sequence[Call]) -> Block:
 
 
 def _capture(calls: Sequence[Call], repeat: int) -> torch.cuda.CUDAGraph:
-    graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph(keep_graph=True)
     with torch.cuda.graph(graph):
         for turn in range(repeat):
             calls[turn % len(calls)]()
+    graph.instantiate()
     return graph
 
 
-def _device(calls: Sequence[Call]) -> Block:
-    turns = count()
-
+def _device(following: Iterator[Call]) -> Block:
     def block(size: int) -> list[float]:
-        durations = durations_ms([calls[next(turns) % len(calls)] for _ in range(size)])
+        next(following)()  # what another call has left behind is not in a sample
+        durations = durations_ms([next(following) for _ in range(size)])
         each, rest = divmod(len(durations), size)
         if rest or not each:
             raise RuntimeError(f"device: {len(durations)} launches seen in {size} equal calls")

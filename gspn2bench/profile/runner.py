@@ -19,6 +19,7 @@ GET: Final[dict[Tool, str]] = {
 HELP_SECONDS: Final = 60.0
 EXPORT_SECONDS: Final = 600.0
 LAST_LINES: Final = 12
+FIRST_LINES: Final = 6
 
 
 class ProfilerError(Exception):
@@ -102,7 +103,8 @@ def _read_nsys_report(file: Path) -> Trace:
 
 
 def _read_ncu_report(file: Path) -> Trace:
-    words = ["--csv", "--page", "raw", "--print-units", "base", "--nvtx"]
+    # the page has the ranges as columns where they were collected; --nvtx is for collecting
+    words = ["--csv", "--page", "raw", "--print-units", "base"]
     by_hand = f"ncu --import {file} {' '.join(words)} > {file.with_suffix('.csv')}"
     executable = _needed("ncu", file, by_hand)
     with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +139,13 @@ def _output(command: list[str], seconds: float) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProfilerError(str(error)) from error
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise ProfilerError(said[-1] if said else f"exit code {done.returncode}")
+        raise ProfilerError(_complaint(done))
     return done.stdout + done.stderr
+
+
+def _complaint(done: "subprocess.CompletedProcess[str]") -> str:
+    """The first lines of each stream, for ncu prints its errors on stdout; or the exit code."""
+    said: list[str] = []
+    for stream in (done.stdout, done.stderr):
+        said += [line.strip() for line in stream.splitlines() if line.strip()][:FIRST_LINES]
+    return "; ".join(said) or f"exit code {done.returncode}"
