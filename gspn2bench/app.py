@@ -1,6 +1,7 @@
-"""The command line: the commands by name, and what an error becomes."""
+"""The command line: the commands by name, what to do first, and what an error becomes."""
 
 import sys
+from typing import Final
 
 import typer
 
@@ -15,13 +16,30 @@ from gspn2bench.commands.sweep import sweep
 from gspn2bench.commands.traffic import traffic
 from gspn2bench.errors import UsageError
 
+FIRST: Final = """\
+Benchmark GPU kernels for the GSPN line scan. To begin:
+
+  gspn2bench doctor          what this machine can do
+  gspn2bench sweep quick     run a few small cases; works without a GPU too
+  gspn2bench show latest     the run in the terminal
+  gspn2bench report latest   the run as an HTML page
+
+Every command: gspn2bench --help. Names at TAB: gspn2bench --install-completion"""
+
 app = typer.Typer(
     name="gspn2bench",
-    help="Benchmark and profile GPU kernels for the GSPN line scan.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # plain help answers in half the time
     pretty_exceptions_show_locals=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def first(ctx: typer.Context) -> None:
+    """Benchmark and profile GPU kernels for the GSPN line scan."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(FIRST)
+
+
 app.command()(sweep)
 app.command()(report)
 app.command()(show)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,10 @@ def test_every_check_answers_here() -> None:
 
 def test_command_informs_and_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [Check("ncu", "no", "[red]not[/] found", "install [cu13]"), Check("GPU", "yes", "one")]
+    fields = [
+        {"name": "ncu", "answer": "no", "detail": "[red]not[/] found", "mend": "install [cu13]"},
+        {"name": "GPU", "answer": "yes", "detail": "one", "mend": ""},
+    ]
     monkeypatch.setattr(doctor, "examine", lambda: checks)
     app = typer.Typer()
     app.command()(command)
@@ -143,3 +148,5 @@ def test_command_informs_and_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> No
     assert "[red]not[/] found" in result.output
     assert "to mend: install [cu13]" in result.output
     assert max(map(len, result.output.splitlines())) <= 80
+    assert CliRunner().invoke(app, ["--quiet"]).output == "ncu\n"
+    assert json.loads(CliRunner().invoke(app, ["--json"]).output) == {"checks": fields}

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import typer
 from click.testing import Result
@@ -26,9 +28,19 @@ def test_everything_is_listed_within_80_columns() -> None:
 
 @pytest.mark.parametrize(("kind", "names"), [("rungs", [*LADDER]), ("scenarios", scenario.names())])
 def test_plain_names_one_a_line(kind: str, names: list[str]) -> None:
-    result = run(kind, "--plain")
-    assert result.exit_code == 0
-    assert result.output.splitlines() == names
+    for way in ("--plain", "--quiet"):
+        result = run(kind, way)
+        assert result.exit_code == 0
+        assert result.output.splitlines() == names
+
+
+def test_json_has_what_the_tables_have() -> None:
+    listed = json.loads(run("--json").output)
+    assert [one["name"] for one in listed["rungs"]] == [*LADDER]
+    assert [one["name"] for one in listed["scenarios"]] == scenario.names()
+    first = next(iter(LADDER.values()))
+    assert listed["rungs"][0] == {"name": first.id, "title": first.title, "idea": first.idea}
+    assert list(json.loads(run("rungs", "--json").output)) == ["rungs"]
 
 
 def test_unknown_kind() -> None:

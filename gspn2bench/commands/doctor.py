@@ -1,21 +1,39 @@
 """``gspn2bench doctor``."""
 
+from dataclasses import asdict
 
-def doctor() -> None:
-    """Say what this machine can do, and how to mend what it cannot."""
-    from rich.console import Console
+import typer
+
+from gspn2bench.commands.options import AsJson, Quiet
+from gspn2bench.commands.output import console, print_json
+
+
+def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """Say what this machine can do, and how to mend what it cannot.
+
+    With --quiet, the names of what is missing, one a line.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     from gspn2bench.doctor import examine
 
+    checks = examine()
+    if as_json:
+        print_json({"checks": [asdict(check) for check in checks]})
+        return
+    if quiet:
+        for check in checks:
+            if check.answer == "no":
+                typer.echo(check.name)
+        return
     colours = {"yes": "green", "no": "red", "unknown": "yellow"}
     table = Table(title="What this machine can do", title_justify="left")
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("found, and how to mend it", overflow="fold")
-    for check in examine():
+    for check in checks:
         answer = f"[{colours[check.answer]}]{check.answer}[/]"
         mend = f"\n[bold]to mend:[/] {escape(check.mend)}" if check.mend else ""
         table.add_row(check.name, answer, escape(check.detail) + mend)
-    Console().print(table)
+    console().print(table)

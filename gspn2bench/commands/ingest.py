@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gspn2bench.commands.options import RESULTS, OldRuns
+from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunName
+from gspn2bench.commands.output import console, print_json
 
 
 def ingest(
@@ -15,18 +16,15 @@ def ingest(
             metavar="FILE", help="Of nsys: .sqlite or .nsys-rep; of ncu: .csv (raw) or .ncu-rep."
         ),
     ],
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
-    ],
+    run: RunName,
     results: OldRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add the figures of a profile to the run of the same cases on the same GPU.
 
     A file that does not match the run is refused, and nothing in the run is ever overwritten.
     """
-    from rich.console import Console
-
     from gspn2bench.commands.profile import table
     from gspn2bench.profile.figures import summarise
     from gspn2bench.profile.runner import read
@@ -35,5 +33,11 @@ def ingest(
     target = read_run(find_run(run, results))
     found = summarise(read(file), file, target)
     added = add_profile(target.path, found)
-    Console(highlight=False).print(table(found.trials))
+    if as_json:
+        # the timelines are in the file
+        figures = found.model_dump(mode="json", exclude={"trials": {"__all__": {"timeline"}}})
+        print_json({"run": target.record.run_id, "path": str(added), "profile": figures})
+        return
+    if not quiet:
+        console().print(table(found.trials))
     typer.echo(str(added))

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gspn2bench.commands import completion
+from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
+from gspn2bench.commands.output import console, print_json
 from gspn2bench.errors import UsageError
 
 
@@ -26,21 +29,38 @@ def list_(
     ] = False,
     run: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="A run whose figures the page shows; repeatable."),
+        typer.Option(
+            metavar="RUN",
+            help="A run whose figures the page shows; repeatable.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
-    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    results: OldRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the rungs of the ladder and the scenarios, each with its idea."""
     if markdown:
-        if kind is not Kind.RUNGS or plain:
+        if kind is not Kind.RUNGS or plain or quiet or as_json:
             raise UsageError("--markdown: is of the rungs: gspn2bench list rungs --markdown")
         typer.echo(_page(run or [], results), nl=False)
         return
     if run:
         raise UsageError("--run: goes with --markdown")
-    for one in [kind] if kind else list(Kind):
-        rows = _rungs() if one is Kind.RUNGS else _scenarios()
-        if plain:
+    listed = {
+        one: _rungs() if one is Kind.RUNGS else _scenarios() for one in ([kind] if kind else Kind)
+    }
+    if as_json:
+        names = ("name", "title", "idea")
+        print_json(
+            {
+                one.value: [dict(zip(names, row, strict=True)) for row in listed[one]]
+                for one in listed
+            }
+        )
+        return
+    for one, rows in listed.items():
+        if plain or quiet:
             typer.echo("\n".join(row[0] for row in rows))
         else:
             _print_table(one, rows)
@@ -84,7 +104,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _print_table(kind: Kind, rows: list[tuple[str, str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -94,4 +113,4 @@ def _print_table(kind: Kind, rows: list[tuple[str, str, str]]) -> None:
     table.add_column("idea")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console().print(table)

@@ -5,19 +5,26 @@ from typing import Annotated, Final
 
 import typer
 
-CASES: Final = "What to run"
-MEASURE: Final = "How to measure"
-PLACE: Final = "Where"
+from gspn2bench.commands import completion
 
-Scenario = Annotated[
-    str, typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml.")
+_SCENARIO: Final = typer.Argument(
+    help="A scenario's name (`gspn2bench list`), or a path to a .toml.",
+    autocompletion=completion.scenarios,
+)
+Scenario = Annotated[str, _SCENARIO]
+MaybeScenario = Annotated[str | None, _SCENARIO]
+RUN_HELP: Final = "A run's folder, name, prefix of one, or latest."
+RunName = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=completion.runs)]
+RunNames = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN...", help=RUN_HELP, autocompletion=completion.runs),
 ]
 Rungs = Annotated[
     str | None,
     typer.Option(
         "--rung",
         help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
-        rich_help_panel=CASES,
+        autocompletion=completion.rungs,
     ),
 ]
 Axes = Annotated[
@@ -27,14 +34,16 @@ Axes = Annotated[
         "-a",
         help="Override an axis: size=[256,512], batch=[1:9:4], channels[pow2]=[0:3]; "
         "ranges include their stop.",
-        rich_help_panel=CASES,
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.", rich_help_panel=MEASURE)
-]
-NewRuns = Annotated[Path, typer.Option(help="Folder for the run's folder.", rich_help_panel=PLACE)]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.")]
+NewRuns = Annotated[Path, typer.Option(help="Folder for the run's folder.")]
 """``--results`` of a command that makes a run."""
 OldRuns = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 """``--results`` of a command that reads one."""
 RESULTS: Final = Path("results")
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Only the last line (a path, a verdict) or the names."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

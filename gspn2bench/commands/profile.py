@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from gspn2bench.commands.options import PLACE, Axes, Rungs, Scenario
+from gspn2bench.commands.options import AsJson, Axes, Quiet, Rungs, Scenario
+from gspn2bench.commands.output import console, print_json
 from gspn2bench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -31,16 +32,13 @@ def profile(
         typer.Option(
             help="How calls are made: eager or graph.",
             show_default="graph under nsys, eager under ncu",
-            rich_help_panel=PLACE,
         ),
     ] = None,
     launches: Annotated[
         int,
-        typer.Option(min=1, help="Kernels of a case and rung for ncu.", rich_help_panel=PLACE),
+        typer.Option(min=1, help="Kernels of a case and rung for ncu."),
     ] = 4,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the commands.", rich_help_panel=PLACE)
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -48,9 +46,10 @@ def profile(
             "-o",
             help="New folder for the reports.",
             show_default="profiles/<scenario>-<tool>-<time>",
-            rich_help_panel=PLACE,
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Profile each case with each rung, and sum up its launches and the gaps between them.
 
@@ -92,7 +91,10 @@ def profile(
     jobs = command.jobs(request, str(executable or tool), elsewhere)
     lines = "\n".join(shlex.join(job.command) for job in jobs)
     if dry_run:
-        typer.echo(lines)
+        if as_json:
+            print_json({"folder": str(folder), "commands": [list(job.command) for job in jobs]})
+        else:
+            typer.echo(lines)
         return
     if executable is None:
         raise UsageError(
@@ -100,7 +102,7 @@ def profile(
             "or make the folder and run this where it is, and bring the report back with "
             f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
         )
-    _run(jobs, folder)
+    _run(jobs, folder, quiet=quiet, as_json=as_json)
 
 
 def _make_folder(output: Path | None, name: str) -> Path:
@@ -115,16 +117,15 @@ def _make_folder(output: Path | None, name: str) -> Path:
     return output
 
 
-def _run(jobs: "Sequence[Job]", folder: Path) -> None:
+def _run(jobs: "Sequence[Job]", folder: Path, *, quiet: bool, as_json: bool) -> None:
     """Do the jobs in turn, then print what they found."""
-    from rich.console import Console
-
     from gspn2bench.profile.runner import ProfilerError
 
     found: list[ProfiledTrial] = []
     failed = False
     for number, job in enumerate(jobs, 1):
-        typer.echo(f"{number}/{len(jobs)} {job.name}", err=True)
+        if not quiet:
+            typer.echo(f"{number}/{len(jobs)} {job.name}", err=True)
         try:
             found += _profile(job)
         except (ProfilerError, UsageError) as error:
@@ -133,12 +134,19 @@ def _run(jobs: "Sequence[Job]", folder: Path) -> None:
         except KeyboardInterrupt:
             typer.echo(f"interrupted; what is done is kept in {folder}", err=True)
             raise typer.Exit(130) from None
-    if found:
-        Console(highlight=False).print(table(found))
+    code = 3 if failed or not found else 0
+    if found and not quiet:
         typer.echo(f"add one to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
-    typer.echo(str(folder))
-    if failed or not found:
-        raise typer.Exit(3)
+    if as_json:
+        # the timelines are in the reports
+        trials = [trial.model_dump(mode="json", exclude={"timeline"}) for trial in found]
+        print_json({"folder": str(folder), "trials": trials, "exit_code": code})
+    else:
+        if found and not quiet:
+            console().print(table(found))
+        typer.echo(str(folder))
+    if code:
+        raise typer.Exit(code)
 
 
 def _profile(job: "Job") -> "tuple[ProfiledTrial, ...]":

@@ -1,17 +1,17 @@
-"""``gspn2bench report``: recorded runs as one HTML page, or as Markdown."""
+"""``gspn2bench report``: recorded runs as one HTML page, as pictures, or as Markdown."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunNames
+from gspn2bench.commands.output import print_json
+from gspn2bench.errors import UsageError
+
 
 def report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN...", help="A run's folder, name, prefix of one, or latest."),
-    ],
+    runs: RunNames,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -24,27 +24,49 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="The verdict and the tables as GitHub Markdown.")
     ] = False,
-    results: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The figures as PNG files in this folder; needs Chromium or Chrome."
+        ),
+    ] = None,
+    results: OldRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write runs as one HTML page that opens offline, and print its path.
 
-    With --markdown the same numbers are printed as text, or written where -o says.
+    Of several runs the first is the base that the others are compared with. With --markdown
+    the same numbers are printed as text, or written where -o says; with --png the page's
+    figures are written as pictures.
     """
     from gspn2bench import report as room
     from gspn2bench.report import markdown as text
     from gspn2bench.store import find_run, read_run
 
+    if png and (markdown or output):
+        raise UsageError(f"--png: writes pictures into {png}; leave out --markdown and -o")
+    if as_json and markdown and output is None:
+        raise UsageError("--json: prints the path of a file; with --markdown give it with -o")
     found = [read_run(find_run(name, results)) for name in runs]
     if markdown and output is None:
         typer.echo(text.render(found), nl=False)
         return
-    path = output or default_path([run.record.run_id for run in found])
-    (text if markdown else room).write(found, path)
-    typer.echo(str(path))
+    if png:
+        files = room.write_pictures(found, png)
+    else:
+        files = [output or default_path([run.record.run_id for run in found])]
+        (text if markdown else room).write(found, files[0])
+    if as_json:
+        print_json({"files": [str(file) for file in files]})
+    else:
+        # --quiet asks for the last line: the path of the page, or of the last picture
+        for file in files[-1:] if quiet else files:
+            typer.echo(str(file))
 
 
 def default_path(ids: list[str]) -> Path:
     """``reports/<run id>.html``; several ids are joined, what no file name should hold is cut."""
-    name = "+".join(re.sub(r"[^\w.-]+", "_", run)[:80].strip(".") or "_" for run in ids[:2])
-    more = f"+{len(ids) - 2}-more" if len(ids) > 2 else ""
-    return Path("reports") / f"{name}{more}.html"
+    from gspn2bench.report.files import file_name
+
+    return Path("reports") / f"{file_name(ids)}.html"

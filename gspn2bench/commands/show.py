@@ -4,20 +4,33 @@ from typing import Annotated
 
 import typer
 
-from gspn2bench.commands.options import RESULTS, OldRuns
+from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunName
+from gspn2bench.commands.output import console, print_json
+from gspn2bench.errors import UsageError
 
 
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's folder, name, prefix of one, or latest."),
-    ],
+    run: RunName,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV.")] = False,
     results: OldRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print a run: the verdict, then a table for each case."""
-    from rich.console import Console
-
+    from gspn2bench.report import records
     from gspn2bench.report.terminal import screen
+    from gspn2bench.report.text import printable
+    from gspn2bench.report.verdict import verdict
     from gspn2bench.store import find_run, read_run
 
-    Console(highlight=False).print(screen(read_run(find_run(run, results))))
+    if csv and as_json:
+        raise UsageError("--csv: give it or --json")
+    found = read_run(find_run(run, results))
+    if as_json:
+        print_json(records.document(found))
+    elif csv:
+        typer.echo(records.csv(found), nl=False)
+    elif quiet:
+        typer.echo(printable(verdict(found).headline))
+    else:
+        console().print(screen(found))

@@ -1,14 +1,26 @@
 """``gspn2bench sweep``: measure a scenario and record the run."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from gspn2bench.commands.options import CASES, MEASURE, PLACE, RESULTS, Axes, NewRuns, Rungs, Seed
+from gspn2bench.commands import completion
+from gspn2bench.commands.options import (
+    RESULTS,
+    AsJson,
+    Axes,
+    MaybeScenario,
+    NewRuns,
+    Quiet,
+    Rungs,
+    Seed,
+)
+from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.progress import Ended, conclude, follow
 from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
@@ -22,62 +34,47 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    scenario: Annotated[
-        str | None,
-        typer.Argument(help="A scenario's name (`gspn2bench list`), or a path to a .toml."),
-    ] = None,
+    scenario: MaybeScenario = None,
     rung: Rungs = None,
     axis: Axes = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="List the cases and their bytes.", rich_help_panel=CASES),
+        bool, typer.Option("--dry-run", help="List the cases and their bytes.")
     ] = False,
     resume: Annotated[
         str | None,
         typer.Option(
             metavar="RUN",
             help="Do what an interrupted run has left; takes its cases and settings.",
-            rich_help_panel=CASES,
+            autocompletion=completion.runs,
         ),
     ] = None,
     timing: Annotated[
-        str,
-        typer.Option(help="Latencies to take, comma-separated.", rich_help_panel=MEASURE),
+        str, typer.Option(help="Latencies to take, comma-separated.")
     ] = "eager,graph,device",
     l2: Annotated[
         str | None,
         typer.Option(
-            help="L2 cache when a call starts: cold or warm.",
-            show_default="the scenario's",
-            rich_help_panel=MEASURE,
+            help="L2 cache when a call starts: cold or warm.", show_default="the scenario's"
         ),
     ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Samples of each latency, at most.", rich_help_panel=MEASURE)
-    ] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each latency, at most.")] = 100,
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.01,
-            help="Time for each latency; it ends earlier once the median is known to 1 %.",
-            rich_help_panel=MEASURE,
+            min=0.01, help="Time for each latency; it ends earlier once the median is known to 1 %."
         ),
     ] = 3.0,
     limit: Annotated[
-        float,
-        typer.Option(
-            min=0.1, help="Longest time for one rung on one case, s.", rich_help_panel=MEASURE
-        ),
+        float, typer.Option(min=0.1, help="Longest time for one rung on one case, s.")
     ] = 300.0,
     seed: Seed = 0,
     device: Annotated[
         str,
-        typer.Option(
-            help="cuda, sim (Numba's simulator), or auto: a GPU if there is one.",
-            rich_help_panel=PLACE,
-        ),
+        typer.Option(help="cuda, sim (Numba's simulator), or auto: a GPU if there is one."),
     ] = "auto",
     results: NewRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a scenario's cases on each rung, and record a row for each.
 
@@ -87,7 +84,8 @@ def sweep(
     if resume is not None:
         if scenario is not None or rung is not None or axis:
             raise UsageError("--resume: takes its cases from the run; give no scenario, rung, axis")
-        _resume(resume, device, results)
+        ended, path = _resume(resume, device, results, quiet=quiet)
+        _summarise(ended, path, quiet=quiet, as_json=as_json)
         return
     if scenario is None:
         raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
@@ -110,7 +108,8 @@ def sweep(
 
     references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
     if dry_run:
-        _list_cases(chosen_cases, [rungs.find(reference) for reference in references])
+        found = [rungs.find(reference) for reference in references]
+        _list_cases(chosen_cases, found, quiet=quiet, as_json=as_json)
         return
     settings = Settings(
         scenario=plan.name,
@@ -122,12 +121,11 @@ def sweep(
     todo = room.Sweep(tuple(chosen_cases), tuple(references), settings, limit)
     command = ["gspn2bench", *sys.argv[1:]]
     with room.create(results, plan, todo, where, command) as writer:
-        _say_if_simulated(where)
-        rows = _run(writer, todo, ())
-    _summarise(rows, writer.path)
+        ended = _run(writer, todo, (), where, quiet=quiet)
+    _summarise(ended, writer.path, quiet=quiet, as_json=as_json)
 
 
-def _resume(name: str, device: str, results: Path) -> None:
+def _resume(name: str, device: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     """Do what is left of a run, on the kind of machine that it was begun on."""
     from gspn2bench import backend, store
     from gspn2bench.environment import collect
@@ -145,85 +143,66 @@ def _resume(name: str, device: str, results: Path) -> None:
     with store.RunWriter(run.path, run.record, resume=True) as writer:
         if aside := store.set_torn_aside(run):
             typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
-        _say_if_simulated(where)
-        rows = _run(writer, todo, run.rows)
-    _summarise(rows, run.path)
+        return _run(writer, todo, run.rows, where, quiet=quiet), run.path
 
 
-def _say_if_simulated(where: "Backend") -> None:
-    if where.simulated:
-        typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
-
-
-def _run(writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]") -> "list[Row]":
-    """Do the trials under a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    from gspn2bench import rungs
+def _run(
+    writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]", where: "Backend", *, quiet: bool
+) -> Ended:
     from gspn2bench import sweep as room
 
-    rows: list[Row] = []
-    words = TextColumn("{task.description}", markup=False)
-    left = TextColumn("left")
-    console = Console(stderr=True)
-    with Progress(
-        words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), left, console=console
-    ) as progress:
-        bar = progress.add_task("measuring the machine", total=len(todo.trials))
-        steps = room.run(writer, todo, done)
-        try:
-            for finished, (case, reference) in enumerate(todo.trials):
-                words_now = f"{rungs.find(reference).id} {case.label}"
-                progress.update(bar, completed=finished, description=words_now)
-                rows += next(steps).rows
-            next(steps, None)
-        except (KeyboardInterrupt, OSError) as error:
-            progress.stop()
-            steps.close()
-            code, why = 130, "interrupted"
-            if isinstance(error, OSError):
-                code, why = 3, f"the run can't be written: {error.strerror}"
-            typer.echo(
-                f"{why}; what is done is kept: gspn2bench sweep --resume {writer.path}", err=True
-            )
-            raise typer.Exit(code) from None
-        progress.update(bar, completed=len(todo.trials), description="done")
-    return rows
+    if where.simulated and not quiet:
+        typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
+    labels = [case.label for case, _ in todo.trials]
+    with closing(room.run(writer, todo, done)) as steps:
+        return follow((step.rows for step in steps), labels, quiet=quiet)
 
 
-def _summarise(rows: "list[Row]", path: Path) -> None:
-    counts = Counter(row.status for row in rows)
-    for row in rows:
-        if row.status not in ("ok", "skipped"):
-            typer.echo(f"{row.status}: {row.rung} {row.case} {row.timing}: {row.reason}", err=True)
-    typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()), err=True)
-    typer.echo(f"report: gspn2bench report {path}", err=True)
-    typer.echo(str(path))
-    if not counts["ok"] or set(counts) - {"ok", "skipped"}:
-        raise typer.Exit(3)
+def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
+    conclude(
+        ended,
+        path,
+        (
+            f"{row.status}: {row.rung} {row.case} {row.timing}: {row.reason}"
+            for row in ended.rows
+            if row.status not in ("ok", "skipped")
+        ),
+        resume=f"gspn2bench sweep --resume {path}",
+        then=f"report: gspn2bench report {path}",
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
-def _list_cases(cases: "Sequence[Case]", rungs: "Sequence[Rung]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+def _list_cases(
+    cases: "Sequence[Case]", rungs: "Sequence[Rung]", *, quiet: bool, as_json: bool
+) -> None:
     from gspn2bench.workload import Workload
 
-    table = Table(title=f"{len(cases)} cases", title_justify="left")
-    for name in ("case", "phase"):
-        table.add_column(name)
-    table.add_column("bytes", justify="right")
-    table.add_column("rungs that skip it")
-    total = 0
+    listed = []
     for case in cases:
         works = [Workload.of(case, rung) for rung in rungs]
-        size = works[0].compulsory_bytes
-        total += size
         skips = [work.rung.id for work in works if work.unsupported]
-        table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
-    Console().print(table)
-    runs = " ".join(rung.id for rung in rungs)
-    typer.echo(f"rungs: {runs}; {total:,} bytes in all, each input read and output written once")
+        listed.append((case, works[0].compulsory_bytes, skips))
+    total = sum(size for _, size, _ in listed)
+    if as_json:
+        documents = [
+            {"case": case.label, "phase": case.phase, "bytes": size, "skipped_by": skips}
+            for case, size, skips in listed
+        ]
+        print_json({"cases": documents, "rungs": [rung.id for rung in rungs], "bytes": total})
+        return
+    if not quiet:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=f"{len(cases)} cases", title_justify="left")
+        for name in ("case", "phase"):
+            table.add_column(name)
+        table.add_column("bytes", justify="right")
+        table.add_column("rungs that skip it")
+        for case, size, skips in listed:
+            table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
+        console().print(table)
+        typer.echo(f"rungs: {' '.join(rung.id for rung in rungs)}")
+    typer.echo(f"{total:,} bytes in all: each input read once, each output written once")

@@ -1,37 +1,55 @@
 """``gspn2bench traffic``: the bytes that rungs move, by model, trace and hardware counters."""
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from gspn2bench.commands.options import MEASURE, RESULTS, Axes, NewRuns, Rungs, Scenario, Seed
-from gspn2bench.errors import unknown
+from gspn2bench.commands import completion
+from gspn2bench.commands.options import (
+    RESULTS,
+    AsJson,
+    Axes,
+    MaybeScenario,
+    NewRuns,
+    Quiet,
+    Rungs,
+    Seed,
+)
+from gspn2bench.commands.progress import Ended, conclude, follow
+from gspn2bench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gspn2bench.passes import Plan
     from gspn2bench.schema import Row
     from gspn2bench.store import RunWriter
-    from gspn2bench.traffic import Plan
 
 
 def traffic(
-    scenario: Scenario,
+    scenario: MaybeScenario = None,
     rung: Rungs = None,
     axis: Axes = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Do what an interrupted run has left; takes its cases and settings.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
     tool: Annotated[
         str,
-        typer.Option(
-            help="trace (simulator, small cases), ncu (a GPU's counters), or all.",
-            rich_help_panel=MEASURE,
-        ),
+        typer.Option(help="trace (simulator, small cases), ncu (a GPU's counters), or all."),
     ] = "all",
     seed: Seed = 0,
     results: NewRuns = RESULTS,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count the bytes that rungs move: by model, traced, and by the GPU's counters.
 
@@ -39,56 +57,86 @@ def traffic(
     measured. Exits with 0 when every row is ok or skipped for a reason, 3 when some failed or none
     is ok, 130 when interrupted; rows that are done are kept.
     """
+    if resume is not None:
+        if scenario is not None or rung is not None or axis:
+            raise UsageError("--resume: takes its cases from the run; give no scenario, rung, axis")
+        ended, path = _resume(resume, results, quiet=quiet)
+    elif scenario is None:
+        raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
+    else:
+        ended, path = _begin(scenario, rung, axis or [], tool, seed, results, quiet=quiet)
+    if not quiet and not as_json:
+        _print(ended.rows)
+    conclude(
+        ended,
+        path,
+        _complaints(ended.rows),
+        resume=f"gspn2bench traffic --resume {path}",
+        then="",
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def _begin(
+    scenario: str,
+    rung: str | None,
+    axis: Sequence[str],
+    tool: str,
+    seed: int,
+    results: Path,
+    *,
+    quiet: bool,
+) -> tuple[Ended, Path]:
     from gspn2bench import backend
     from gspn2bench.axes import parse_axis
     from gspn2bench.commands.words import words_of
     from gspn2bench.scenario import cases, load
 
-    plan = load(scenario)
-    chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
+    made = load(scenario)
+    chosen = cases(made, [parse_axis(text) for text in axis])
     tools = ("trace", "ncu", "all")
     if tool not in tools:
         raise unknown("tool", tool, tools)
     backend.activate("sim")  # ncu profiles a process of its own
 
-    from gspn2bench import rungs
+    from gspn2bench import passes, rungs
     from gspn2bench import traffic as room
 
-    assert tools == get_args(room.Tool)
-    references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
-    todo = room.Plan(plan, tuple(chosen_cases), tuple(references), tool, seed)  # type: ignore[arg-type]
-    with room.create(results, todo, ["gspn2bench", *sys.argv[1:]]) as writer:
-        rows = _run(writer, todo)
-    _print(rows)
-    _summarise(rows, writer.path)
+    assert tools == get_args(passes.Tool)
+    references = rungs.references(words_of("rung", rung) if rung is not None else made.rungs)
+    plan = passes.Plan(made.name, made.l2, tuple(chosen), tuple(references), tool, seed)  # type: ignore[arg-type]
+    with room.create(results, made, plan, ["gspn2bench", *sys.argv[1:]]) as writer:
+        return _run(writer, plan, (), quiet=quiet), writer.path
 
 
-def _run(writer: "RunWriter", todo: "Plan") -> "list[Row]":
-    """Do the trials under a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
+    """Do what is left of a run; what was counted on a GPU goes on with the same one."""
+    from gspn2bench import backend, store
+    from gspn2bench.environment import collect
 
-    from gspn2bench import rungs
+    run = store.read_run(store.find_run(name, results))
+    gpus = [(found.get("gpu") or {}).get("name") for found in (run.record.environment, collect())]
+    if not run.record.simulated and gpus[0] != gpus[1]:
+        was = gpus[0] or "a machine without a GPU"
+        raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
+    backend.activate("sim")
+
     from gspn2bench import traffic as room
 
-    rows: list[Row] = []
-    words = TextColumn("{task.description}", markup=False)
-    console = Console(stderr=True)
-    with Progress(words, BarColumn(bar_width=20), MofNCompleteColumn(), console=console) as bar:
-        task = bar.add_task("", total=len(todo.trials))
-        steps = room.run(writer, todo)
-        try:
-            for done, (case, reference) in enumerate(todo.trials):
-                now = f"{rungs.find(reference).id} {case.label}"
-                bar.update(task, completed=done, description=now)
-                rows += next(steps)
-            next(steps, None)
-        except KeyboardInterrupt:
-            bar.stop()
-            typer.echo(f"interrupted; {len(rows)} rows are kept in {writer.path}", err=True)
-            raise typer.Exit(130) from None
-        bar.update(task, completed=len(todo.trials), description="done")
-    return rows
+    plan = room.planned(run.record)
+    with store.RunWriter(run.path, run.record, resume=True) as writer:
+        if aside := store.set_torn_aside(run):
+            typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
+        return _run(writer, plan, run.rows, quiet=quiet), run.path
+
+
+def _run(writer: "RunWriter", plan: "Plan", done: "Sequence[Row]", *, quiet: bool) -> Ended:
+    from gspn2bench import traffic as room
+
+    labels = [case.label for case, _ in plan.trials]
+    with closing(room.run(writer, plan, done)) as steps:
+        return follow(steps, labels, quiet=quiet)
 
 
 def _print(rows: "Sequence[Row]") -> None:
@@ -144,8 +192,8 @@ def _table(rows: "Sequence[Row]") -> "Table":
 
 def _figure(row: "Row", value: float | None) -> str:
     """Bytes, or why there are none."""
+    from gspn2bench.passes import is_unavailable
     from gspn2bench.report.text import size
-    from gspn2bench.traffic import is_unavailable
 
     if row.status == "ok":
         return _cell(value, size)
@@ -156,18 +204,13 @@ def _cell(value: float | None, form: Callable[[float], str]) -> str:
     return "" if value is None else form(value)
 
 
-def _summarise(rows: "Sequence[Row]", path: Path) -> None:
-    from gspn2bench.traffic import is_unavailable
+def _complaints(rows: "Sequence[Row]") -> list[str]:
+    from gspn2bench.passes import is_unavailable
 
-    reasons = (
-        row.reason if is_unavailable(row) else f"{row.status}: {row.rung} {row.case}: {row.reason}"
+    return [
+        str(row.reason)
+        if is_unavailable(row)
+        else f"{row.status}: {row.rung} {row.case}: {row.reason}"
         for row in rows
         if row.status != "ok"
-    )
-    for reason in dict.fromkeys(reasons):
-        typer.echo(reason, err=True)
-    counts = Counter(row.status for row in rows)
-    typer.echo(", ".join(f"{count} {status}" for status, count in counts.items()), err=True)
-    typer.echo(str(path))
-    if not counts["ok"] or set(counts) - {"ok", "skipped"}:
-        raise typer.Exit(3)
+    ]

@@ -1,7 +1,11 @@
-"""A comparison for the terminal: a table for each case, what could not be compared, the sum."""
+"""A comparison for the terminal: a table for each case, what could not be compared, the sum.
+
+Or as data, for scripts.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,7 +14,7 @@ from rich.text import Text
 
 from gspn2bench.analyze import TIMINGS, machine, rung_order
 from gspn2bench.change import CONFIDENCE, FLOOR, MIN_SAMPLES, Change, Verdict
-from gspn2bench.compare import CASE, Comparison, Pair, driver
+from gspn2bench.compare import CASE, KEY, Comparison, Pair, driver
 from gspn2bench.problem import PHASES
 from gspn2bench.report.text import number, plural, printable
 from gspn2bench.schema import Row, RunRecord
@@ -41,7 +45,40 @@ def screen(comparison: Comparison) -> RenderableType:
         ("Only in NEW", _new, [p for p in others if p.base is None]),
     ):
         lines += _listed(title, pairs, why)
-    return Group(*lines, Text(), *_summary(comparison))
+    return Group(*lines, Text(), *map(Text, sums(comparison)))
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """A comparison for JSON: ``base``, ``new``, ``threshold``, ``verdicts``, ``lost``, ``pairs``.
+
+    A pair that was not judged has no verdict and says why in ``base_lacks`` and ``new_lacks``:
+    empty where the run has a latency, None where it has no such row.
+    """
+    return {
+        "base": comparison.base.run_id,
+        "new": comparison.new.run_id,
+        "threshold": comparison.threshold,
+        "verdicts": {verdict.value: comparison.count(verdict) for verdict in Verdict},
+        "lost": comparison.lost,
+        "pairs": [_pair(pair) for pair in comparison.pairs],
+    }
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    change = pair.change
+    low, high = (change and change.interval) or (None, None)
+    return {
+        **{field: getattr(pair.row, field) for field in (*KEY, "l2")},
+        "verdict": change and change.verdict.value,
+        "base_ms": change and change.base_ms,
+        "new_ms": change and change.new_ms,
+        "ratio": change and change.ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "base_lacks": pair.base,
+        "new_lacks": pair.new,
+        "lost": pair.lost,
+    }
 
 
 def _run(side: str, record: RunRecord) -> Text:
@@ -50,10 +87,10 @@ def _run(side: str, record: RunRecord) -> Text:
 
 
 def _heading(row: Row) -> Text:
-    return Text.assemble((printable(_case(row)), "bold"), f"  {row.l2} L2")
+    return Text.assemble((printable(case_name(row)), "bold"), f"  {row.l2} L2")
 
 
-def _case(row: Row) -> str:
+def case_name(row: Row) -> str:
     """The case's label, with what it leaves out."""
     steps = row.height if row.direction in ("down", "up") else row.width
     parts = [
@@ -80,8 +117,8 @@ def _table(rows: list[tuple[Row, Change]]) -> Table:
             row.timing,
             number(change.base_ms, 4),
             number(change.new_ms, 4),
-            f"{_signed(change.ratio)} %",
-            _interval(change),
+            f"{percent_text(change.ratio)} %",
+            interval_text(change),
             Text(change.verdict, style=COLOURS[change.verdict]),
         )
     return table
@@ -91,17 +128,18 @@ def _order(row: Row) -> tuple[object, ...]:
     return PHASES.index(row.phase), TIMINGS.index(row.timing), rung_order(row.rung), row.direction
 
 
-def _signed(ratio: float) -> str:
+def percent_text(ratio: float) -> str:
     """A ratio as a change in percent: 1.051 is "+5.1"."""
     change = 100 * (ratio - 1)
     return f"{change:+z.1f}" if abs(change) < 100 else f"{change:+,.0f}"
 
 
-def _interval(change: Change) -> str:
+def interval_text(change: Change) -> str:
+    """The interval of a change in percent, or why there is none."""
     if change.interval is None:
         return f"under {MIN_SAMPLES} samples"
     low, high = change.interval
-    return f"{_signed(low)} to {_signed(high)}"
+    return f"{percent_text(low)} to {percent_text(high)}"
 
 
 def _listed(title: str, pairs: list[Pair], why: Callable[[Pair], str]) -> list[Text]:
@@ -109,7 +147,8 @@ def _listed(title: str, pairs: list[Pair], why: Callable[[Pair], str]) -> list[T
     said: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pair in pairs:
         row = pair.row
-        said[f"{_case(row)}, {row.rung} {row.direction} {row.phase}", why(pair)].append(row.timing)
+        name = f"{case_name(row)}, {row.rung} {row.direction} {row.phase}"
+        said[name, why(pair)].append(row.timing)
     if not said:
         return []
     lines = [
@@ -131,28 +170,34 @@ def _both(pair: Pair) -> str:
     return f"{_base(pair)}; in NEW {_new(pair)}"
 
 
-def _summary(comparison: Comparison) -> list[Text]:
-    threshold = f"{100 * comparison.threshold:g} %"
+def sum_of(comparison: Comparison) -> str:
+    """How many rows have which verdict, in a line."""
     counts = [(str(verdict), comparison.count(verdict)) for verdict in Verdict]
     judged = sum(many for _, many in counts)
     said = ", ".join(
         f"{many} {what}" for what, many in [*counts, ("lost", comparison.lost)] if many
     )
-    lines = [Text(f"{plural(judged, 'row')} compared, threshold {threshold}: {said}.")]
+    return f"{plural(judged, 'row')} compared, threshold {_threshold(comparison)}: {said}."
+
+
+def _threshold(comparison: Comparison) -> str:
+    return f"{100 * comparison.threshold:g} %"
+
+
+def sums(comparison: Comparison) -> list[str]:
+    """How many rows came out how, and what limits that, a sentence a line."""
+    threshold = _threshold(comparison)
+    lines = [sum_of(comparison)]
     if comparison.base.run_id == comparison.new.run_id:
-        lines.append(Text("BASE and NEW are the same run: this compares samples with themselves."))
+        lines.append("BASE and NEW are the same run: this compares samples with themselves.")
     if comparison.count(Verdict.AMBIGUOUS):
         lines.append(
-            Text(
-                f"AMBIGUOUS: neither a change of {threshold} nor the lack of one is shown; "
-                "more --samples may tell."
-            )
+            f"AMBIGUOUS: neither a change of {threshold} nor the lack of one is shown; "
+            "more --samples may tell."
         )
     if comparison.threshold <= FLOOR:
         lines.append(
-            Text(
-                f"No row can be SAME to within {threshold}: two runs of the same code are taken to"
-                f" differ by up to {100 * FLOOR:.1f} %."
-            )
+            f"No row can be SAME to within {threshold}: two runs of the same code are taken to"
+            f" differ by up to {100 * FLOOR:.1f} %."
         )
     return lines

@@ -1,7 +1,7 @@
-"""A run for the terminal: the verdict above a table for each case, in 80 columns."""
+"""A run for the terminal, in 80 columns: the verdict, trends over swept axes, a table a case."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from rich import box
@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gspn2bench.analyze import PAIR, TIMINGS, frame, rung_order
+from gspn2bench.analyze import PAIR, QUOTED, TIMINGS, frame, rung_order
 from gspn2bench.problem import PHASES
+from gspn2bench.report.sparklines import Trend, sparkline, trends
 from gspn2bench.report.text import TIMES, count, number, percent, printable, scientific, size
 from gspn2bench.report.verdict import verdict
 from gspn2bench.store import Run
@@ -25,10 +26,38 @@ def screen(run: Run) -> RenderableType:
         *(Text(f"- {printable(detail)}") for detail in said.details),
     ]
     table = frame([run])
+    for trend in trends(table):
+        lines += [Text(), *_trend(trend)]
     keys = [key for key in PAIR if key not in ("phase", "timing")]
     for _, rows in table.groupby(keys, sort=False):
         lines += [Text(), _heading(rows), _simulated(rows) if run.record.simulated else _real(rows)]
     return Group(*lines, *_failures(table))
+
+
+def _trend(trend: Trend) -> list[RenderableType]:
+    """The rate of each rung over the axis as blocks, and what it, latency and speed-up go to."""
+    over = " ".join(map(count, trend.values))
+    top = f"a full block is {number(trend.top_gbps, 4)} GB/s"
+    table = _table("rung", "pass", "over", "GB/s", "ms", "speed-up")
+    for rung, phase, line in trend.lines:
+        compared = line["speedup"].where(line["rung"] != line["base_rung"])
+        table.add_row(
+            *_names({"rung": rung, "phase": phase}),
+            sparkline(line["gbps"].tolist(), trend.top_gbps),
+            _ends(line["gbps"]),
+            _ends(line["latency_ms"]),
+            _ends(compared, TIMES) or "base",
+        )
+    heading = Text.assemble((f"over {trend.axis}", "bold"), f"  {over}")
+    return [heading, Text(printable(f"{trend.where}; {top}")), table]
+
+
+def _ends(values: pd.Series, unit: str = "") -> str:
+    """The first and the last of the values there are: 102 → 3,562."""
+    there = values.dropna()
+    if there.empty:
+        return ""
+    return f"{number(there.iloc[0])}{unit} → {number(there.iloc[-1])}{unit}"
 
 
 def _failures(table: pd.DataFrame) -> list[Text]:
@@ -91,7 +120,7 @@ def _simulated(rows: pd.DataFrame) -> Table:
 
 
 def _speedup(row: dict[str, Any]) -> str:
-    if math.isnan(row["speedup"]):
+    if math.isnan(row["speedup"]) or row["timing"] not in QUOTED:
         return ""
     return "base" if row["rung"] == row["base_rung"] else f"{number(row['speedup'])}{TIMES}"
 
@@ -99,8 +128,10 @@ def _speedup(row: dict[str, Any]) -> str:
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
-        text = header in ("rung", "pass", "time", "status")
-        table.add_column(header, justify="left" if text else "right", no_wrap=True)
+        text = header in ("rung", "pass", "time", "over", "status")
+        folds = header in ("rung", "over")  # a name or a line of blocks may be long
+        justify: Literal["left", "right"] = "left" if text else "right"
+        table.add_column(header, justify=justify, no_wrap=not folds, overflow="fold")
     return table
 
 

@@ -1,0 +1,31 @@
+"""What the shell offers at TAB: names only, found without numba, torch or pandas."""
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import typer
+
+
+def scenarios(incomplete: str) -> list[str]:
+    """The scenarios that come with the package."""
+    files = (file.name for file in resources.files("gspn2bench.scenarios").iterdir())
+    return _begun((name[:-5] for name in files if name.endswith(".toml")), incomplete)
+
+
+def rungs(incomplete: str) -> list[str]:
+    """The last of the comma-separated rungs of the ladder, those before it kept."""
+    before, comma, begun = incomplete.rpartition(",")
+    files = (file.name for file in resources.files("gspn2bench.kernels").iterdir())
+    ids = {name.partition("_")[0] for name in files if name[:1] == "r" and name[1:3].isdigit()}
+    return [before + comma + name for name in _begun(ids - {*before.split(",")}, begun)]
+
+
+def runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The runs in ``--results``, and "latest"."""
+    folder = Path(ctx.params.get("results") or "results")
+    return _begun(["latest", *(file.parent.name for file in folder.glob("*/run.json"))], incomplete)
+
+
+def _begun(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
