@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from gspn2bench.schema import SCHEMA_VERSION, Published, Row, RunRecord
+from gspn2bench.schema import (
+    SCHEMA_VERSION,
+    Launch,
+    Profile,
+    ProfiledTrial,
+    Published,
+    Row,
+    RunRecord,
+)
 from gspn2bench.store import Run, RunWriter
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -127,6 +135,126 @@ def real_run() -> Run:
         for rung, ms in (("r01", 71.4), ("r02", 57.4), ("r03", 2.4), ("r07", 1.8))
     ]
     return Run(Path("fixture"), record(published=published), tuple(rows))
+
+
+def sweep_run(**changes: Any) -> Run:
+    """A run over sizes, channels and batches of two types, both passes and two timings.
+
+    Latencies are a cost for each launch and a time for the bytes; small cases have a warm L2.
+    """
+    shapes = [(16, 8, size) for size in (64, 128, 256, 512)]
+    shapes += [(n, c, 256) for n in (1, 4, 16) for c in (4, 8, 32) if (n, c) != (16, 8)]
+    rows = []
+    for dtype, bytes_each in (("float32", 4), ("float16", 2)):
+        for batch, channels, size in shapes:
+            for phase, tensors in (("forward", 6), ("backward", 12)):
+                model = batch * channels * size * size * tensors * bytes_each
+                case = {
+                    "case": f"N{batch} C{channels} {size}x{size} {dtype}",
+                    "batch": batch,
+                    "channels": channels,
+                    "height": size,
+                    "width": size,
+                    "chunk": size,
+                    "dtype": dtype,
+                    "phase": phase,
+                    "bytes_model": model,
+                    "floor_ms": model / 4180e6,
+                    "l2": "cold" if model > 10_000_000 else "warm",
+                }
+                for rung, launches, direction, gaps in (
+                    ("r01", size, "right", 0.1),
+                    ("r07", 1, "down", 0.02),
+                ):
+                    for timing, over in (("graph", 1.0), ("device", 1.0 - gaps)):
+                        latency = over * (0.002 * launches + 1.2 * model / 4180e6)
+                        samples = [latency * (1 + 0.001 * (place % 7 - 3)) for place in range(21)]
+                        counts = {"launches_expected": launches, "launches_observed": launches}
+                        how = {"rung": rung, "direction": direction, "timing": timing}
+                        rows.append(
+                            timed(latency, samples_ms=tuple(samples), **case, **counts, **how)
+                        )
+    run = record(run_id="sweep-20260101T000000Z-0f0f0f", title="Fixture: a sweep", **changes)
+    return Run(Path("sweep"), run, tuple(rows))
+
+
+def slower(run: Run, rung: str, times: float) -> Run:
+    """The run once more, one of its rungs so many times as slow."""
+    rows = tuple(
+        each.model_copy(
+            update={
+                "latency_ms": each.latency_ms * times,
+                "samples_ms": tuple(sample * times for sample in each.samples_ms),
+            }
+        )
+        if each.rung == rung and each.latency_ms
+        else each
+        for each in run.rows
+    )
+    return Run(Path("again"), run.record.model_copy(update={"run_id": "again"}), rows)
+
+
+def large_run(rows: int = 2000, samples: int = 50) -> Run:
+    """A run of many rows, no two of which have the same latency."""
+    shapes = [(n, c, size) for n in (1, 2, 4, 8, 16) for c in (1, 3, 8, 32) for size in (65, 257)]
+    made = []
+    for place in range(rows):
+        batch, channels, size = shapes[place // 5 % len(shapes)]
+        latency = 0.1 + 0.0012345 * place
+        made.append(
+            timed(
+                latency,
+                case=f"N{batch} C{channels} {size}x{size} float32",
+                batch=batch,
+                channels=channels,
+                height=size,
+                width=size,
+                chunk=size,
+                rung=f"r{place % 5 + 1:02}",
+                timing=("graph", "device", "eager")[place // 5 // len(shapes) % 3],
+                bytes_model=batch * channels * size * size * 24,
+                compile_s=0.1 + 0.00321 * place,
+                clock_mhz=1500.0 + place % 400,
+                gate_error=1e-7 * (1 + place / 1000),
+                samples_ms=tuple(latency * (1 + 1e-4 * each) for each in range(samples)),
+                seed=place,
+            )
+        )
+    return Run(Path("large"), record(run_id="large", title="Fixture: many rows"), tuple(made))
+
+
+def profile_of(run: Run) -> Profile:
+    """A made-up profile of the first case of a run: r01's many launches, r07's one."""
+    case = run.rows[0].case
+    seen: dict[str, Any] = {"case": case, "phase": "forward", "timing": "graph", "calls": 3}
+    many = [
+        Launch(name="r01_line_launch_forward", start_us=1.5 * place, duration_us=1.0)
+        for place in range(64)
+    ]
+    one = [Launch(name="r07_gspn2_forward", start_us=0.0, duration_us=24.0)]
+    trials = [
+        ProfiledTrial(
+            rung=rung,
+            launches=len(timeline),
+            launches_expected=len(timeline),
+            gpu_ms=len(timeline) * timeline[0].duration_us / 1e3,
+            span_ms=0.0955 if rung == "r01" else 0.024,
+            gap_ms=0.0315 if rung == "r01" else 0.0,
+            timeline=tuple(timeline),
+            **seen,
+        )
+        for rung, timeline in (("r01", many), ("r07", one))
+    ]
+    return Profile(
+        schema_version=SCHEMA_VERSION,
+        tool="nsys",
+        tool_version="2025.3",
+        gpu="Fixture GPU",
+        file="fixture.sqlite",
+        sha256="0" * 64,
+        added_utc="2026-01-01T00:02:00Z",
+        trials=tuple(trials),
+    )
 
 
 def simulated_run() -> Run:

@@ -1,11 +1,19 @@
 """Writing a report's file: whole or not at all, and never over anything else."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from gspn2bench.errors import UsageError
+
+
+def file_name(ids: Sequence[str]) -> str:
+    """Run ids as a file's name: joined, without what no file name should hold, cut if long."""
+    name = "+".join(re.sub(r"[^\w.-]+", "_", run)[:80].strip(".") or "_" for run in ids[:2])
+    more = f"+{len(ids) - 2}-more" if len(ids) > 2 else ""
+    return f"{name}{more}"
 
 
 def write_own(text: str, path: Path, marker: str, ids: Sequence[str]) -> None:

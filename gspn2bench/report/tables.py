@@ -34,7 +34,7 @@ class Table:
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
     marked: tuple[bool, ...] = ()
-    """Rows to stand out: failed, or differing between runs."""
+    """Rows to stand out: those that differ between runs."""
 
 
 ROW_COLUMNS: Final = (
@@ -105,21 +105,11 @@ def table_of(caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Ta
     )
 
 
-def rows_table(frame: pd.DataFrame) -> Table:
-    """Every row of the runs, ok or not; a row without a number says why in ``reason``."""
-    frame = frame.assign(
+def explained(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with why they have no number in ``reason``, and simulated ones named so."""
+    return frame.assign(
         status=frame["status"].where(~frame["simulated"], frame["status"] + ", simulated"),
         reason=frame["reason"].where(frame["withheld"].isin(["", "simulated"]), frame["withheld"]),
-    )
-    columns = ROW_COLUMNS if frame["run"].nunique() > 1 else ROW_COLUMNS[1:]
-    caption = "An empty cell: there is no such number."
-    made = table_of(caption, columns, frame)
-    return Table(
-        made.caption,
-        made.headers,
-        made.numeric,
-        made.rows,
-        tuple(not status.startswith("ok") for status in frame["status"]),
     )
 
 

@@ -1,0 +1,37 @@
+"""A block as transformers have it, with scans in the place of attention."""
+
+from torch import Tensor, nn
+
+from gspn2bench.nn.attention import GSPN1Attention, GSPN2Attention, check_size
+from gspn2bench.nn.layout import Size, from_tokens, to_tokens
+
+
+class GSPNBlock(nn.Module):
+    """Norm and attention, norm and MLP, each added to what came in.
+
+    Args:
+        attention: mixes the positions; the block takes its channels from it.
+        mlp_ratio: hidden channels of the MLP, in channels; above 0.
+
+    Raises:
+        ValueError: the MLP would have no hidden channel.
+    """
+
+    def __init__(
+        self, attention: GSPN1Attention | GSPN2Attention, *, mlp_ratio: float = 4.0
+    ) -> None:
+        super().__init__()
+        self.dim = dim = attention.dim
+        hidden = int(dim * mlp_ratio)
+        check_size("dim * mlp_ratio", hidden)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
+        """Run the block; arguments, layout and errors as ``GSPN2Attention.forward``."""
+        tokens, size = to_tokens(x, self.dim, size)
+        tokens = tokens + self.attention(self.norm1(tokens), size)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return from_tokens(tokens, x, size)

@@ -1,0 +1,150 @@
+"""What is wrong with the arguments of a scan, before anything is launched.
+
+Sizes may be symbols of torch.compile, so that nothing here makes numbers of them.
+"""
+
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+
+from gspn2bench.problem import DIRECTIONS, DTYPES, Direction
+
+ALL: Final = "all"
+"""Every direction, in the order of DIRECTIONS: lam, w and h then have an axis of four in front."""
+
+_CPU_DTYPES: Final = (*DTYPES, "float64")
+
+
+def check_kinds(
+    x: object, lam: object, w: object, direction: object, chunk: object, rung: object
+) -> None:
+    """Hold the arguments to their Python types.
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    for name, value in (("x", x), ("lam", lam), ("w", w)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name}: {type(value).__name__}, expected a torch.Tensor")
+    for name, value in (("direction", direction), ("rung", rung)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: {value!r}, expected a string")
+    if isinstance(chunk, bool) or not isinstance(chunk, (int, torch.SymInt, type(None))):
+        raise ValueError(f"chunk: {chunk!r} is not a whole number")
+
+
+def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> None:
+    """Hold the arguments to each other.
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    if direction != ALL:
+        _check_direction(direction)
+    if x.dim() != 4:
+        raise ValueError(f"x: shape {_show(x.shape)}, expected four sizes, (N, C, H, W)")
+    for name, size in zip("NCHW", x.shape, strict=True):
+        if size < 1:
+            raise ValueError(f"x: shape {_show(x.shape)}, expected {name} of at least 1")
+    before = (4,) if direction == ALL else ()
+    batch, _, *plane = x.shape
+    _check_shape("lam", lam, (*before, *x.shape))
+    _check_shape("w", w, (*before, 3, *x.shape), (*before, 3, batch, *plane))
+    _check_dtypes(x, lam, w)
+    for name, tensor in (("lam", lam), ("w", w)):
+        if tensor.device != x.device:
+            raise ValueError(f"{name}: on {tensor.device}, expected {x.device}, as x")
+    if chunk is not None:
+        _check_chunk(chunk, direction, *plane)
+    if x.device.type == "cuda":
+        _check_rung(rung)
+
+
+def check_like(name: str, tensor: Tensor, lam: Tensor) -> None:
+    """Hold h, or its gradient, to the shape, type and device of lam.
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    _check_shape(name, tensor, tuple(lam.shape))
+    if tensor.dtype != lam.dtype or tensor.device != lam.device:
+        raise ValueError(
+            f"{name}: {tensor.dtype} on {tensor.device}, expected {lam.dtype} on {lam.device}, "
+            "as lam"
+        )
+
+
+def shares_weights(w: Tensor, direction: str) -> bool:
+    """Whether the channels share one set: (3, N, H, W) and not (3, N, C, H, W)."""
+    return w.dim() == (5 if direction == ALL else 4)
+
+
+def each(direction: str, *tensors: Tensor) -> list[tuple[Direction, tuple[Tensor, ...]]]:
+    """The scans of one call: a direction each, and its part of every tensor that has four."""
+    if direction == ALL:
+        parts = zip(*(tensor.unbind(0) for tensor in tensors), strict=True)
+        return list(zip(DIRECTIONS, parts, strict=True))
+    return [(cast(Direction, direction), tensors)]
+
+
+def _check_direction(direction: str) -> None:
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction: {direction!r} is not one of {', '.join(DIRECTIONS)}")
+
+
+def _check_shape(name: str, tensor: Tensor, *expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) not in expected:
+        shapes = " or, shared by the channels, ".join(map(_show, expected))
+        raise ValueError(f"{name}: shape {_show(tensor.shape)}, expected {shapes}")
+
+
+def _check_dtypes(x: Tensor, lam: Tensor, w: Tensor) -> None:
+    known = DTYPES if x.device.type == "cuda" else _CPU_DTYPES
+    if str(x.dtype).removeprefix("torch.") not in known:
+        raise ValueError(f"x: {x.dtype} on {x.device.type}, expected {', '.join(known)}")
+    for name, tensor in (("lam", lam), ("w", w)):
+        if tensor.dtype != x.dtype:
+            raise ValueError(f"{name}: {tensor.dtype}, expected {x.dtype}, as x")
+
+
+def _check_chunk(chunk: int, direction: str, height: int, width: int) -> None:
+    if chunk < 1:
+        raise ValueError(f"chunk: {chunk} is below 1")
+    if direction in ("down", "up"):
+        longest = height
+    elif direction in ("right", "left"):
+        longest = width
+    else:
+        longest = max(height, width)
+    if chunk > longest:
+        raise ValueError(f"chunk: {chunk} is above the scan length, {longest}")
+
+
+def _check_rung(rung: str) -> None:
+    from gspn2bench.kernels.ladder import LADDER  # imports numba, which a CPU does not need
+
+    if rung not in LADDER:
+        raise ValueError(f"rung: {rung!r} is not one of {', '.join(LADDER)}")
+
+
+def _show(shape: Any) -> str:
+    return str(tuple(shape))
+
+
+def check_weight_logits(logits: object, direction: str) -> None:
+    """Hold the logits of weights to their shape and type.
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    _check_direction(direction)
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"logits: {type(logits).__name__}, expected a torch.Tensor")
+    if logits.dim() not in (4, 5) or logits.shape[0] != 3 or 0 in logits.shape:
+        raise ValueError(
+            f"logits: shape {_show(logits.shape)}, expected (3, N, C, H, W) or (3, N, H, W), "
+            "each at least 1"
+        )
+    if not logits.is_floating_point():
+        raise ValueError(f"logits: {logits.dtype}, expected a floating-point type")

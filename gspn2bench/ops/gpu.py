@@ -1,0 +1,105 @@
+"""The scan on a GPU: the kernels of a rung, bound to torch's tensors on torch's current stream.
+
+What imports numba is imported here, when a scan runs on a GPU for the first time.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from gspn2bench.kernels.contract import Operands
+from gspn2bench.ops.check import each, shares_weights
+from gspn2bench.problem import Direction, Phase, ScanProblem
+
+Scan = tuple[Direction, Operands]
+
+
+def forward(
+    x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str
+) -> Tensor:
+    """H of a scan, or of four side by side; arguments as ``library.scan`` has them.
+
+    Raises:
+        ValueError: the rung can't run it.
+    """
+    x, lam, w = (tensor.contiguous() for tensor in (x, lam, w))
+    h = torch.empty_like(lam)
+    scans = [(towards, Operands(x, *own)) for towards, own in each(direction, lam, w, h)]
+    _run("forward", scans, shares_weights(w, direction), chunk, rung)
+    return h
+
+
+def backward(
+    grad_h: Tensor,
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    h: Tensor,
+    direction: str,
+    chunk: int | None,
+    rung: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, one for each scan like lam, of lam and of w.
+
+    Raises:
+        ValueError: the rung can't run it.
+    """
+    grad_h, x, lam, w, h = (tensor.contiguous() for tensor in (grad_h, x, lam, w, h))
+    grad_x, grad_lam, grad_w = (torch.empty_like(tensor) for tensor in (lam, lam, w))
+    tensors = (lam, w, h, grad_h, grad_x, grad_lam, grad_w)
+    scans = [(towards, Operands(x, *own)) for towards, own in each(direction, *tensors)]
+    _run("backward", scans, shares_weights(w, direction), chunk, rung)
+    return grad_x, grad_lam, grad_w
+
+
+def _run(
+    phase: Phase, scans: Sequence[Scan], shared: bool, chunk: int | None, rung_id: str
+) -> None:
+    with _device_of(scans[0][1].x):
+        from gspn2bench.kernels.ladder import LADDER
+        from gspn2bench.kernels.streams import side_by_side
+
+        rung = LADDER[rung_id]
+        calls = [
+            rung.bind(_problem(phase, direction, operands.x, shared, chunk), operands)
+            for direction, operands in scans
+        ]
+        call = calls[0] if len(calls) == 1 else side_by_side(calls)
+        call()
+
+
+def _problem(
+    phase: Phase, direction: Direction, x: Tensor, shared: bool, chunk: int | None
+) -> ScanProblem:
+    batch, channels, height, width = x.shape
+    steps = height if direction in ("down", "up") else width
+    return ScanProblem(
+        batch,
+        channels,
+        height,
+        width,
+        dtype=str(x.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        direction=direction,
+        chunk=None if chunk is None else min(chunk, steps),
+        weights="shared" if shared else "channel",
+        phase=phase,
+    )
+
+
+@contextmanager
+def _device_of(tensor: Tensor) -> Iterator[None]:
+    """Make the GPU of a tensor the current one, torch's and with it numba's."""
+    if tensor.device.type != "cuda":  # the simulator, in tests
+        yield
+        return
+    from gspn2bench.kernels.jit import SIMULATED
+
+    if SIMULATED:
+        raise ValueError(
+            f"x: on {tensor.device}, expected cpu: with NUMBA_ENABLE_CUDASIM=1 kernels are "
+            "simulated; unset it to run on a GPU"
+        )
+    with torch.cuda.device(tensor.device):
+        yield

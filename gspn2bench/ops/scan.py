@@ -1,0 +1,86 @@
+"""The line scan as a function of torch tensors: one direction, or four.
+
+Source: arXiv 2501.12381, equations 1 to 3; four directions: arXiv 2512.07884, section 3.
+"""
+
+import torch
+from torch import Tensor
+
+from gspn2bench.ops.check import ALL, check_kinds
+from gspn2bench.ops.library import scan
+from gspn2bench.problem import Direction
+
+
+def line_scan(
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    *,
+    direction: Direction = "down",
+    chunk: int | None = None,
+    rung: str = "r07",
+) -> Tensor:
+    """H of a line scan, each line computed from the one before it.
+
+    Scanning down, h[i,p] = w[0][i,p] h[i-1,p-1] + w[1][i,p] h[i-1,p] + w[2][i,p] h[i-1,p+1]
+    + lam[i,p] x[i,p], where h before the first line is 0, as is a neighbour outside the plane.
+
+    Tensors of one device and one type: float32, float16, bfloat16, on a CPU float64 too. Those
+    that are not contiguous are copied. Sums are float32 (float64 of float64). Under autocast,
+    x, lam and w are cast to its type first, but for float64.
+
+    Args:
+        x: input, (N, C, H, W).
+        lam: input scale, (N, C, H, W).
+        w: weights of the left, middle and right neighbour, (3, N, C, H, W), or (3, N, H, W) where
+            the channels share them; ``normalize_weights`` makes stable ones. "Left" is the
+            neighbour of the lower index: above, when scanning right or left.
+        direction: "down" (from row 0), "up", "right" (from column 0) or "left".
+        chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length; None: never.
+        rung: whose kernels run on a GPU, by id; a CPU does not look at it.
+
+    Returns:
+        h, (N, C, H, W), contiguous; differentiable, once, in x, lam and w.
+
+    Raises:
+        ValueError: an argument is not as above; the message names it and says what was expected.
+    """
+    check_kinds(x, lam, w, direction, chunk, rung)
+    h: Tensor = scan(*_autocast(x, lam, w), direction, chunk, rung)
+    return h
+
+
+def line_scan4(
+    x: Tensor, lam: Tensor, w: Tensor, *, chunk: int | None = None, rung: str = "r07"
+) -> Tensor:
+    """H of four line scans of one input: down, up, right and left, in this order.
+
+    On a GPU the four run side by side, on streams of their own. Types, autocast and weights are
+    as ``line_scan`` has them.
+
+    Args:
+        x: input, (N, C, H, W).
+        lam: input scale of each direction, (4, N, C, H, W).
+        w: weights of each direction, (4, 3, N, C, H, W), or (4, 3, N, H, W) where the channels
+            share them.
+        chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
+        rung: as ``line_scan``.
+
+    Returns:
+        h of each direction, (4, N, C, H, W), contiguous; differentiable, once, in x, lam and w.
+
+    Raises:
+        ValueError: as ``line_scan``.
+    """
+    check_kinds(x, lam, w, ALL, chunk, rung)
+    h: Tensor = scan(*_autocast(x, lam, w), ALL, chunk, rung)
+    return h
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's type, where it is on."""
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)

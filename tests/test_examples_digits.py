@@ -1,0 +1,90 @@
+"""The example learns: trained as a user would train it, on a CPU."""
+
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gspn2bench.examples import digits
+from gspn2bench.nn import attention
+
+MODULE = [sys.executable, "-P", "-m", "gspn2bench.examples.digits"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*MODULE, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_digits_to_97_percent_in_5_minutes_of_one_core() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 300
+    losses = [float(loss) for loss in re.findall(r"loss (\S+)", done.stdout)]
+    assert len(losses) == 40
+    assert losses[-1] < 0.3 * losses[0]
+    found = re.search(r"^test accuracy (\S+) %", done.stdout, re.MULTILINE)
+    assert found
+    assert float(found[1]) >= 97
+
+
+def test_it_learns_through_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where h is cut, a model can't tell an image from one whose patches changed places."""
+    torch.manual_seed(0)
+    model = digits.Classifier(dim=16, proxy=4, depth=1)
+    _, test = digits.load()
+    patches = test.pixels[:9].view(9, 1, 4, 2, 4, 2)
+    turned = patches.flip(2).roll(1, 4).reshape(9, 1, 8, 8)
+    assert not torch.allclose(model(turned), model(test.pixels[:9]), rtol=0.01)
+    monkeypatch.setattr(attention, "line_scan4", lambda x, lam, w, **_: lam * x)
+    torch.testing.assert_close(model(turned), model(test.pixels[:9]))
+
+
+def test_the_images_are_split_once_and_for_all() -> None:
+    train, test = digits.load()
+    assert (len(train.digits), len(test.digits)) == (1347, 450)
+    assert train.pixels.shape[1:] == (1, 8, 8)
+    assert (train.pixels.min(), train.pixels.max()) == (0, 1)
+    everything = {tuple(image.flatten().tolist()) for image in train.pixels}
+    assert not everything & {tuple(image.flatten().tolist()) for image in test.pixels}
+
+
+def test_the_same_seed_gives_the_same_losses() -> None:
+    train, _ = digits.load()
+    few = digits.Images(train.pixels[:200], train.digits[:200])
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(0)
+        model = digits.Classifier(dim=8, proxy=2, depth=1)
+        runs.append(list(digits.train(model, few, epochs=2, seed=seed)))
+    assert runs[0] == runs[1] != runs[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs: 0 is below 1"),
+        (["--seed", "-1"], "--seed: -1 is below 0"),
+        (["--device", "tpu"], "--device: invalid choice: 'tpu'"),
+    ],
+)
+def test_bad_options_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        digits.main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cuda_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as caught:
+        digits.main(["--device", "cuda"])
+    assert caught.value.code == 2
+    assert "--device: cuda can't be used" in capsys.readouterr().err
