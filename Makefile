@@ -29,7 +29,7 @@ sweep: $(VENV)/.runs $(VENV)/.package ## Run the quick sweep and write its repor
 	@$(BIN)/gspn2bench report latest
 
 test: lint ## Check style, types, import directions, and run the tests that need no GPU.
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'not gpu'
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'not gpu' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 
 lint: $(VENV)/.tests $(VENV)/.package
 	$(BIN)/ruff check .

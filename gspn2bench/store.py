@@ -6,6 +6,7 @@ A row is flushed to disk as it ends, so that a crash loses no finished row. Noth
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -238,7 +239,7 @@ def find_run(name: str, results: Path) -> Path:
     if name in runs:
         return runs[name]
     if name == "latest" and runs:
-        return max(runs.values(), key=lambda p: (p / RUN_FILE).stat().st_mtime)
+        return max(runs.values(), key=_age)
     matches = sorted(run for run in runs if run.startswith(name))
     if len(matches) == 1:
         return runs[matches[0]]
@@ -247,6 +248,12 @@ def find_run(name: str, results: Path) -> Path:
     if not runs:
         raise UsageError(f"run: {name!r} is no run folder, and {results} holds no run")
     raise unknown("run", name, runs)
+
+
+def _age(path: Path) -> tuple[str, float]:
+    """Sorts runs by the time in their names, which a clone keeps; then by that of the file."""
+    begun = re.search(r"\d{8}T\d{6}Z", path.name)
+    return (begun[0] if begun else "", (path / RUN_FILE).stat().st_mtime)
 
 
 def _text(path: Path) -> str:

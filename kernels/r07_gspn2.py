@@ -26,8 +26,8 @@ L2 but for the first. Backward can't sum over channels in one pass, since a bloc
 a first launch walks the scan and leaves g, the whole gradient of h, in float32; a second one, with
 no order among its elements, sums g h over the channels in their order. No atomics anywhere.
 
-"right" and "left": tiled.py reads columns of up to 512 as they lie; longer ones, other types and
-backward go through transposed copies, which were measured to be faster there.
+"right" and "left": tiled.py reads columns of up to 512 as they lie. Longer ones, for which
+transposed copies were measured to be faster, 16-bit types and backward go through such copies.
 
 Source: arXiv 2512.07884, section 3.3. The ring of registers is ours.
 """

@@ -1,8 +1,23 @@
+import os
+
 import pytest
 
 from gspn2bench import backend
 
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 BACKEND = backend.activate("auto")  # before any test imports numba
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several processes run the tests, each takes a core of its own.
+
+    The simulator keeps to one, which the processes would have from the first of them.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and CORES:
+        os.sched_setaffinity(0, {CORES[int(worker) % len(CORES)]})
+    elif CORES and config.getoption("numprocesses", None):
+        os.sched_setaffinity(0, CORES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -105,6 +105,15 @@ def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) 
     assert made.stdout == committed, f"gspn2bench {found[1]} > docs/ladder.md"
 
 
+def test_the_figures_of_the_readme_are_those_of_the_ladder_page() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    measured = readme.partition("## Measured")[2].partition("\n## ")[0]
+    figures = [line for line in measured.splitlines() if line.startswith(("|", "- "))]
+    assert any("r07" in line for line in figures)
+    committed = (DOCS / "ladder.md").read_text().splitlines()
+    assert [line for line in figures if line not in committed] == []
+
+
 def test_the_ladder_has_every_rung_with_its_whole_header() -> None:
     found = sections("ladder.md")
     for rung in LADDER.values():

@@ -22,7 +22,7 @@ def bounds() -> Ceilings:
 
 
 def rows(case: Case, rung: str, settings: Settings, bounds: Ceilings) -> dict[str, Row]:
-    found = turns.run(case, LADDER[rung], settings, bounds)
+    found = list(turns.run(case, LADDER[rung], settings, bounds))
     for row in found:
         assert row.status == "ok", row.reason
     return {row.timing: row for row in found}

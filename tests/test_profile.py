@@ -18,7 +18,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.isolation import Worker
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
-from gspn2bench.profile import command, figures, runner
+from gspn2bench.profile import command, figures, ncu, runner
 from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name, rung_of
 from gspn2bench.scenario import Case, cases, load
 from gspn2bench.store import RunWriter
@@ -272,6 +272,20 @@ def test_nsys_is_run_and_its_gaps_are_summed_up(bin_folder):
     assert run[0] == "profile"
     assert run[run.index("-m") + 1 :][:3] == ["gspn2bench", "sweep", "fig3"]
     assert export_[:3] == ["export", "--type", "sqlite"]
+
+
+def test_a_page_of_a_real_ncu_is_read() -> None:
+    page = Path(__file__).with_name("data") / "ncu-raw-page-h200.csv"
+    found = ncu.read(page)
+    assert found.gpus == ("NVIDIA H200",)
+    (launched,) = found.launches.values()  # in a measure range without a label
+    assert {launch.name: launch.duration_ns for launch in launched} == {
+        "r02_fused_forward": 27_752_416,
+        "r03_coalesced_forward": 1_170_944,
+        "r04_shared_forward": 1_118_464,
+        "r05_block2d_forward": 1_134_240,
+        "r07_gspn2_forward": 778_240,
+    }
 
 
 def test_ncu_is_run_and_says_how_many_of_the_launches_it_saw(bin_folder):

@@ -248,6 +248,43 @@ def test_r01_takes_a_sector_for_each_row_and_r07_four_for_a_warp() -> None:
     assert r07.reread_bytes == 0
 
 
+NCU = {  # of N16 C8 1024x1024 on an H200: docs/traffic.md
+    "r02": (33_542_144, 1_073_086_720, 134_217_728),
+    "r03": (33_542_144, 142_287_104, 16_777_216),
+    "r04": (20_971_520, 83_886_080, 16_777_216),
+    "r05": (20_971_520, 83_886_080, 16_777_216),
+}
+"""Load requests, their sectors, sectors of the stores."""
+
+
+def rule(rung_id: str, slices: int, steps: int, line: int) -> tuple[int, int, int]:
+    """The same of any case whose line is whole warps, by what the kernels' source asks for."""
+    warps = line // WARP
+    stores = slices * steps * warps
+    later = slices * (steps - 1) * warps  # those with a line before theirs
+    loads, wide = 5 * stores, 32 if rung_id == "r02" else 4
+    sectors = wide * loads
+    if rung_id in ("r02", "r03"):  # h of the line before, from global memory: the middle, and
+        loads += 3 * later  # either neighbour, which reaches into one more sector but at the border
+        sectors += wide * later
+        border = slices * (steps - 1)
+        sectors += 2 * (32 * later - border) if rung_id == "r02" else 2 * (5 * later - border)
+    return loads, sectors, wide * stores
+
+
+@pytest.mark.parametrize("rung_id", list(NCU))
+def test_the_tracer_goes_by_the_rule_that_a_gpus_counters_go_by(rung_id: str) -> None:
+    assert rule(rung_id, 128, 1024, 1024) == NCU[rung_id]
+    right = rung_id == "r02"
+    # rows of r02 are as long as its steps, and the rule is for rows of whole sectors
+    for steps, line in ((8, 32), (8, 64)) if right else ((3, 32), (2, 64), (5, 96)):
+        size = (line, steps) if right else (steps, line)
+        problem = ScanProblem(1, 2, *size, direction="right" if right else "down")
+        found = trace_rung(rung_id, problem).total
+        counted = (found.load_requests, found.load_sectors, found.store_sectors)
+        assert counted == rule(rung_id, 2, steps, line)
+
+
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 37), ("float16", 34), ("bfloat16", 9)])
 @pytest.mark.parametrize("chunk", [None, 3])
@@ -263,7 +300,7 @@ def test_r07_touches_the_compulsory_bytes_once(
 
 
 def test_scratch_is_told_apart_from_operands() -> None:
-    problem = ScanProblem(1, 2, 6, 10, direction="right")
+    problem = ScanProblem(1, 2, 6, 11, direction="right")  # odd: transposed
     found = trace_rung("r07", problem)
     assert found.launches == LADDER["r07"].launches(problem)
     for name in ("x", "lam", "w"):

@@ -46,10 +46,16 @@ def _compared(table: pd.DataFrame, phase: str) -> list[str]:
         for _, rows in pairs[pairs["timing"] == timing].groupby("l2"):
             base = min(rows["base_rung"], key=rung_order)
             rows = rows[rows["base_rung"] == base]  # noqa: PLW2901
-            means = rows.groupby("rung")["speedup"].agg(_geometric)
-            best = rows[rows["rung"] == means.idxmax()]
-            return _sentences(best)
+            return _sentences(_best(rows))
     return []
+
+
+def _best(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the fastest rung: on the cases that most rungs ran, the most times as fast."""
+    ran = rows.groupby("title")["rung"].nunique()
+    common = rows[rows["title"].isin(ran[ran == ran.max()].index)]
+    means = common.groupby("rung")["speedup"].agg(_geometric)
+    return rows[rows["rung"] == means.idxmax()]
 
 
 def _geometric(values: pd.Series) -> float:
@@ -126,6 +132,7 @@ def _launches(table: pd.DataFrame) -> list[str]:
     cases = counted.drop_duplicates(["title", "rung", "phase", "direction", "launches_agree"])
     agree = int(cases["launches_agree"].sum())
     first = cases[cases["title"] == cases.iloc[0]["title"]].drop_duplicates("rung")
+    first = first.sort_values("rung", key=lambda rungs: rungs.map(rung_order))
     seen = ", ".join(
         f"{row['rung']} {count(row['launches_observed'])}" for row in first.to_dict("records")
     )
