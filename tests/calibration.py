@@ -193,6 +193,17 @@ def changes(count: int = PAIRS) -> str:
     return "\n".join(lines)
 
 
+def references() -> str:
+    """How the samples of the reference runs fare, as a table in Markdown."""
+    lines = [
+        "| recorded on a GPU | pairs | A/A: SAME | AMBIGUOUS | false | +5 %: SLOWER |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, pairs in recorded(reference_runs()).items():
+        lines.append(f"| {name} | {len(pairs)} | {_cells(pairs)} |")
+    return "\n".join(lines)
+
+
 def _cells(pairs: tuple[Pair, ...]) -> str:
     equal, slower = tally(pairs), tally(pairs, SLOWDOWN)
     seen = (equal[Verdict.SAME], equal[Verdict.AMBIGUOUS], false(equal), slower[Verdict.SLOWER])
@@ -201,6 +212,4 @@ def _cells(pairs: tuple[Pair, ...]) -> str:
 
 if __name__ == "__main__":
     many = int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS
-    print(noises(many), changes(many), sep="\n\n")
-    for kind, found in recorded(reference_runs()).items():
-        print(f"\n{kind}, {len(found)} pairs: {_cells(found)}")
+    print(references(), noises(many), changes(many), sep="\n\n")

@@ -85,7 +85,7 @@ def test_recorded_runs_give_halves_and_repeats(tmp_path):
     }
 
 
-@pytest.mark.parametrize("table", [calibration.noises, calibration.changes])
+@pytest.mark.parametrize("table", [calibration.references, calibration.noises, calibration.changes])
 def test_the_tables_of_the_docs_are_these(table):
     assert table() in DOCS.read_text(encoding="utf-8")
 
