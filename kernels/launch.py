@@ -1,5 +1,6 @@
 """What the launchers of several rungs share: arrays in order, sizes of blocks, limits of a grid."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -25,24 +26,35 @@ def forward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Ar
     Args:
         operands: of the case.
         word_bytes: as ``jit.flat`` has it.
+
+    Raises:
+        ValueError: a tensor begins where no word of that size can be loaded.
     """
-    tensors = (operands.x, operands.lam, *operands.w, operands.h)
-    return [flat(tensor, word_bytes) for tensor in tensors]
+    return _flat(operands, ("x", "lam", "w", "h"), word_bytes)
 
 
 def backward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
-    """The arrays of every backward kernel, flat.
+    """The arrays of every backward kernel, flat; the arguments and errors are forward's.
 
     grad_h, x, lam, wl, wm, wr, h are read; grad_x, grad_lam, grad_wl, grad_wm, grad_wr are
     written.
     """
-    assert operands.grad_h is not None
-    assert operands.grad_x is not None
-    assert operands.grad_lam is not None
-    assert operands.grad_w is not None
-    inputs = (operands.grad_h, operands.x, operands.lam, *operands.w, operands.h)
-    outputs = (operands.grad_x, operands.grad_lam, *operands.grad_w)
-    return [flat(tensor, word_bytes) for tensor in (*inputs, *outputs)]
+    inputs, outputs = ("grad_h", "x", "lam", "w", "h"), ("grad_x", "grad_lam", "grad_w")
+    return _flat(operands, (*inputs, *outputs), word_bytes)
+
+
+def _flat(operands: Operands, names: Sequence[str], word_bytes: int | None) -> list[Array]:
+    arrays = []
+    for name in names:
+        tensor = getattr(operands, name)
+        if word_bytes is not None and tensor.data_ptr() % word_bytes:
+            raise ValueError(
+                f"{name}: shape {tuple(tensor.shape)}, whose memory begins at no multiple of "
+                f"{word_bytes} bytes"
+            )
+        planes = tensor if name in ("w", "grad_w") else (tensor,)
+        arrays += [flat(plane, word_bytes) for plane in planes]
+    return arrays
 
 
 def scratch(operands: Operands, elements: int) -> Array:

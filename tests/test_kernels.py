@@ -186,6 +186,20 @@ def test_bad_operands_are_refused_before_any_launch(
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(("width", "refused"), [(512, True), (511, False)])
+def test_memory_that_begins_between_two_words_is_refused(width: int, refused: bool) -> None:
+    problem = ScanProblem(1, 1, 2, width)  # words of two columns where there are pairs
+    begun_late = torch.zeros(1 + 2 * width)[1:].view(problem.data_shape)
+    operands = replace(inputs.make(problem, "cpu", seed=0), x=begun_late)
+    if not refused:
+        LADDER["r07"].bind(problem, operands)
+        return
+    with pytest.raises(ValueError) as caught:
+        LADDER["r07"].bind(problem, operands)
+    expected = "x: shape (1, 1, 2, 512), whose memory begins at no multiple of 8 bytes"
+    assert str(caught.value) == expected
+
+
 @pytest.mark.parametrize("rung_id", list(LADDER))
 def test_what_a_rung_cannot_do_it_says(rung_id: str) -> None:
     rung = LADDER[rung_id]
