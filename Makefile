@@ -39,7 +39,8 @@ lint: $(VENV)/.tests $(VENV)/.package
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml --no-logo
 
 test-gpu: $(VENV)/.tests $(VENV)/.package ## Run the tests that need a GPU.
-	$(BIN)/pytest -m gpu
+	$(BIN)/pytest -m 'gpu and not alone' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
+	$(BIN)/pytest -m 'gpu and alone'
 
 clean: ## Remove what make made; runs and reports stay.
 	rm -rf $(VENV) build dist gspn2bench.egg-info

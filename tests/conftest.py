@@ -14,9 +14,11 @@ def pytest_configure(config: pytest.Config) -> None:
     The simulator keeps to one, which the processes would have from the first of them.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    if worker and CORES:
+    if not (CORES and BACKEND.simulated):
+        return
+    if worker:
         os.sched_setaffinity(0, {CORES[int(worker) % len(CORES)]})
-    elif CORES and config.getoption("numprocesses", None):
+    elif config.getoption("numprocesses", None):
         os.sched_setaffinity(0, CORES)
 
 

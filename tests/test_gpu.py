@@ -13,7 +13,7 @@ from gspn2bench.scenario import Case
 from gspn2bench.schema import Row
 from gspn2bench.trial import Settings
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

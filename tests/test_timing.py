@@ -240,6 +240,7 @@ def test_the_floor_is_bytes_or_steps_whichever_takes_longer() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_every_mode_measures_a_kernel_of_known_length() -> None:
     source = torch.randn(2**28, device="cuda")
     target = torch.empty_like(source)
@@ -258,6 +259,7 @@ def test_every_mode_measures_a_kernel_of_known_length() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
     x, side = torch.zeros(32, device="cuda"), torch.cuda.Stream()
 
@@ -273,6 +275,7 @@ def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.alone
 def test_launches_are_counted_one_by_one() -> None:
     x = torch.zeros(32, device="cuda")
 
