@@ -33,6 +33,7 @@ from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
 CAPABILITY = (9, 0)
 STEPS = 128  # enough for the longest ring of operands
 LINES = (1024, 256, 1023, 2048)
+LONG = {"r07": (1025,)}  # an odd line longer than a block: 17 warps, two columns a thread
 Launch = tuple[Any, int, tuple[Any, ...]]
 
 
@@ -60,7 +61,7 @@ def record_launches() -> list[Launch]:
 def problems(rung: Rung) -> Iterator[ScanProblem]:
     """Small problems that between them ask for every kernel of a rung."""
     for dtype, weights, phase, direction in product(DTYPES, WEIGHTS, PHASES, ("down", "right")):
-        for line in LINES if dtype == "float32" else LINES[:1]:
+        for line in (*LINES, *LONG.get(rung.id, ())) if dtype == "float32" else LINES[:1]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
             problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase)
             if rung.unsupported(problem) is None:
