@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -44,6 +44,14 @@ class TimeLimitError(Exception):
 
 class GpuLostError(Exception):
     """No worker can reach the GPU; the message is the driver's."""
+
+
+Watch = Callable[[str], None]
+"""Told the id of each rung whose turn it is."""
+
+
+def unwatched(_rung: str) -> None:
+    """Tell nobody."""
 
 
 class Job(Protocol):
@@ -98,10 +106,10 @@ class Worker:
         self.usable = True
         self.turn: str | None = None
 
-    def run(self, job: Job, limit_s: float) -> Iterator[Row]:
+    def run(self, job: Job, limit_s: float, watch: Watch = unwatched) -> Iterator[Row]:
         """The job's rows, each as soon as the worker has it.
 
-        ``turn`` is the rung that is at it, by its id; None before the first.
+        ``turn`` is the rung that is at it, by its id; None before the first. ``watch`` is told.
 
         Raises:
             WorkerDiedError: the process ended; rows given before it are good.
@@ -120,6 +128,7 @@ class Worker:
                 return
             if isinstance(answer, Turn):
                 self.turn = answer.rung
+                watch(answer.rung)
                 continue
             assert isinstance(answer, Row)
             yield answer
@@ -183,8 +192,8 @@ class Workers:
         if self._worker is not None:
             self._worker.stop()
 
-    def rows(self, job: Job, limit_s: float) -> Iterator[Row]:
-        """The job's rows, however it ends.
+    def rows(self, job: Job, limit_s: float, watch: Watch = unwatched) -> Iterator[Row]:
+        """The job's rows, however it ends; ``watch`` is told whose turn it is.
 
         A rung that ends its worker, or is at it for longer than ``limit_s`` seconds, has rows that
         say so; a new worker does what is left.
@@ -196,7 +205,7 @@ class Workers:
             try:
                 worker = self._usable()
                 try:
-                    for row in worker.run(given, limit_s):
+                    for row in worker.run(given, limit_s, watch):
                         left = left.after(row) if left else None
                         yield row
                 finally:

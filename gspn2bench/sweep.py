@@ -8,7 +8,7 @@ from gspn2bench import rungs, store, trial
 from gspn2bench.backend import Backend
 from gspn2bench.environment import collect
 from gspn2bench.errors import UsageError
-from gspn2bench.isolation import Workers
+from gspn2bench.isolation import Watch, Workers, unwatched
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
@@ -107,7 +107,10 @@ def planned(record: RunRecord) -> Sweep:
 
 
 def run(
-    writer: store.RunWriter, sweep: Sweep, done: Sequence[Row] = ()
+    writer: store.RunWriter,
+    sweep: Sweep,
+    done: Sequence[Row] = (),
+    watch: Watch = unwatched,
 ) -> Generator[Step, None, None]:
     """Do the trials; each row is on disk before the next is begun.
 
@@ -118,6 +121,7 @@ def run(
         writer: of the run.
         sweep: what to do.
         done: rows that the run has already; their trials, or what is left of them, come with them.
+        watch: told the id of each rung whose turn it is.
     """
     kept = {_key(row): row for row in done}
     with _workers(writer, sweep.settings.scenario) as workers:
@@ -132,7 +136,7 @@ def run(
             if todo:
                 by_rung = {step.rung.id: step for step in steps}
                 job = Job(case, tuple(todo), workers.ceilings)
-                for row in workers.rows(job, sweep.limit_s):
+                for row in workers.rows(job, sweep.limit_s, watch):
                     writer.add(row)
                     by_rung[row.rung].rows.append(row)
                     while steps and len(steps[0].rows) == len(sweep.settings.recorded_timings):

@@ -46,7 +46,7 @@ class Player:
         self.turn: str | None = None
         self.ceilings = known
 
-    def run(self, job: Job, limit_s: float) -> Iterator[Row]:
+    def run(self, job: Job, limit_s: float, watch: isolation.Watch) -> Iterator[Row]:
         self.jobs.append(tuple(name for name, _ in job.rungs))
         self.turn = None
         words, error = self.acts.pop(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from gspn2bench.commands.progress import Ended, conclude, follow
+from gspn2bench.commands.progress import Ended, Turns, conclude, follow
 from gspn2bench.schema import Row
 
 from .report_fixtures import row
@@ -52,6 +52,23 @@ def test_every_trial_is_done_and_the_series_is_finished(capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2" in err
+
+
+def test_the_bar_says_whose_turn_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = Turns()
+    turns("r99")  # before there is a bar
+
+    def steps() -> Iterator[list[Row]]:
+        turns("r07")
+        yield [OK]
+        turns("r05")
+        raise KeyboardInterrupt
+
+    follow(steps(), ["one", "two"], quiet=False, turns=turns)
+    shown = capsys.readouterr().err.splitlines()[-1]  # as it was left
+    assert "two" in shown
+    assert "r05" in shown
+    assert "r07" not in shown
 
 
 @pytest.mark.parametrize(

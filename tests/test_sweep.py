@@ -157,11 +157,13 @@ def test_an_interrupted_sweep_keeps_its_rows_and_is_resumed(
 ) -> None:
     real, begun = isolation.Worker.run, []
 
-    def interrupted(worker: isolation.Worker, job: isolation.Job, limit_s: float) -> Iterator[Row]:
+    def interrupted(
+        worker: isolation.Worker, job: isolation.Job, limit_s: float, watch: isolation.Watch
+    ) -> Iterator[Row]:
         begun.append(job)
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return real(worker, job, limit_s)
+        return real(worker, job, limit_s, watch)
 
     monkeypatch.setattr(isolation.Worker, "run", interrupted)
     result, run = sweep_quick(tmp_path / "a", "--rung", "r07")
@@ -213,7 +215,9 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
     (run.path / "rows.jsonl").write_text("")
     jobs: list[turns.Job] = []
 
-    def refuse(worker: isolation.Worker, job: turns.Job, limit_s: float) -> Iterator[Row]:
+    def refuse(
+        worker: isolation.Worker, job: turns.Job, limit_s: float, watch: isolation.Watch
+    ) -> Iterator[Row]:
         jobs.append(job)
         return iter(())
 
@@ -223,6 +227,17 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
         list(sweep.run(writer, sweep.planned(writer.record)))
     assert jobs[0].ceilings == Ceilings((4000.0,), 0.1, 2.0, 1.0)
     assert jobs[0].ceilings.cold_is_cold
+
+
+def test_it_is_told_whose_turn_it_is(tmp_path: Path) -> None:
+    narrow = ("--rung", "r04,r07", "-a", "batch=1", "-a", "channels=1", "-a", "size=2")
+    _, run = sweep_quick(tmp_path, *narrow)
+    (run.path / "rows.jsonl").write_text("")
+    seen: list[str] = []
+    with RunWriter(run.path, run.record, resume=True) as writer:
+        steps = sweep.run(writer, sweep.planned(writer.record), watch=seen.append)
+        assert [step.rung.id for step in steps] == ["r04", "r07"]
+    assert seen == ["r04", "r07"]
 
 
 def test_a_run_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:

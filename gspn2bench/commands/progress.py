@@ -1,7 +1,7 @@
 """A series of trials: the bar while it runs, and what is said of it in the end."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +29,31 @@ class Ended:
     why: str = ""
 
 
-def follow(steps: "Iterator[Sequence[Row]]", labels: Sequence[str], *, quiet: bool) -> Ended:
+class Turns:
+    """Told whose turn it is, shows it beside the bar that ``follow`` draws."""
+
+    def __init__(self) -> None:
+        self.show: Callable[[str], None] = lambda _rung: None
+
+    def __call__(self, rung: str) -> None:
+        """A rung, by its id, is at it from now on."""
+        self.show(rung)
+
+
+def follow(
+    steps: "Iterator[Sequence[Row]]",
+    labels: Sequence[str],
+    *,
+    quiet: bool,
+    turns: Turns | None = None,
+) -> Ended:
     """Do the trials under a progress bar on stderr.
 
     Args:
         steps: does a trial and gives its rows; has something to finish after the last.
         labels: what to show during each.
         quiet: show no bar.
+        turns: will be told the rung that is at it, which is shown beside the label.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -48,9 +66,12 @@ def follow(steps: "Iterator[Sequence[Row]]", labels: Sequence[str], *, quiet: bo
         markup=False,
         table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
     )
-    columns = (words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), TextColumn("left"))
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        bar = progress.add_task("", total=len(labels))
+    whose = TextColumn("{task.fields[rung]}", markup=False)
+    share = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), TextColumn("left"))
+    with Progress(words, whose, *share, console=Console(stderr=True), disable=quiet) as progress:
+        bar = progress.add_task("", total=len(labels), rung="")
+        if turns is not None:
+            turns.show = lambda rung: progress.update(bar, rung=rung)
         try:
             for finished, label in enumerate(labels):
                 progress.update(bar, completed=finished, description=label)
@@ -60,7 +81,7 @@ def follow(steps: "Iterator[Sequence[Row]]", labels: Sequence[str], *, quiet: bo
             return Ended(rows, 130, "interrupted")
         except OSError as error:
             return Ended(rows, 3, f"the run can't be written: {error.strerror}")
-        progress.update(bar, completed=len(labels), description="done")
+        progress.update(bar, completed=len(labels), description="done", rung="")
     return Ended(rows)
 
 

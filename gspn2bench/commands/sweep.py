@@ -20,7 +20,7 @@ from gspn2bench.commands.options import (
     Seed,
 )
 from gspn2bench.commands.output import console, print_json
-from gspn2bench.commands.progress import Ended, conclude, follow
+from gspn2bench.commands.progress import Ended, Turns, conclude, follow
 from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
@@ -154,8 +154,9 @@ def _run(
     if where.simulated and not quiet:
         typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
     labels = [case.label for case, _ in todo.trials]
-    with closing(room.run(writer, todo, done)) as steps:
-        return follow((step.rows for step in steps), labels, quiet=quiet)
+    turns = Turns()
+    with closing(room.run(writer, todo, done, turns)) as steps:
+        return follow((step.rows for step in steps), labels, quiet=quiet, turns=turns)
 
 
 def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
