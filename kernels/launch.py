@@ -11,8 +11,6 @@ from gspn2bench.problem import ScanProblem
 
 MAX_THREADS: Final = 1024
 """Threads of a block."""
-MAX_REGISTERS: Final = 64
-"""Registers a thread may use so that MAX_THREADS of them fit a multiprocessor's 65,536."""
 MAX_GRID: Final = 2**31 - 1
 """Blocks of a grid along x: enough for every case that fits a GPU, in one launch."""
 MAX_LINE: Final = 48 * 1024 // (2 * 4) - 2
@@ -84,6 +82,10 @@ def registers_of(threads: int) -> int:
     """
     warps_a_part = -(-threads // (4 * WARP))
     return min(255, 65_536 // 4 // (warps_a_part * WARP) // 8 * 8)
+
+
+MAX_REGISTERS: Final = registers_of(MAX_THREADS)
+"""Registers a thread may use in a block of any size."""
 
 
 def whole_warps(threads: int) -> int:

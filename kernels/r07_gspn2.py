@@ -263,9 +263,8 @@ def build_forward(config: Config) -> Any:
                 fetch(ring, k, move(at, ahead), move(weight_at, ahead), most, x, lam, wl, wm, wr)
         cuda.syncthreads()
 
-        # While every line has one to ask for, no branch parts the loads from their uses: the
-        # hardware tracks loads in flight by six counters a warp, and the compiler gives lines
-        # counters of their own within one basic block only.
+        # While every line has one to ask for, no branch parts the loads from their uses, so that
+        # the warp waits for them once a turn of the ring, and not at each line.
         step = np.uint32(0)
         while np.uint32(step + np.uint32(2 * depth)) <= rows:
             for k in range(depth):  # unrolled, so that the ring stays in registers

@@ -7,7 +7,7 @@ lam, u and the weights are made of, and that lam and u start near 1, is our choi
 import torch
 from torch import Tensor, nn
 
-from gspn2bench.nn.layout import Size, from_tokens, to_tokens
+from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.ops import line_scan4, normalize_weights
 from gspn2bench.problem import DIRECTIONS
 
@@ -78,7 +78,7 @@ class FourScans(nn.Module):
         return torch.stack([normalize_weights(own, direction=towards) for own, towards in pairs])
 
 
-class GSPN1Attention(nn.Module):
+class GSPN1Attention(TokenMixer):
     """Four scans of every channel, each with weights of its own.
 
     Args:
@@ -103,24 +103,13 @@ class GSPN1Attention(nn.Module):
         self.reduce = nn.Linear(dim, reduced)
         self.scans = FourScans(dim, reduced, shared=False, chunk=chunk, rung=rung)
 
-    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
-        """Mix the positions of every image.
-
-        Args:
-            x: an image, (N, C, H, W), or tokens, (N, H * W, C), row by row.
-            size: H and W where x is tokens; None for a square.
-
-        Returns:
-            Like x.
-
-        Raises:
-            ValueError: names the argument, what it is and what was expected.
-        """
-        tokens, size = to_tokens(x, self.dim, size)
-        return from_tokens(self.scans(tokens, self.reduce(tokens), size), x, size)
+    def mix(self, tokens: Tensor, size: Size) -> Tensor:
+        """Tokens to tokens, (N, H * W, C)."""
+        mixed: Tensor = self.scans(tokens, self.reduce(tokens), size)
+        return mixed
 
 
-class GSPN2Attention(nn.Module):
+class GSPN2Attention(TokenMixer):
     """Four scans of a few proxy channels, which share their weights.
 
     A 1 x 1 projection to C_proxy channels, of which lam, u and the weights are made and which are
@@ -147,22 +136,11 @@ class GSPN2Attention(nn.Module):
         self.scans = FourScans(proxy, proxy, shared=True, chunk=chunk, rung=rung)
         self.up = nn.Linear(proxy, dim)
 
-    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
-        """Mix the positions of every image.
-
-        Args:
-            x: an image, (N, C, H, W), or tokens, (N, H * W, C), row by row.
-            size: H and W where x is tokens; None for a square.
-
-        Returns:
-            Like x.
-
-        Raises:
-            ValueError: names the argument, what it is and what was expected.
-        """
-        tokens, size = to_tokens(x, self.dim, size)
+    def mix(self, tokens: Tensor, size: Size) -> Tensor:
+        """Tokens to tokens, (N, H * W, C)."""
         proxy = self.down(tokens)
-        return from_tokens(self.up(self.scans(proxy, proxy, size)), x, size)
+        mixed: Tensor = self.up(self.scans(proxy, proxy, size))
+        return mixed
 
 
 def check_size(name: str, value: int) -> None:

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from gspn2bench.nn.attention import GSPN1Attention, GSPN2Attention, check_size
-from gspn2bench.nn.layout import Size, from_tokens, to_tokens
+from gspn2bench.nn.layout import Size, TokenMixer
 
 
-class GSPNBlock(nn.Module):
+class GSPNBlock(TokenMixer):
     """Norm and attention, norm and MLP, each added to what came in.
 
     Args:
@@ -29,9 +29,8 @@ class GSPNBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
-        """Run the block; arguments, layout and errors as ``GSPN2Attention.forward``."""
-        tokens, size = to_tokens(x, self.dim, size)
+    def mix(self, tokens: Tensor, size: Size) -> Tensor:
+        """Tokens to tokens, (N, H * W, C)."""
         tokens = tokens + self.attention(self.norm1(tokens), size)
-        tokens = tokens + self.mlp(self.norm2(tokens))
-        return from_tokens(tokens, x, size)
+        added: Tensor = self.mlp(self.norm2(tokens))
+        return tokens + added

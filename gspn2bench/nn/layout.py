@@ -1,8 +1,9 @@
 """Images (N, C, H, W) and tokens (N, H * W, C), row by row: what a module takes, it gives back."""
 
 import math
+from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Size = tuple[int, int]
 
@@ -48,3 +49,30 @@ def from_tokens(tokens: Tensor, like: Tensor, size: Size) -> Tensor:
     if like.dim() == 3:
         return tokens
     return tokens.transpose(1, 2).view(tokens.shape[0], -1, *size)
+
+
+class TokenMixer(nn.Module, ABC):
+    """A module that works on tokens, and takes images too, of any H and W."""
+
+    dim: int
+    """Channels, C."""
+
+    @abstractmethod
+    def mix(self, tokens: Tensor, size: Size) -> Tensor:
+        """Tokens to tokens, (N, H * W, C)."""
+
+    def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
+        """Run the module on every image.
+
+        Args:
+            x: an image, (N, C, H, W), or tokens, (N, H * W, C), row by row.
+            size: H and W where x is tokens; None for a square.
+
+        Returns:
+            Like x.
+
+        Raises:
+            ValueError: names the argument, what it is and what was expected.
+        """
+        tokens, size = to_tokens(x, self.dim, size)
+        return from_tokens(self.mix(tokens, size), x, size)
