@@ -1,9 +1,10 @@
-"""One call of each of some rungs on the GPU, for a profiler to look at.
+"""One call of each of some trials on the GPU, for a profiler to look at.
 
 Each call lies in the NVTX range ``measure`` and, inside it, ``trial 0``, ``trial 1`` and so on. A
-program: ``program`` gives its command line.
+program: ``program`` gives its command line. It fails as a whole when one trial does, or hangs.
 """
 
+import faulthandler
 import json
 import sys
 from collections.abc import Sequence
@@ -13,18 +14,20 @@ from typing import Any, Final
 
 import gspn2bench
 from gspn2bench import backend
+from gspn2bench.measure.counters import LIMIT_SECONDS
 from gspn2bench.scenario import Case
 
 TRIAL: Final = "trial"
-"""Begins the name of the range around a call; the number of its rung follows."""
+"""Begins the name of the range around a call; the number of its trial follows."""
+Trial = tuple[Case, str]
+"""A case, and the reference of a rung (``rungs.find``) that is to run it."""
 
 
-def program(case: Case, rungs: Sequence[str], seed: int) -> list[str]:
-    """The command line that makes one call of each rung.
+def program(trials: Sequence[Trial], seed: int) -> list[str]:
+    """The command line that makes one call of each trial.
 
     Args:
-        case: to run.
-        rungs: ids, or paths that end in .py.
+        trials: in order.
         seed: of the inputs.
     """
     # A bare checkout adds to the package's path: the new process finds kernels/ where we do.
@@ -34,26 +37,30 @@ def program(case: Case, rungs: Sequence[str], seed: int) -> list[str]:
         f"gspn2bench.__path__ = {list(gspn2bench.__path__)!r}; "
         "from gspn2bench.once import run; run(sys.argv[1])"
     )
-    job = json.dumps({"case": asdict(case), "rungs": list(rungs), "seed": seed})
+    listed = [(asdict(case), reference) for case, reference in trials]
+    job = json.dumps({"trials": listed, "seed": seed})
     return [sys.executable, "-P", "-c", code, job]
 
 
 def run(job: str) -> None:
-    """Make each call once to compile it, then once in its range."""
+    """Make each call once to compile it, then once in its range, and free what it had."""
     fields: dict[str, Any] = json.loads(job)
     backend.activate("cuda")
-    for number, rung in enumerate(fields["rungs"]):
-        _call(Case(**fields["case"]), rung, fields["seed"], f"{TRIAL} {number}")
+    for number, (case, reference) in enumerate(fields["trials"]):
+        faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
+        _call(Case(**case), reference, fields["seed"], f"{TRIAL} {number}")
+    faulthandler.cancel_dump_traceback_later()
 
 
-def _call(case: Case, rung: str, seed: int, name: str) -> None:
+def _call(case: Case, reference: str, seed: int, name: str) -> None:
     import torch
 
     from gspn2bench import rungs
     from gspn2bench.ranges import annotate
-    from gspn2bench.workload import Workload
+    from gspn2bench.workload import workload_of
 
-    work = Workload.of(case, rungs.find(rung))
+    torch.cuda.empty_cache()  # of the trial before
+    work = workload_of(case, rungs.find(reference))
     call = work.bind(work.operands("cuda", seed))
     call()
     torch.cuda.synchronize()

@@ -5,20 +5,23 @@ what ncu counted on a GPU, with the caches left as they are (l2 "warm") and flus
 kernel ("cold").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Literal
 
-from gspn2bench import gate, once, rungs, trial
+from gspn2bench import once, rungs, trial
 from gspn2bench.measure import counters
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.counters import Counters
 from gspn2bench.measure.trace import Trace, trace
+from gspn2bench.once import Trial
 from gspn2bench.proof import first_line
 from gspn2bench.scenario import Case
 from gspn2bench.schema import L2State, Row, Status
 from gspn2bench.turns import Turn
-from gspn2bench.workload import Workload
+from gspn2bench.workload import Workload, workload_of
 
 Tool = Literal["trace", "ncu", "all"]
 Pass = Literal["trace", "warm", "cold"]
@@ -29,7 +32,7 @@ TRACED_ELEMENTS: Final = 2**13
 CACHES: Final[dict[L2State, counters.CacheControl]] = {"warm": "none", "cold": "all"}
 """ncu's --cache-control by the state of the L2 that it makes."""
 UNAVAILABLE: Final = "hardware counters unavailable: "
-"""How the reason of a row begins whose case ncu could not profile."""
+"""How the reason of a row begins whose trial ncu could not profile."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,13 @@ class Plan:
     seed: int
 
     @property
-    def trials(self) -> list[tuple[Case, str]]:
+    def trials(self) -> list[Trial]:
         """Every case with every rung."""
-        return [(case, reference) for case in self.cases for reference in self.rungs]
+        return [
+            (case, reference)
+            for case in self.cases
+            for reference in rungs.fitting(self.rungs, case.part)
+        ]
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,15 @@ def traced(plan: Plan, case: Case, reference: str) -> Row:
     A case that is too large is ``skipped``, outputs that are wrong make the row ``incorrect``, and
     launches other than declared ``invalid``; each row says why and has no traffic.
     """
-    work = Workload.of(case, rungs.find(reference))
-    elements = sum(problem.slices * problem.plane for problem in work.problems)
+    work = workload_of(case, rungs.find(reference))
     if reason := work.unsupported:
         return _row(plan, case, reference, "skipped", reason)
-    if elements > TRACED_ELEMENTS:
-        reason = f"tracer: {elements} elements are above {TRACED_ELEMENTS}"
+    if work.launches is None:
+        name = rungs.find(reference).id
+        reason = f"tracer: {name} runs a library's kernels: they can't be traced"
+        return _row(plan, case, reference, "skipped", reason)
+    if work.elements > TRACED_ELEMENTS:
+        reason = f"tracer: {work.elements} elements are above {TRACED_ELEMENTS}"
         return _row(plan, case, reference, "skipped", reason)
     try:
         return _traced(plan, case, reference, work)
@@ -106,7 +116,7 @@ def traced(plan: Plan, case: Case, reference: str) -> Row:
         return _row(plan, case, reference, "failed", reason)
 
 
-def _traced(plan: Plan, case: Case, reference: str, work: Workload) -> Row:
+def _traced(plan: Plan, case: Case, reference: str, work: Workload[Any]) -> Row:
     operands = work.operands("cpu", plan.seed)
     call = work.bind(operands)
     found: list[Trace] = []
@@ -114,7 +124,7 @@ def _traced(plan: Plan, case: Case, reference: str, work: Workload) -> Row:
     def traced_call() -> None:
         found.append(trace(call, {}))
 
-    verdict = gate.check_all(list(zip(work.problems, operands, strict=True)), traced_call)
+    verdict = work.check(operands, traced_call)
     facts: dict[str, Any] = {
         "launches_observed": found[0].launches,
         "gate_error": verdict.error,
@@ -144,51 +154,53 @@ def _traced(plan: Plan, case: Case, reference: str, work: Workload) -> Row:
 
 
 class Hardware:
-    """Rows of ncu's, of all rungs of a case from one process where that can be had.
+    """Rows of ncu's, of many trials from one process where that can be had.
 
     ncu takes longer to start than to look at a few kernels. A program that fails, or whose trials
-    ncu can't tell apart, is run again for each rung by itself.
+    ncu can't tell apart, is run again in smaller parts: each case, then each trial by itself.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    def rows(self, case: Case, references: Sequence[str], l2: L2State) -> Iterator[Row]:
-        """A row for each rung; ``skipped`` with the reason where it can't be profiled."""
+    def rows(self, trials: Sequence[Trial], l2: L2State) -> Iterator[Row]:
+        """A row for each trial; ``skipped`` with the reason where it can't be profiled.
+
+        Args:
+            trials: those of a case one after the other.
+            l2: how ncu is to leave the L2.
+        """
         able = []
-        for reference in references:
-            if reason := Workload.of(case, rungs.find(reference)).unsupported:
+        for case, reference in trials:
+            if reason := workload_of(case, rungs.find(reference)).unsupported:
                 yield self._row(case, reference, l2, "skipped", reason)
             else:
-                able.append(reference)
-        if not able:
-            return
-        try:
-            found = self._measure(case, able, l2)
-        except counters.ProgramError as error:
-            if len(able) == 1:
-                yield self._unavailable(case, able[0], l2, error)
-                return
-        except counters.UnavailableError as error:
-            for reference in able:
-                yield self._unavailable(case, reference, l2, error)
-            return
-        else:
-            for reference, seen in zip(able, found, strict=True):
-                yield self._counted(case, reference, l2, seen)
-            return
-        for reference in able:
-            yield from self.rows(case, [reference], l2)
+                able.append((case, reference))
+        if able:
+            yield from self._profiled(able, l2)
 
-    def _measure(self, case: Case, references: Sequence[str], l2: L2State) -> list[Counters | None]:
-        program = once.program(case, references, self._plan.seed)
-        return counters.measure(counters.find(), CACHES[l2], program, len(references))
+    def _profiled(self, trials: Sequence[Trial], l2: L2State) -> Iterator[Row]:
+        program = once.program(trials, self._plan.seed)
+        try:
+            found = counters.measure(counters.find(), CACHES[l2], program, len(trials))
+        except counters.ProgramError as error:
+            if len(trials) == 1:
+                yield self._unavailable(*trials[0], l2, error)
+                return
+            for part in _parts(trials):
+                yield from self._profiled(part, l2)
+        except counters.UnavailableError as error:
+            for each in trials:
+                yield self._unavailable(*each, l2, error)
+        else:
+            for each, seen in zip(trials, found, strict=True):
+                yield self._counted(*each, l2, seen)
 
     def _counted(self, case: Case, reference: str, l2: L2State, found: Counters | None) -> Row:
-        expected = Workload.of(case, rungs.find(reference)).launches
+        expected = workload_of(case, rungs.find(reference)).launches
         launches = 0 if found is None else found.launches
-        if found is None or launches != expected:
-            reason = f"launches: {launches} seen by ncu, {expected} declared"
+        if found is None or expected not in (None, launches):
+            reason = f"launches: {launches} seen by ncu, {expected or 'none'} declared"
             return self._row(case, reference, l2, "invalid", reason, launches_observed=launches)
         return self._row(
             case,
@@ -219,6 +231,17 @@ class Hardware:
     ) -> Row:
         facts |= {"simulated": False, "l2": l2}
         return _row(self._plan, case, reference, status, reason, **facts)
+
+
+def by_case(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """The trials of each case, which follow one another."""
+    return [list(group) for _, group in groupby(trials, key=itemgetter(0))]
+
+
+def _parts(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Those of each case; those of one case one by one."""
+    cases = by_case(trials)
+    return cases if len(cases) > 1 else [[each] for each in trials]
 
 
 def _row(

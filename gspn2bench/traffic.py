@@ -5,8 +5,8 @@ has a latency. Kernels are traced in a worker, as a sweep's are, and profiled in
 what they break, they break there.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from collections.abc import Container, Generator, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +16,21 @@ from gspn2bench.errors import UsageError
 from gspn2bench.isolation import Workers
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.trace import SECTOR_BYTES
-from gspn2bench.passes import Hardware, Pass, Plan, Tool, TraceJob
+from gspn2bench.once import Trial
+from gspn2bench.passes import Hardware, Pass, Plan, Tool, TraceJob, by_case
 from gspn2bench.scenario import Case, Scenario
 from gspn2bench.schema import SCHEMA_VERSION, Row, RunRecord, TrafficPlan
 
 LIMIT_SECONDS: Final = 600.0
 """Longest time to trace one rung on one case."""
+TRIALS: Final = 64
+"""Most trials of several cases that one process of ncu's looks at."""
 PASSES: Final[dict[Tool, tuple[Pass, ...]]] = {
     "trace": ("trace",),
     "ncu": ("warm", "cold"),
     "all": ("trace", "warm", "cold"),
 }
+_Key = tuple[str, str, str, Pass]
 
 
 def create(results: Path, scenario: Scenario, plan: Plan, command: list[str]) -> store.RunWriter:
@@ -81,34 +85,42 @@ def run(
         plan: what to do.
         done: rows that the run has already, which come with their trials.
     """
-    kept = {_key(row): row for row in done}
-    hardware = Hardware(plan)
+    kept = {_key_of(row): row for row in done}
     with Workers(plan.scenario, Ceilings()) as workers:
-        for case in plan.cases:
-            trials: dict[str, list[Row]] = {rungs.find(each).id: [] for each in plan.rungs}
-            for way in PASSES[plan.tool]:
-                left = []
-                for reference in plan.rungs:
-                    key = (case.label, case.phase, rungs.find(reference).id, way)
-                    if key in kept:
-                        trials[key[2]].append(kept[key])
-                    else:
-                        left.append(reference)
-                if not left:
-                    continue
-                if way == "trace":
-                    rows = workers.rows(TraceJob(plan, case, tuple(left)), LIMIT_SECONDS)
-                else:
-                    rows = hardware.rows(case, left, way)
-                for row in rows:
-                    writer.add(row)
-                    trials[row.rung].append(row)
-            yield from trials.values()
+        left = _rows(plan, workers, kept)
+        for trial in plan.trials:
+            keys = [_key(trial, way) for way in PASSES[plan.tool]]
+            while not all(key in kept for key in keys):
+                row = next(left)
+                writer.add(row)
+                kept[_key_of(row)] = row
+            yield [kept[key] for key in keys]
     writer.update(finished_utc=store.utc_now())
 
 
-def _key(row: Row) -> tuple[str, str, str, Pass]:
+def _rows(plan: Plan, workers: Workers, kept: Container[_Key]) -> Iterator[Row]:
+    """The rows that are not kept yet, each as soon as it is known: group by group, pass by pass."""
+    hardware = Hardware(plan)
+    cases = max(1, TRIALS // len(plan.rungs))
+    for first in range(0, len(plan.cases), cases):
+        group = replace(plan, cases=plan.cases[first : first + cases]).trials
+        for way in PASSES[plan.tool]:
+            left = [trial for trial in group if _key(trial, way) not in kept]
+            if way != "trace":
+                yield from hardware.rows(left, way)
+                continue
+            for trials in by_case(left):
+                job = TraceJob(plan, trials[0][0], tuple(reference for _, reference in trials))
+                yield from workers.rows(job, LIMIT_SECONDS)
+
+
+def _key(trial: Trial, way: Pass) -> _Key:
     """What tells a row from every other of its run."""
+    case, reference = trial
+    return (case.label, case.phase, rungs.find(reference).id, way)
+
+
+def _key_of(row: Row) -> _Key:
     return (row.case, row.phase, row.rung, "trace" if row.simulated else row.l2)
 
 

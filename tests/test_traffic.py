@@ -1,8 +1,7 @@
-"""``gspn2bench traffic`` end to end in the simulator, and ncu's output as its manual has it."""
+"""``gspn2bench traffic`` end to end, in the simulator and with a pretended ncu."""
 
 import json
-import stat
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gspn2bench import once, passes, sweep, traffic
+from gspn2bench import passes, sweep, traffic
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.measure import counters
-from gspn2bench.measure.counters import METRICS, Counters, ProgramError, UnavailableError
 from gspn2bench.passes import Plan
-from gspn2bench.scenario import Case
+from gspn2bench.scenario import Case, load
+from gspn2bench.schema import Row
 from gspn2bench.store import Run, read_run
+
+from .pretended_ncu import ONE, fake_ncu, playing_ncu, raw_page
 
 simulated = pytest.mark.skipif(not SIMULATED, reason="the tracer needs the simulator")
 
@@ -124,152 +125,6 @@ def test_an_unknown_tool_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-FACTS = ("ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream")
-KERNEL = ("4711", "python3", "127.0.0.1", "r01_line_launch_forward", "1", "7")
-
-
-def csv_line(words: Any) -> str:
-    return ",".join(f'"{word}"' for word in words)
-
-
-RANGES = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"
-
-
-def in_ranges(page: str, *trials: int | None) -> str:
-    """A raw page with the column of a kernel's ranges, which says its trial."""
-    cells = [
-        "" if n is None else f'140  ""gspn2bench:measure:none"" ""gspn2bench:trial {n}:none""'
-        for n in trials
-    ]
-    column = iter([RANGES, "", *cells])
-    lines = page.splitlines(keepends=True)
-    return "".join(
-        line.rstrip("\n") + f',"{next(column)}"\n' if line.startswith('"') else line
-        for line in lines
-    )
-
-
-def raw_page(*kernels: tuple[str, ...], units: dict[str, str] | None = None) -> str:
-    """What ncu --csv --page raw prints, metrics sorted by name as it does."""
-    metrics = sorted(METRICS.values())
-    given = {m: "byte" if "bytes" in m else "sector" if "sectors" in m else "" for m in metrics}
-    given |= units or {}
-    lines = [csv_line((*FACTS, *metrics)), csv_line((*[""] * len(FACTS), *given.values()))]
-    lines += [csv_line((i, *KERNEL, *values)) for i, values in enumerate(kernels)]
-    messages = ["==PROF== Connected to process 4711", '==PROF== Profiling "r01": 0%....100%']
-    return "\n".join([*messages, *lines, "==PROF== Disconnected from process 4711", ""])
-
-
-ONE = ("1,024", "512", "20", "10", "3,200.000000", "320", "40", "30")
-"""In the order of the names: dram read, write; requests ld, st; sectors ld, st; L2 read, write."""
-
-
-def test_the_launches_of_a_range_are_summed() -> None:
-    (found,) = counters.read(raw_page(ONE, ONE, ("0", "32", "1", "1", "4", "4", "4", "4")))
-    assert found == Counters(
-        launches=3,
-        dram_read_bytes=2048,
-        dram_write_bytes=1056,
-        l2_read_sectors=84,
-        l2_write_sectors=64,
-        load_sectors=6404,
-        store_sectors=644,
-        load_requests=41,
-        store_requests=21,
-    )
-
-
-def test_the_kernels_of_several_trials_are_told_apart_by_their_ranges() -> None:
-    page = in_ranges(raw_page(ONE, ONE, ("0", *ONE[1:])), 2, 0, 2)
-    first, second, third = counters.read(page, trials=3)
-    assert first is not None
-    assert third is not None
-    assert second is None
-    assert (first.launches, third.launches) == (1, 2)
-    assert (first.dram_read_bytes, third.dram_read_bytes) == (1024, 1024)
-    assert third.load_sectors == 6400
-
-
-@pytest.mark.parametrize("trials", [(0, None), (0, 7)])
-def test_kernels_that_lie_in_no_trial_of_several_are_an_error(trials: tuple[int | None]) -> None:
-    page = in_ranges(raw_page(ONE, ONE), *trials)
-    with pytest.raises(ProgramError, match="does not say which kernel"):
-        counters.read(page, trials=2)
-    (found,) = counters.read(page)  # one trial needs no telling
-    assert found is not None
-    assert found.launches == 2
-
-
-def test_units_are_taken_at_their_word() -> None:
-    page = raw_page(("1.5", *ONE[1:]), units={METRICS["dram_read_bytes"]: "Mbyte"})
-    (found,) = counters.read(page)
-    assert found is not None
-    assert found.dram_read_bytes == 1_500_000
-
-
-@pytest.mark.parametrize(
-    ("text", "output", "code", "words"),
-    [
-        ("", "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission", 1, "SYS_ADMIN"),
-        ("==ERROR== ERR_NVGPUCTRPERM", "", 0, "NVreg_RestrictProfilingToAdminUsers"),
-        ("", "", 0, "saw no kernel"),
-        ("==WARNING== No kernels were profiled.\n", "", 0, "saw no kernel"),
-        (raw_page(), "", 0, "saw no kernel"),
-        ("", "Traceback\nValueError: bad\n", 1, "ended with 1: ValueError: bad"),
-        ("", "", -9, "ended with -9: no message"),
-        (
-            "==ERROR== Option --page is not allowed.\nUse --help for further details.\n",
-            "==PROF== Connected\n",
-            1,
-            "ended with 1: ==ERROR== Option --page is not allowed.; ==PROF== Connected",
-        ),
-        (raw_page(("n/a", *ONE[1:])), "", 0, "'n/a' for dram__bytes_read.sum"),
-        (raw_page(("nan", *ONE[1:])), "", 0, "'nan' for dram__bytes_read.sum"),
-        (raw_page(ONE, units={METRICS["load_sectors"]: "furlong"}), "", 0, "'furlong'"),
-        (raw_page(ONE).replace("dram__bytes_read.sum", "other"), "", 0, "no dram__bytes_read.sum"),
-        (raw_page(ONE[:3]), "", 0, "no lts__t_sectors_op_read.sum"),
-    ],
-)
-def test_no_counters_is_a_reason(text: str, output: str, code: int, words: str) -> None:
-    with pytest.raises(UnavailableError) as caught:
-        counters.read(text, output, code)
-    assert words in str(caught.value)
-
-
-def test_the_command_line() -> None:
-    line = counters.command(Path("/opt/ncu"), "all", Path("log.csv"), ["python", "x.py"])
-    assert line[0] == "/opt/ncu"
-    assert line[-2:] == ["python", "x.py"]
-    options = " ".join(line[1:-2])
-    for words in (
-        "--csv",
-        "--page raw",
-        "--nvtx --",
-        "--nvtx-include gspn2bench@measure/",
-        "--clock-control none",
-        "--cache-control all",
-        "--log-file log.csv",
-        "dram__bytes_read.sum,dram__bytes_write.sum,lts__t_sectors_op_read.sum",
-    ):
-        assert words in options
-
-
-def fake_ncu(folder: Path, page: str, code: int = 0) -> Path:
-    """A program that leaves the page in its log and its own command line beside it."""
-    path = folder / "ncu"
-    path.write_text(
-        f"#!{sys.executable}\n"
-        "import json, os, pathlib, sys\n"
-        "log = sys.argv[sys.argv.index('--log-file') + 1]\n"
-        f"pathlib.Path(log).write_text({page!r})\n"
-        f"heard = [sys.argv, os.environ['LC_ALL']]\n"
-        f"pathlib.Path({str(folder / 'heard')!r}).write_text(json.dumps(heard))\n"
-        f"sys.exit({code})\n"
-    )
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
 @simulated
 def test_hardware_rows_are_labelled_by_what_was_done_to_the_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -293,7 +148,8 @@ def test_hardware_rows_are_labelled_by_what_was_done_to_the_caches(
     assert locale == "C"
     assert arguments[arguments.index("--cache-control") + 1] == "all"
     job = json.loads(arguments[-1])
-    assert (job["rungs"], job["case"]["height"]) == (["r07"], 8)
+    ((case, rung),) = job["trials"]
+    assert (case["height"], rung) == (8, "r07")
 
 
 @simulated
@@ -308,54 +164,135 @@ def test_launches_that_ncu_did_not_see_make_the_row_invalid(
     assert {row.bytes_dram for row in run.rows} == {None}
 
 
-def playing_ncu(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "False") -> Path:
-    """An ncu that sees one kernel of each rung, and fails where a word on the rungs says so."""
-    page = in_ranges(raw_page(ONE, ONE), 0, 1)
-    path = folder / "ncu"
-    path.write_text(
-        f"#!{sys.executable}\n"
-        "import json, pathlib, sys\n"
-        "rungs = json.loads(sys.argv[-1])['rungs']\n"
-        f"with open({str(folder / 'jobs')!r}, 'a') as jobs: print(*rungs, file=jobs)\n"
-        "log = sys.argv[sys.argv.index('--log-file') + 1]\n"
-        f"if {fails}: sys.exit('CUDA error: an illegal memory access')\n"
-        f"lines = {page!r}.splitlines(keepends=True)\n"
-        "pathlib.Path(log).write_text(''.join(lines[: 4 + len(rungs)]))\n"
-    )
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(counters, "find", lambda: path)
-    return folder / "jobs"
+COUNTED = ("-a", "batch=1", "-a", "channels=2", "--tool", "ncu", "--rung")
 
 
 @simulated
-def test_the_rungs_of_a_case_are_profiled_by_one_process(
+def test_the_cases_of_a_group_are_profiled_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = playing_ncu(tmp_path, monkeypatch)
-    arguments = (*NARROW, "--tool", "ncu", "--rung", "r03,r06,r07")
+    arguments = (*COUNTED, "r03,r06,r07", "-a", "size=[8,9]")
     result, run = invoke(tmp_path / "results", *arguments)
     assert result.exit_code == 0, result.output
-    assert jobs.read_text().splitlines() == ["r03 r07"] * 2  # warm and cold; r06 can't run it
-    assert [(row.rung, row.l2, row.status) for row in run.rows] == [
-        (rung, l2, status)
+    assert jobs.read_text().splitlines() == ["r03:8 r07:8 r03:9 r07:9"] * 2  # r06 can't run them
+    wrote = 512
+    assert [(row.rung, row.height, row.l2, row.bytes_dram) for row in run.rows] == [
+        (rung, height, l2, read)
         for l2 in ("warm", "cold")
-        for rung, status in (("r06", "skipped"), ("r03", "ok"), ("r07", "ok"))
+        for rung, height, read in (
+            ("r06", 8, None),
+            ("r06", 9, None),
+            ("r03", 8, wrote),
+            ("r07", 8, wrote + 1),
+            ("r03", 9, wrote + 2),
+            ("r07", 9, wrote + 3),
+        )
     ]
 
 
 @simulated
-def test_a_rung_that_breaks_its_process_costs_the_others_nothing(
+@pytest.mark.parametrize(
+    ("most", "processes"),
+    [
+        (5, ["r03:2 r07:2 r03:3 r07:3"] * 2 + ["r03:4 r07:4"] * 2),
+        (1, ["r03:2 r07:2"] * 2 + ["r03:3 r07:3"] * 2 + ["r03:4 r07:4"] * 2),
+    ],
+)
+def test_a_group_is_bounded_but_has_all_rungs_of_a_case(
+    most: int, processes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = playing_ncu(tmp_path, monkeypatch)
+    monkeypatch.setattr(traffic, "TRIALS", most)
+    result, run = invoke(tmp_path / "results", *COUNTED, "r03,r07", "-a", "size=[2,3,4]")
+    assert result.exit_code == 0, result.output
+    assert jobs.read_text().splitlines() == processes
+    assert len(run.rows) == 12
+
+
+@simulated
+def test_a_trial_that_breaks_its_process_costs_the_others_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = playing_ncu(tmp_path, monkeypatch, fails="'r03' in rungs")
-    result, run = invoke(tmp_path / "results", *NARROW, "--tool", "ncu", "--rung", "r03,r07")
+    jobs = playing_ncu(tmp_path, monkeypatch, fails="'r03:9' in trials")
+    result, run = invoke(tmp_path / "results", *COUNTED, "r03,r07", "-a", "size=[8,9]")
     assert result.exit_code == 0, result.output
-    assert jobs.read_text().splitlines() == ["r03 r07", "r03", "r07"] * 2
-    for r03, r07 in (run.rows[:2], run.rows[2:]):
-        assert r03.reason == (
-            "hardware counters unavailable: ncu ended with 1: CUDA error: an illegal memory access"
-        )
-        assert r07.status == "ok"
+    assert (
+        jobs.read_text().splitlines()
+        == [
+            "r03:8 r07:8 r03:9 r07:9",
+            "r03:8 r07:8",
+            "r03:9 r07:9",
+            "r03:9",
+            "r07:9",
+        ]
+        * 2
+    )
+    why = "hardware counters unavailable: ncu ended with 1: CUDA error: an illegal memory access"
+    assert [(row.rung, row.height, row.status, row.reason) for row in run.rows] == [
+        ("r03", 8, "ok", None),
+        ("r07", 8, "ok", None),
+        ("r03", 9, "skipped", why),
+        ("r07", 9, "ok", None),
+    ] * 2
+
+
+@simulated
+def test_what_no_part_could_mend_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = playing_ncu(tmp_path, monkeypatch, fails="print('ERR_NVGPUCTRPERM') is None")
+    result, run = invoke(tmp_path / "results", *COUNTED, "r03,r07", "-a", "size=[8,9]")
+    assert result.exit_code == 3
+    assert jobs.read_text().splitlines() == ["r03:8 r07:8 r03:9 r07:9"] * 2
+    assert len(run.rows) == 8
+    assert all("SYS_ADMIN" in (row.reason or "") for row in run.rows)
+
+
+@simulated
+def test_resume_does_what_is_left_of_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = playing_ncu(tmp_path, monkeypatch)
+    _, run = invoke(tmp_path / "results", *COUNTED, "r03,r07", "-a", "size=[8,9]")
+    jobs.unlink()
+    stored = run.path / "rows.jsonl"
+    lines = stored.read_text().splitlines(keepends=True)
+    del lines[6], lines[1], lines[0]  # r03:9 cold, both rungs on 8 warm
+    stored.write_text("".join(lines))
+    resumed = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
+    assert resumed.exit_code == 0, resumed.output
+    assert "8 ok" in resumed.stderr
+    assert jobs.read_text().splitlines() == ["r03:8 r07:8", "r03:9"]
+    whole = read_run(run.path).rows
+    assert [(row.rung, row.height, row.l2) for row in whole[5:]] == [
+        ("r03", 8, "warm"),
+        ("r07", 8, "warm"),
+        ("r03", 9, "cold"),
+    ]
+
+
+@simulated
+def test_a_trial_is_given_as_soon_as_its_rows_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace, made = traffic.Workers.rows, []
+
+    def traced(workers: traffic.Workers, *arguments: Any) -> Iterator[Row]:
+        for row in trace(workers, *arguments):
+            made.append(row)
+            yield row
+
+    monkeypatch.setattr(traffic.Workers, "rows", traced)
+    cases = (Case(1, 1, 2, 2), Case(1, 1, 3, 2))
+    plan = Plan("quick", "cold", cases, ("r03", "r07"), "trace", 0)
+    with traffic.create(tmp_path, load("quick"), plan, []) as writer:
+        stored = writer.path / "rows.jsonl"
+        given = []
+        for rows in traffic.run(writer, plan):
+            given += [(row.rung, row.height) for row in rows]
+            assert len(given) == len(made) == len(stored.read_text().splitlines())
+    assert given == [("r03", 2), ("r07", 2), ("r03", 3), ("r07", 3)]
 
 
 @simulated
@@ -410,20 +347,3 @@ def test_an_interrupted_run_keeps_its_rows_and_is_resumed(
     assert read_run(run.path).rows == whole.rows
     with pytest.raises(UsageError, match="it is one of gspn2bench traffic --resume"):
         sweep.planned(run.record)
-
-
-def test_ncu_that_cannot_be_run_or_fails_is_a_reason(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="can't be run: No such file"):
-        counters.measure(tmp_path / "none", "none", [])
-    with pytest.raises(UnavailableError, match="ended with 3"):
-        counters.measure(fake_ncu(tmp_path, "", 3), "none", [])
-
-
-@simulated
-def test_the_profiled_program_finds_the_package_and_says_why_it_cannot_run(tmp_path: Path) -> None:
-    import subprocess
-
-    program = once.program(Case(1, 1, 3, 4), ["r07"], 0)
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].startswith("gspn2bench.errors.UsageError: --device")

@@ -45,7 +45,7 @@ UNITS: Final = {
     "Gbyte": 10**9,
 }
 LIMIT_SECONDS: Final = 600.0
-"""Longest time for one trial."""
+"""Longest time for one trial; a process of several has as many times that."""
 FIRST_LINES: Final = 4
 """Of what ncu printed before it failed, kept as the reason."""
 PERMISSION: Final = "ERR_NVGPUCTRPERM"
@@ -231,7 +231,8 @@ def parse(text: str) -> list[Kernel]:
     begin with "==".
 
     Raises:
-        UnavailableError: a metric is missing, has no number or an unknown unit; it is named.
+        UnavailableError: a metric is missing or has an unknown unit; it is named.
+        ProgramError: a kernel has no number for it.
     """
     table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
     names = next((line for line in table if "Kernel Name" in line), None)
@@ -261,7 +262,7 @@ def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) ->
     try:
         return round(float(text.replace(",", "")) * UNITS[unit])
     except (ValueError, OverflowError):
-        raise UnavailableError(f"ncu gave {text!r} for {metric}") from None
+        raise ProgramError(f"ncu gave {text!r} for {metric}") from None
 
 
 def _listed(words: Iterable[str]) -> str:
