@@ -14,23 +14,29 @@ from dataclasses import dataclass
 from typing import Final
 
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.problem import DIRECTIONS, DTYPES, MAX_EXTENT, PHASES, WEIGHTS
+from gspn2bench.problem import CASE_PHASES, DIRECTIONS, DTYPES, MAX_EXTENT, PARTS, WEIGHTS
 
 Value = int | str | None
 
 NATIVE: Final = "native"
 """The direction that leaves the choice to each rung."""
-NO_CHUNK: Final = "none"
-"""How a chunk of None, the whole scan length, is written."""
+NONE: Final = "none"
+"""How None is written."""
+MAY_BE_NONE: Final = ("chunk", "proxy")
+"""Axes that take it: the whole scan length, and the C_proxy that a module chooses itself."""
 MAX_VALUES: Final = 10_000
 MAX_EXPONENT: Final = MAX_EXTENT.bit_length() - 1
 
-NUMBERS: Final = ("batch", "channels", "size", "height", "width", "chunk", "directions")
+NUMBERS: Final = (
+    *("batch", "channels", "size", "height", "width"),
+    *("chunk", "directions", "logits", "proxy"),
+)
 WORDS: Final[dict[str, tuple[str, ...]]] = {
     "dtype": DTYPES,
     "direction": (NATIVE, *DIRECTIONS),
     "weights": WEIGHTS,
-    "phase": PHASES,
+    "phase": CASE_PHASES,
+    "part": PARTS,
 }
 AXES: Final = (*NUMBERS, *WORDS)
 
@@ -81,7 +87,7 @@ def make_axis(name: str, values: Sequence[object]) -> Axis:
 
 
 def check_value(name: str, value: object) -> Value:
-    """One value of the axis ``name``, with "none" as the chunk turned into None.
+    """One value of the axis ``name``, with "none" turned into None.
 
     Raises:
         ValueError: of the wrong type or out of bounds; the message names the value and the bound.
@@ -90,11 +96,15 @@ def check_value(name: str, value: object) -> Value:
         if not isinstance(value, str) or value not in WORDS[name]:
             raise ValueError(f"{name}: {value!r} is not one of {', '.join(WORDS[name])}")
         return value
-    if name == "chunk" and value in (None, NO_CHUNK):
+    if name in MAY_BE_NONE and value in (None, NONE):
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        also = f" or {NO_CHUNK}" if name == "chunk" else ""
+        also = f" or {NONE}" if name in MAY_BE_NONE else ""
         raise ValueError(f"{name}: {value!r} is not a whole number{also}")
+    if name == "logits":
+        if value not in (0, 1):
+            raise ValueError(f"{name}: {value} is neither 0 nor 1")
+        return value
     if value < 1:
         raise ValueError(f"{name}: {value} is below 1")
     if value > MAX_EXTENT:
@@ -151,7 +161,7 @@ def _range(name: str, inner: str) -> range:
 def _item(name: str, item: str) -> int | str:
     if not item:
         raise ValueError("a value is missing between commas")
-    if name in WORDS or (name == "chunk" and item == NO_CHUNK):
+    if name in WORDS or (name in MAY_BE_NONE and item == NONE):
         return item
     return _number(item)
 
@@ -181,4 +191,4 @@ def _check_count(name: str, count: int) -> None:
 
 
 def _show(value: Value) -> str:
-    return NO_CHUNK if value is None else str(value)
+    return NONE if value is None else str(value)

@@ -16,7 +16,7 @@ def make(problem: ScanProblem, device: str, seed: int) -> Operands:
     x, the incoming gradient and, for backward, h are standard normal; lam is uniform in [0, 1).
     The weights are row-stochastic: sigmoids of normal logits over their sum, the neighbour
     outside a line left out (Stability-Context Condition, arXiv 2501.12381, section 3.2), so that
-    h stays bounded however long the scan.
+    h stays bounded however long the scan. Where the problem takes logits, w is standard normal.
 
     Args:
         problem: shapes and storage type.
@@ -35,7 +35,7 @@ def make(problem: ScanProblem, device: str, seed: int) -> Operands:
 
     x = normal()
     lam = torch.rand(problem.data_shape, generator=generator, device=device).to(dtype)
-    w = _stochastic(problem, generator, device).to(dtype)
+    w = _weights(problem, generator, device).to(dtype)
     if problem.phase == "forward":
         return Operands(x, lam, w, h=empty(problem.data_shape))
     return Operands(
@@ -79,8 +79,11 @@ def clone(operands: Operands) -> Operands:
     return replace(operands, **{k: t.clone() for k, t in tensors.items() if t is not None})
 
 
-def _stochastic(problem: ScanProblem, generator: torch.Generator, device: str) -> torch.Tensor:
-    w = torch.randn(problem.weight_shape, generator=generator, device=device).sigmoid_()
+def _weights(problem: ScanProblem, generator: torch.Generator, device: str) -> torch.Tensor:
+    w = torch.randn(problem.weight_shape, generator=generator, device=device)
+    if problem.logits:
+        return w
+    w.sigmoid_()
     line_axis = -1 if problem.vertical else -2
     w[0].select(line_axis, 0).zero_()
     w[2].select(line_axis, problem.line - 1).zero_()

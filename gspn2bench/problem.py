@@ -13,11 +13,19 @@ Direction = Literal["down", "up", "right", "left"]
 DType = Literal["float32", "float16", "bfloat16"]
 Weights = Literal["channel", "shared"]
 Phase = Literal["forward", "backward"]
+CasePhase = Literal[Phase, "train"]
+"""What is timed: a scan's forward or its backward; of a module forward, or both in one call."""
+Part = Literal["kernel", "projections", "module", "block", "model"]
+"""How much is run: a bare scan, or a module's 1 x 1 projections, the module that takes the place of
+attention, a block around it, or an image classifier of blocks."""
 
 DIRECTIONS: Final = get_args(Direction)
 DTYPES: Final = get_args(DType)
 WEIGHTS: Final = get_args(Weights)
 PHASES: Final = get_args(Phase)
+CASE_PHASES: Final = get_args(CasePhase)
+SHORT_PHASES: Final[dict[str, str]] = {"forward": "fwd", "backward": "bwd", "train": "train"}
+PARTS: Final = get_args(Part)
 
 ITEM_BYTES: Final[dict[str, int]] = {"float32": 4, "float16": 2, "bfloat16": 2}
 MAX_EXTENT: Final = 2**31 - 1
@@ -40,6 +48,9 @@ class ScanProblem:
         weights: "channel", a set for each channel, w[3, N, C, H, W] (GSPN-1);
             "shared", one set for all channels, w[3, N, H, W] (GSPN-2).
         phase: "forward" or "backward".
+        logits: whether w holds logits, which forward normalizes: the weights are their sigmoids
+            over the sum of the three, the neighbour outside the line left out; backward takes
+            weights.
 
     Raises:
         ValueError: a field is out of bounds; the message names the field and the bound.
@@ -54,6 +65,7 @@ class ScanProblem:
     chunk: int | None = None
     weights: Weights = "channel"
     phase: Phase = "forward"
+    logits: bool = False
 
     def __post_init__(self) -> None:
         for field in ("batch", "channels", "height", "width"):
@@ -67,6 +79,10 @@ class ScanProblem:
             value = getattr(self, field)
             if value not in choices:
                 raise ValueError(f"{field}: {value!r} is not one of {', '.join(choices)}")
+        if not isinstance(self.logits, bool):
+            raise ValueError(f"logits: {self.logits!r} is neither True nor False")
+        if self.logits and self.phase == "backward":
+            raise ValueError("logits: backward takes weights")
         if self.slices > MAX_EXTENT:
             raise ValueError(f"batch * channels: {self.slices} is above {MAX_EXTENT}")
         if self.plane > MAX_EXTENT:

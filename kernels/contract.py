@@ -17,7 +17,8 @@ class Operands:
         x: input, (N, C, H, W).
         lam: input scale, (N, C, H, W).
         w: left, middle and right weight of each element's neighbours on the line before,
-            (3, N, C, H, W), or (3, N, H, W) where the channels share them.
+            (3, N, C, H, W), or (3, N, H, W) where the channels share them; their logits where the
+            problem says so.
         h: hidden state, (N, C, H, W): output of forward, input of backward.
         grad_h: incoming gradient, like h; backward only, as are the three below.
         grad_x: output, like x.
@@ -41,7 +42,8 @@ OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w"
 """Names of the tensors that a phase writes."""
 
 Call = Callable[[], None]
-"""The bare launches: no allocation, no synchronisation, on torch's current stream."""
+"""The bare launches, on torch's current stream. A kernel's neither allocates nor synchronises; what
+a library does of its own accord is part of the call."""
 
 Bind = Callable[[ScanProblem, Operands], Call]
 """Set-up outside the timed region: builds the kernel, makes its arguments, returns the call."""
@@ -73,10 +75,13 @@ class Rung:
         source: paper and section.
         native: the direction that the rung scans where a case leaves it open.
         forward: binds the forward kernel.
-        launches: kernel launches of one call.
+        launches: kernel launches of one call; None where they are not declared, because a library
+            makes them: those seen are then recorded, and held to nothing.
         backward: binds the backward kernel; None where there is none.
         supports: why the rung can't run a problem, or None if it can.
         traffic: bytes that one call must move.
+        not_in_graphs: why a CUDA graph can't hold the call, or None if it can.
+        takes_logits: whether forward normalizes logits that it is given as weights.
     """
 
     id: str
@@ -85,15 +90,19 @@ class Rung:
     source: str
     native: Direction
     forward: Bind
-    launches: Callable[[ScanProblem], int]
+    launches: Callable[[ScanProblem], int] | None
     backward: Bind | None = None
     supports: Callable[[ScanProblem], str | None] = supports_all
     traffic: Callable[[ScanProblem], int] = compulsory_traffic
+    not_in_graphs: str | None = None
+    takes_logits: bool = False
 
     def unsupported(self, problem: ScanProblem) -> str | None:
         """Why this rung can't run the problem; None if it can."""
         if problem.phase == "backward" and self.backward is None:
             return f"phase: {self.id} has no backward kernel"
+        if problem.logits and not self.takes_logits:
+            return f"logits: {self.id} takes weights; normalize them first"
         return self.supports(problem)
 
     def bind(self, problem: ScanProblem, operands: Operands) -> Call:

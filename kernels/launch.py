@@ -1,6 +1,8 @@
 """What the launchers of several rungs share: arrays in order, sizes of blocks, limits of a grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import torch
@@ -16,6 +18,9 @@ MAX_GRID: Final = 2**31 - 1
 MAX_LINE: Final = 48 * 1024 // (2 * 4) - 2
 """Positions of the longest line whose float32 values a block holds twice in 48 KB of shared memory,
 each copy between two zeros."""
+
+
+_POISONED: Final = ContextVar("poisoned", default=True)
 
 
 def forward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
@@ -56,8 +61,32 @@ def _flat(operands: Operands, names: Sequence[str], word_bytes: int | None) -> l
 
 
 def scratch(operands: Operands, elements: int) -> Array:
-    """Float32 values that a call writes, then reads; NaN at first, so that an early read shows."""
-    return flat(operands.x.new_full((elements,), torch.nan, dtype=torch.float32))
+    """Float32 values that a call writes, then reads."""
+    return flat(scratch_tensor(operands.x, (elements,), torch.float32))
+
+
+def scratch_tensor(
+    like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Memory that a call writes, then reads; NaN at first, so that an early read shows.
+
+    Args:
+        like: tensor whose device and, where it is not given, type are taken.
+        shape: of the tensor.
+        dtype: of the tensor.
+    """
+    made = like.new_empty(tuple(shape), dtype=dtype)
+    return made.fill_(torch.nan) if _POISONED.get() else made
+
+
+@contextmanager
+def unpoisoned() -> Iterator[None]:
+    """Within it scratch holds whatever was there: no launches to fill it, for calls bound once."""
+    token = _POISONED.set(False)
+    try:
+        yield
+    finally:
+        _POISONED.reset(token)
 
 
 def bound(

@@ -5,7 +5,11 @@ float32 scalars in registers. Terms that need no other thread come first, so tha
 while a neighbour's are on their way.
 """
 
-from gspn2bench.kernels.jit import device_function
+from typing import Any, Final
+
+import numpy as np
+
+from gspn2bench.kernels.jit import device_function, instruction
 
 
 @device_function
@@ -25,6 +29,72 @@ def recurrence(
         x: input at (i, p).
     """
     return lam * x + wm * middle + wl * left + wr * right
+
+
+LOG2_E: Final = np.float32(1.4426950408889634)
+STEEP: Final = np.float32(-20)
+"""Logit below which the sigmoid is e^logit to the last bit of a float32."""
+MOST: Final = np.float32(60)
+"""Largest exponent of two to take part, so that the product of two powers is a float32 still."""
+
+
+@device_function
+def normalized(left: float, middle: float, right: float, has_left: bool, has_right: bool) -> Any:
+    """The weights of three logits: their sigmoids, over the sum of those inside the line.
+
+    With d_k = 1 + e^-a_k, the sigmoid is 1 / d_k, and so the first weight is d_1 d_2 over
+    d_1 d_2 + d_0 d_2 + d_0 d_1: one division in all. Where every logit is steep, the 1 is nothing,
+    and e^-a_k is taken relative to the largest logit, so that nothing overflows and three very
+    negative logits do not make 0 / 0. A weight below 2**-30 is wrong by that much at most.
+
+    Args:
+        left: logit of the left neighbour.
+        middle: logit of the middle neighbour, which is always inside.
+        right: logit of the right neighbour.
+        has_left: whether the left neighbour is inside the line; else its weight is 0.
+        has_right: whether the right neighbour is.
+
+    Returns:
+        wl, wm and wr.
+    """
+    left = left if has_left else middle
+    right = right if has_right else middle
+    beside = max(left, right)
+    largest = max(beside, middle)
+    steep = largest < STEEP
+    one = np.float32(0) if steep else np.float32(1)
+    shift = largest if steep else np.float32(0)
+    d_left = one + _power(min((shift - left) * LOG2_E, MOST))
+    d_middle = one + _power(min((shift - middle) * LOG2_E, MOST))
+    d_right = one + _power(min((shift - right) * LOG2_E, MOST))
+    wl = d_middle * d_right if has_left else np.float32(0)
+    wm = d_left * d_right
+    wr = d_left * d_middle if has_right else np.float32(0)
+    share = _reciprocal(wl + wm + wr)
+    return wl * share, wm * share, wr * share
+
+
+def _approximate(name: str) -> Any:
+    """LLVM for a PTX instruction of one float32, which takes and gives no denormals."""
+
+    def generate(ir: Any, builder: Any, value: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
+        assembly = ir.InlineAsm(kind, f"{name}.approx.ftz.f32 $0, $1;", "=f,f")
+        return builder.call(assembly, [value])
+
+    return generate
+
+
+@instruction("ff", _approximate("ex2"))
+def _power(exponent: float) -> Any:
+    """2**exponent, within 2**-22 of itself."""
+    return np.exp2(np.float32(exponent))
+
+
+@instruction("ff", _approximate("rcp"))
+def _reciprocal(value: float) -> Any:
+    """1 / value, within 2**-23 of itself."""
+    return np.float32(1) / value
 
 
 @device_function

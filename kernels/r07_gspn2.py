@@ -26,6 +26,10 @@ L2 but for the first. Backward can't sum over channels in one pass, since a bloc
 a first launch walks the scan and leaves g, the whole gradient of h, in float32; a second one, with
 no order among its elements, sums g h over the channels in their order. No atomics anywhere.
 
+Logits in the place of weights: forward normalizes them as it takes them from the ring, so that
+normalized weights are in no memory. The logits of lines that have come are turned into weights
+while lines are on their way, whatever h is; docs/notes.md has what it costs.
+
 "right" and "left": tiled.py reads columns of up to 512 as they lie. Longer ones, for which
 transposed copies were measured to be faster, 16-bit types and backward go through such copies.
 
@@ -51,7 +55,7 @@ from gspn2bench.kernels.launch import (
     registers_of,
     scratch,
 )
-from gspn2bench.kernels.math import gather, recurrence
+from gspn2bench.kernels.math import gather, normalized, recurrence
 from gspn2bench.kernels.storage import storage_of
 from gspn2bench.kernels.transposed import (
     beyond_tiles,
@@ -65,6 +69,8 @@ MAX_WORDS = 4
 """Words a thread: with more, the ring of a block of 1024 threads leaves its 64 registers."""
 MAX_DEPTH = 16
 """Lines ahead: with more, the compiler no longer unrolls the loop that keeps them in registers."""
+MAX_DEPTH_OF_LOGITS = {"float32": 10, "float16": 8, "bfloat16": 10}
+"""The same where weights are normalized, which makes the loop longer, of two columns a thread."""
 RING_REGISTERS = {
     ("forward", "float32"): 80,
     ("forward", "float16"): 80,  # more instructions to a line: a longer loop is not unrolled
@@ -92,6 +98,7 @@ class Config:
             the loop over the ring is unrolled.
         upward: whether the scan starts from the last row.
         shared: whether the channels share one set of weights.
+        logits: whether forward normalizes what it is given as weights.
     """
 
     dtype: str
@@ -102,6 +109,7 @@ class Config:
     depth: int
     upward: bool
     shared: bool
+    logits: bool
 
     @property
     def word_bytes(self) -> int:
@@ -128,14 +136,16 @@ class Config:
 def choose(problem: ScanProblem) -> Config:
     """The configuration for a line's length, its number of lines and a storage type.
 
-    A thread loads 8 bytes at a time where a line is long and 4 otherwise (backward, which holds
-    more in registers, takes 4 of the 16-bit types), so that few warps meet at the barrier and each
-    has independent work; longer lines still are loaded in wider words before a thread gets several.
+    A thread loads 8 bytes at a time where a line is long and 4 otherwise (of the 16-bit types 4 in
+    backward, which holds more in registers, and with logits, whose arithmetic makes the loop over
+    the ring longer), so that few warps meet at the barrier and each has independent work; longer
+    lines still are loaded in wider words before a thread gets several.
     The ring holds as many lines as its share of the registers allows, but turns over at least eight
     times, so that loads and arithmetic overlap.
     """
     item, forward = ITEM_BYTES[problem.dtype], problem.phase == "forward"
-    pack = (8 if problem.line > 256 and (forward or item == 4) else 4) // item
+    light = forward and not problem.logits
+    pack = (8 if problem.line > 256 and (light or item == 4) else 4) // item
     while problem.line > pack * MAX_THREADS and 2 * pack * item <= 8:
         pack *= 2
     while problem.line % pack:
@@ -148,7 +158,8 @@ def choose(problem: ScanProblem) -> Config:
     ring = RING_REGISTERS[problem.phase, problem.dtype]
     if threads > MAX_THREADS // 2:  # where a thread has half of the registers
         ring = 4 * FORWARD_OPERANDS if forward else 2 * BACKWARD_OPERANDS
-    depth = min(ring // registers, problem.chunk_length // 8, MAX_DEPTH)
+    most = MAX_DEPTH_OF_LOGITS[problem.dtype] if problem.logits else MAX_DEPTH
+    depth = min(ring // registers, problem.chunk_length // 8, most)
     return Config(
         problem.dtype,
         line_words,
@@ -158,6 +169,7 @@ def choose(problem: ScanProblem) -> Config:
         max(2, depth - depth % 2),
         upward=problem.direction in ("up", "left"),
         shared=problem.weights == "shared",
+        logits=problem.logits,
     )
 
 
@@ -172,9 +184,10 @@ def build_forward(config: Config) -> Any:
     """Compile the forward kernel for one configuration."""
     threads, words, pack, depth = config.threads, config.words, config.pack, config.depth
     upward, shared, word = config.upward, config.shared, config.word_type
-    line_words, full = config.line_words, config.full
+    line_words, full, logits = config.line_words, config.full, config.logits
     unpack, join = storage.words(config.dtype, pack)
     run = words * pack
+    columns = line_words * pack
     halo = threads + 2  # a zero on either side of the threads
     last = halo if run > 1 else 0  # a run's last columns lie behind the first ones
     line = halo + last
@@ -213,10 +226,17 @@ def build_forward(config: Config) -> Any:
                 j = q * pack + i
                 middle = own[j]
                 right = own[j + 1] if j + 1 < run else beyond
+                w_left = unpack(ring[slot + 2], i)
+                w_middle = unpack(ring[slot + 3], i)
+                w_right = unpack(ring[slot + 4], i)
+                if logits:
+                    has_left = j > 0 or thread > 0
+                    has_right = (full and j + 1 < run) or thread * run + j + 1 < columns
+                    w_left, w_middle, w_right = normalized(
+                        w_left, w_middle, w_right, has_left, has_right
+                    )
                 value = recurrence(
-                    unpack(ring[slot + 2], i), left,
-                    unpack(ring[slot + 3], i), middle,
-                    unpack(ring[slot + 4], i), right,
+                    w_left, left, w_middle, middle, w_right, right,
                     unpack(ring[slot + 1], i), unpack(ring[slot], i),
                 )  # fmt: skip
                 own[j] = value if inside else np.float32(0)
@@ -621,4 +641,5 @@ RUNG = Rung(
     launches=launches,
     supports=supports,
     traffic=traffic,
+    takes_logits=True,
 )

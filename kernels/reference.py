@@ -28,11 +28,13 @@ def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
         problem: direction and chunk; the sizes come from the tensors.
         x: input, (G, M, H, W), float64.
         lam: input scale, like x.
-        w: weights, (3, G, 1, H, W).
+        w: weights, (3, G, 1, H, W), or their logits where the problem says so.
 
     Returns:
         h, like x.
     """
+    if problem.logits:
+        w = normalize(problem, w)
     x, lam, w = (_lines(problem, t) for t in (x, lam, w))
     drive = lam * x
     h: dict[int, Tensor] = {}
@@ -43,6 +45,27 @@ def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
             weight = w[..., i, :]
             h[i] = h[i] + weight[0] * left + weight[1] * h[before] + weight[2] * right
     return _lines(problem, _stack(h))
+
+
+def normalize(problem: ScanProblem, logits: Tensor) -> Tensor:
+    """Weights of logits: sigmoids over their sum, the neighbour outside the line left out.
+
+    As the softmax of log-sigmoids, which is the same, so that very negative logits do not make
+    0 / 0; log sigmoid(a) = min(a, 0) - log(1 + e^-|a|).
+
+    Args:
+        problem: direction; the sizes come from the tensor.
+        logits: of the left, middle and right neighbour, (3, G, 1, H, W), float64.
+
+    Returns:
+        w, like logits; the three of a position sum to 1.
+    """
+    logs = _lines(problem, logits)
+    xp = _namespace(logs)
+    logs = (logs - abs(logs)) / 2 - xp.log1p(xp.exp(-abs(logs)))
+    logs[0, ..., 0] = logs[2, ..., -1] = -np.inf
+    shares = xp.exp(logs - xp.amax(logs, 0))
+    return _lines(problem, shares / shares.sum(0))
 
 
 def backward(

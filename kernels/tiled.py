@@ -22,7 +22,7 @@ from numba import cuda, float32
 from gspn2bench.kernels.contract import Call, Operands
 from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
 from gspn2bench.kernels.launch import bound, forward_arrays, registers_of
-from gspn2bench.kernels.math import recurrence
+from gspn2bench.kernels.math import normalized, recurrence
 from gspn2bench.problem import ScanProblem
 
 COLUMNS: Final = 8
@@ -55,13 +55,14 @@ def fits(problem: ScanProblem) -> bool:
 
 
 @cache
-def build_forward(line: int, leftward: bool, shared: bool) -> Any:
+def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
     """Compile the kernel.
 
     Args:
         line: rows of the plane, at most MAX_LINE.
         leftward: whether the scan starts from the last column.
         shared: whether the channels share one set of weights.
+        logits: whether to normalize what is given as weights.
     """
     threads = threads_of(line)
     sign = -1 if leftward else 1
@@ -142,14 +143,19 @@ def build_forward(line: int, leftward: bool, shared: bool) -> Any:
                     at = place(warp, 0, column, PAIR * lane)
                     lam_at, wl_at = at + COLUMNS * PITCH, at + 2 * COLUMNS * PITCH
                     wm_at, wr_at = at + 3 * COLUMNS * PITCH, at + 4 * COLUMNS * PITCH
+                    left, middle, right = tile[wl_at], tile[wm_at], tile[wr_at]
+                    if logits:
+                        left, middle, right = normalized(left, middle, right, thread > 0, has_lower)
                     new_upper = recurrence(
-                        tile[wl_at], above, tile[wm_at], upper, tile[wr_at], lower,
-                        tile[lam_at], tile[at],
-                    )  # fmt: skip
+                        left, above, middle, upper, right, lower, tile[lam_at], tile[at]
+                    )
+                    left, middle, right = tile[wl_at + 1], tile[wm_at + 1], tile[wr_at + 1]
+                    if logits:
+                        has_right = PAIR * thread + 2 < line
+                        left, middle, right = normalized(left, middle, right, True, has_right)
                     new_lower = recurrence(
-                        tile[wl_at + 1], upper, tile[wm_at + 1], lower, tile[wr_at + 1], below,
-                        tile[lam_at + 1], tile[at + 1],
-                    )  # fmt: skip
+                        left, upper, middle, lower, right, below, tile[lam_at + 1], tile[at + 1]
+                    )
                     upper = new_upper if has_upper else np.float32(0)
                     lower = new_lower if has_lower else np.float32(0)
                     edges[after + thread + 1] = upper
@@ -173,7 +179,8 @@ def build_forward(line: int, leftward: bool, shared: bool) -> Any:
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     """The call for a problem that ``fits``."""
     line = problem.line
-    compiled = build_forward(line, problem.direction == "left", problem.weights == "shared")
+    leftward, shared = problem.direction == "left", problem.weights == "shared"
+    compiled = build_forward(line, leftward, shared, problem.logits)
     sizes = (problem.width, problem.channels, problem.chunk_length, problem.chunks)
     threads = threads_of(line)
     return bound(

@@ -21,7 +21,7 @@ from numba import cuda
 
 from gspn2bench.kernels.contract import INPUTS, OUTPUTS, Bind, Call, Operands, compulsory_traffic
 from gspn2bench.kernels.jit import Array, flat, kernel
-from gspn2bench.kernels.launch import MAX_GRID, bound
+from gspn2bench.kernels.launch import MAX_GRID, bound, scratch_tensor
 from gspn2bench.problem import Direction, ScanProblem
 
 TILE: Final = 32
@@ -126,7 +126,7 @@ def beyond_tiles(problem: ScanProblem) -> str | None:
 def _scratch(operands: Operands) -> Operands:
     """Tensors for the transposed operands, NaN until they are written, as the gate has it."""
     tensors = {
-        field.name: tensor.new_full((*tensor.shape[:-2], *tensor.shape[:-3:-1]), torch.nan)
+        field.name: scratch_tensor(tensor, (*tensor.shape[:-2], *tensor.shape[:-3:-1]))
         for field in fields(operands)
         if (tensor := getattr(operands, field.name)) is not None
     }

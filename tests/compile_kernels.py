@@ -63,9 +63,10 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
     for dtype, weights, phase, direction in product(DTYPES, WEIGHTS, PHASES, ("down", "right")):
         for line in (*LINES, *LONG.get(rung.id, ())) if dtype == "float32" else LINES[:1]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
-            problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase)
-            if rung.unsupported(problem) is None:
-                yield problem
+            for logits in (False, True) if phase == "forward" else (False,):
+                problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
+                if rung.unsupported(problem) is None:
+                    yield problem
 
 
 def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -110,7 +111,8 @@ def main() -> None:
                 key = (id(compiled), tuple(str(a) for a in arguments if isinstance(a, types.Type)))
                 if key not in done:
                     done.add(key)
-                    case = f"{problem.width} {problem.dtype} {problem.weights} {problem.phase}"
+                    given = f"{problem.weights} logits" if problem.logits else problem.weights
+                    case = f"{problem.width} {problem.dtype} {given} {problem.phase}"
                     told = assembled(compiled, threads, arguments)
                     print(json.dumps(told | {"rung": rung.id, "case": case}), flush=True)
             seen.clear()

@@ -36,6 +36,7 @@ def test_every_kernel_compiles_and_stays_in_registers() -> None:
     kernels = [json.loads(line) for line in done.stdout.splitlines()]
     assert {kernel["rung"] for kernel in kernels} == set(LADDER)
     assert {"forward", "backward"} <= {kernel["case"].split()[-1] for kernel in kernels}
+    assert any("logits" in kernel["case"] for kernel in kernels)
     for kernel in kernels:
         assert not kernel["double"], f"float64 arithmetic: {kernel}"
         assert kernel["stack"] == kernel["spills"] == 0, f"local memory: {kernel}"

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -116,6 +117,47 @@ def test_four_directions_are_four_scans(weights: Weights) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=1e-13)
 
 
+@weights
+@directions
+def test_logits_are_normalized_weights(direction: Direction, weights: Weights) -> None:
+    x, lam, logits = operands(weights=weights)
+    found = line_scan(x, lam, logits, direction=direction, chunk=4, logits=True)
+    w = normalize_weights(logits, direction=direction)
+    expected = line_scan(x, lam, w, direction=direction, chunk=4)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    upstream = torch.randn_like(found)
+    grads = [torch.autograd.grad(h, (x, lam, logits), upstream) for h in (found, expected)]
+    for mine, theirs in zip(*grads, strict=True):  # torch's own gradient of the normalization
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
+
+
+@weights
+def test_logits_of_four_directions(weights: Weights) -> None:
+    x, lam, logits = operands(weights=weights, scans=4)
+    found = line_scan4(x, lam, logits, chunk=5, logits=True)
+    apart = [
+        line_scan(x, lam[i], logits[i], direction=direction, chunk=5, logits=True)
+        for i, direction in enumerate(DIRECTIONS)
+    ]
+    assert torch.equal(found, torch.stack(apart))
+    upstream = torch.randn_like(found)
+    grads = [
+        torch.autograd.grad(h, (x, lam, logits), upstream) for h in (found, torch.stack(apart))
+    ]
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_extreme_logits_have_finite_gradients() -> None:
+    x, lam, logits = operands(dtype=torch.float32)
+    with torch.no_grad():
+        logits.mul_(1e4)
+    line_scan(x, lam, logits, logits=True).square().sum().backward()  # type: ignore[no-untyped-call]
+    for tensor in (x, lam, logits):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
 def test_what_is_not_contiguous_gives_the_same() -> None:
     x, lam, w = (tensor.detach() for tensor in operands())
     strided = [tensor.mT.contiguous().mT for tensor in (x, lam, w)]
@@ -131,6 +173,7 @@ def test_what_is_not_contiguous_gives_the_same() -> None:
 def test_opcheck(direction: str, weights: Weights) -> None:
     x, lam, w = operands((1, 2, 3, 4), weights, torch.float32, 4 if direction == ALL else None)
     opcheck(scan, (x, lam, w, direction, 2, "r07"))
+    opcheck(scan, (x, lam, w, direction, 2, "r07", True))
     h = torch.randn(lam.shape)
     plain = [tensor.detach() for tensor in (h, x, lam, w, h)]
     opcheck(scan_backward, (*plain, direction, 2, "r07"))
@@ -138,10 +181,12 @@ def test_opcheck(direction: str, weights: Weights) -> None:
 
 @weights
 @directions
-def test_gradcheck(direction: Direction, weights: Weights) -> None:
+@pytest.mark.parametrize("logits", [False, True])
+def test_gradcheck(direction: Direction, weights: Weights, logits: bool) -> None:
     arguments = operands((1, 2, 3, 4), weights)
     torch.autograd.gradcheck(
-        lambda *tensors: line_scan(*tensors, direction=direction, chunk=2), arguments
+        lambda *tensors: line_scan(*tensors, direction=direction, chunk=2, logits=logits),
+        arguments,
     )
 
 
@@ -171,6 +216,16 @@ def test_compiled_once_without_a_graph_break_for_any_size() -> None:
         torch.testing.assert_close(found, expected)
         grads = [torch.autograd.grad(h.sum(), arguments) for h in (found, expected)]
         torch.testing.assert_close(*grads)
+
+
+def test_logits_compiled_without_a_graph_break() -> None:
+    torch._dynamo.reset()
+    arguments = operands((2, 4, 5, 7), "shared", scans=4)
+    function: Any = torch.compile(line_scan4, fullgraph=True, backend="aot_eager")
+    found, expected = (call(*arguments, logits=True) for call in (function, line_scan4))
+    assert torch.equal(found, expected)
+    grads = [torch.autograd.grad(h.square().sum(), arguments) for h in (found, expected)]
+    torch.testing.assert_close(*grads)
 
 
 def test_compiled_for_any_chunk() -> None:
@@ -209,11 +264,13 @@ def test_inference_mode() -> None:
     assert torch.equal(found, expected.detach())
 
 
+@pytest.mark.parametrize("logits", [False, True])
 @pytest.mark.parametrize("scans", [None, 4])
 def test_autocast_casts_and_gradients_come_back_in_the_type_of_what_they_are_of(
     scans: int | None,
+    logits: bool,
 ) -> None:
-    call = line_scan if scans is None else line_scan4
+    call: Any = partial(line_scan if scans is None else line_scan4, logits=logits)
     x, lam, w = operands(dtype=torch.float32, scans=scans)
     with torch.no_grad():
         mixed = (x, lam.bfloat16(), w)
@@ -272,6 +329,7 @@ GOOD: dict[str, Any] = dict(zip(("x", "lam", "w"), operands(), strict=True))
         ({"chunk": True}, r"chunk: True is not a whole number"),
         ({"direction": None}, r"direction: None, expected a string"),
         ({"rung": 7}, r"rung: 7, expected a string"),
+        ({"logits": 1}, r"logits: 1 is neither True nor False"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -379,6 +437,24 @@ def test_the_kernels_are_bound_to_the_same_function(
     ]
     for mine, theirs in zip(grads, zip(*made, strict=True), strict=True):
         torch.testing.assert_close(mine, torch.stack(theirs).reshape(mine.shape))
+
+
+@pytest.mark.parametrize(
+    ("direction", "weights", "rung"),
+    [("up", "channel", "r07"), ("right", "shared", "r07"), (ALL, "shared", "r07"),
+     ("down", "channel", "r04")],
+)  # fmt: skip
+def test_the_kernels_normalize_logits_or_are_given_weights(
+    direction: str, weights: Weights, rung: str, device: str
+) -> None:
+    if device != "cpu":
+        pytest.skip("the simulator's part; test_ops_gpu.py has the GPU's")
+    arguments = operands(
+        (1, 2, 3, 4), weights, torch.float32, scans=4 if direction == ALL else None
+    )
+    x, lam, w = (tensor.detach() for tensor in arguments)
+    found = gpu.forward(x, lam, w, direction, 2, rung, True)
+    torch.testing.assert_close(found, scan(x, lam, w, direction, 2, rung, True))
 
 
 def test_a_cpu_never_needs_numba() -> None:

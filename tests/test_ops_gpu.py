@@ -1,5 +1,6 @@
 """The operator on a real GPU: the kernels give what a CPU gives, on any stream and device."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,14 +64,27 @@ def test_like_a_cpu(direction: Direction, dtype: DType, weights: Weights) -> Non
     )
 
 
+@pytest.mark.parametrize("logits", [False, True])
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_four_directions_like_a_cpu(weights: Weights) -> None:
-    like_a_cpu(line_scan4, of_four(weights))
+def test_four_directions_like_a_cpu(weights: Weights, logits: bool) -> None:
+    like_a_cpu(partial(line_scan4, logits=logits), of_four(weights))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rung", ["r07", "r05"])
+def test_logits_like_a_cpu(rung: str, direction: Direction, dtype: DType) -> None:
+    x, lam, w = operands(direction, dtype)
+    with torch.no_grad():
+        w.normal_(generator=torch.Generator("cuda").manual_seed(1))
+    call = partial(line_scan, direction=direction, chunk=50, rung=rung, logits=True)
+    like_a_cpu(call, (x, lam, w), dtype)
 
 
 def test_opcheck() -> None:
     opcheck(scan, (*operands("left"), "left", None, "r07"))
     opcheck(scan, (*of_four(), "all", None, "r07"))
+    opcheck(scan, (*of_four(), "all", None, "r07", True))
 
 
 def test_compiled_without_a_graph_break() -> None:

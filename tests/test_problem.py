@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from gspn2bench.problem import ScanProblem
@@ -24,11 +26,12 @@ def test_shapes_follow_the_weights() -> None:
         ({}, 3.22),  # x, lam, three weights, h
         ({"phase": "backward"}, 6.44),  # twelve tensors
         ({"weights": "shared"}, 1.81),
+        ({"weights": "shared", "logits": True}, 1.81),
         ({"weights": "shared", "dtype": "bfloat16"}, 0.906),
     ],
 )
-def test_compulsory_bytes_of_figure_3(fields: dict[str, str], gigabytes: float) -> None:
-    problem = ScanProblem(16, 8, 1024, 1024, **fields)  # type: ignore[arg-type]
+def test_compulsory_bytes_of_figure_3(fields: dict[str, Any], gigabytes: float) -> None:
+    problem = ScanProblem(16, 8, 1024, 1024, **fields)
     assert problem.compulsory_bytes / 1e9 == pytest.approx(gigabytes, rel=3e-3)
 
 
@@ -44,6 +47,8 @@ def test_compulsory_bytes_of_figure_3(fields: dict[str, str], gigabytes: float) 
         ({"direction": "sideways"}, "direction: 'sideways' is not one of down, up, right, left"),
         ({"weights": "none"}, "weights: 'none' is not one of channel, shared"),
         ({"phase": "both"}, "phase: 'both' is not one of forward, backward"),
+        ({"logits": 1}, "logits: 1 is neither True nor False"),
+        ({"logits": True, "phase": "backward"}, "logits: backward takes weights"),
         ({"chunk": 0}, "chunk: 0 is below 1"),
         ({"chunk": 6}, "chunk: 6 is above the scan length, 5"),
         ({"chunk": 8, "direction": "left"}, "chunk: 8 is above the scan length, 7"),

@@ -1,7 +1,8 @@
 """The line scan as operators of torch: on a GPU the kernels of a rung, on a CPU torch itself.
 
 ``scan.py`` has the functions to call, ``library.py`` makes them operators that torch.compile and
-autograd know, ``check.py`` says what is wrong with an argument, ``cpu.py`` and ``gpu.py`` compute.
+autograd know, ``check.py`` says what is wrong with an argument, ``cpu.py`` (on ``lines.py``) and
+``gpu.py`` compute.
 ``weights.py`` makes weights of logits. Examples: docs/operator.md.
 """
 

@@ -17,7 +17,13 @@ _CPU_DTYPES: Final = (*DTYPES, "float64")
 
 
 def check_kinds(
-    x: object, lam: object, w: object, direction: object, chunk: object, rung: object
+    x: object,
+    lam: object,
+    w: object,
+    direction: object,
+    chunk: object,
+    rung: object,
+    logits: object,
 ) -> None:
     """Hold the arguments to their Python types.
 
@@ -32,6 +38,8 @@ def check_kinds(
             raise ValueError(f"{name}: {value!r}, expected a string")
     if isinstance(chunk, bool) or not isinstance(chunk, (int, torch.SymInt, type(None))):
         raise ValueError(f"chunk: {chunk!r} is not a whole number")
+    if not isinstance(logits, bool):
+        raise ValueError(f"logits: {logits!r} is neither True nor False")
 
 
 def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> None:

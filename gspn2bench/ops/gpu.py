@@ -11,23 +11,34 @@ from torch import Tensor
 
 from gspn2bench.kernels.contract import Operands
 from gspn2bench.ops.check import each, shares_weights
+from gspn2bench.ops.weights import weights_of
 from gspn2bench.problem import Direction, Phase, ScanProblem
 
 Scan = tuple[Direction, Operands]
 
 
 def forward(
-    x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    direction: str,
+    chunk: int | None,
+    rung: str,
+    logits: bool = False,
 ) -> Tensor:
     """H of a scan, or of four side by side; arguments as ``library.scan`` has them.
+
+    Logits are normalized by the kernels of a rung that does so, by torch for any other.
 
     Raises:
         ValueError: the rung can't run it.
     """
+    if logits and not _takes_logits(rung):
+        w, logits = weights_of(w, direction), False
     x, lam, w = (tensor.contiguous() for tensor in (x, lam, w))
     h = torch.empty_like(lam)
     scans = [(towards, Operands(x, *own)) for towards, own in each(direction, lam, w, h)]
-    _run("forward", scans, shares_weights(w, direction), chunk, rung)
+    _run("forward", scans, shares_weights(w, direction), chunk, rung, logits)
     return h
 
 
@@ -54,24 +65,37 @@ def backward(
     return grad_x, grad_lam, grad_w
 
 
+def _takes_logits(rung: str) -> bool:
+    from gspn2bench.kernels.ladder import LADDER
+
+    return LADDER[rung].takes_logits
+
+
 def _run(
-    phase: Phase, scans: Sequence[Scan], shared: bool, chunk: int | None, rung_id: str
+    phase: Phase,
+    scans: Sequence[Scan],
+    shared: bool,
+    chunk: int | None,
+    rung_id: str,
+    logits: bool = False,
 ) -> None:
     with _device_of(scans[0][1].x):
         from gspn2bench.kernels.ladder import LADDER
+        from gspn2bench.kernels.launch import unpoisoned
         from gspn2bench.kernels.streams import side_by_side
 
         rung = LADDER[rung_id]
-        calls = [
-            rung.bind(_problem(phase, direction, operands.x, shared, chunk), operands)
-            for direction, operands in scans
-        ]
+        with unpoisoned():
+            calls = [
+                rung.bind(_problem(phase, direction, operands.x, shared, chunk, logits), operands)
+                for direction, operands in scans
+            ]
         call = calls[0] if len(calls) == 1 else side_by_side(calls)
         call()
 
 
 def _problem(
-    phase: Phase, direction: Direction, x: Tensor, shared: bool, chunk: int | None
+    phase: Phase, direction: Direction, x: Tensor, shared: bool, chunk: int | None, logits: bool
 ) -> ScanProblem:
     batch, channels, height, width = x.shape
     steps = height if direction in ("down", "up") else width
@@ -85,6 +109,7 @@ def _problem(
         chunk=None if chunk is None else min(chunk, steps),
         weights="shared" if shared else "channel",
         phase=phase,
+        logits=logits,
     )
 
 

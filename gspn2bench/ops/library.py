@@ -12,12 +12,21 @@ from torch import Tensor
 
 from gspn2bench.ops import cpu, gpu
 from gspn2bench.ops.check import ALL, check, check_like, each
+from gspn2bench.ops.weights import logits_gradient, shares, weights_of
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("gspn2bench::line_scan", mutates_args=(), device_types="cpu")
-def scan(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> Tensor:
+def scan(
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    direction: str,
+    chunk: int | None,
+    rung: str,
+    logits: bool = False,
+) -> Tensor:
     """H of one scan or of four.
 
     Args:
@@ -27,6 +36,7 @@ def scan(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, r
         direction: of the scan, or "all".
         chunk: lines after which h restarts at 0, or None.
         rung: whose kernels run on a GPU.
+        logits: whether w holds logits, which are normalized as ``normalize_weights`` does.
 
     Returns:
         h, like lam.
@@ -36,20 +46,38 @@ def scan(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, r
     """
     check(x, lam, w, direction, chunk, rung)
     made = [
-        cpu.forward(x, *own, direction=towards, chunk=chunk)
-        for towards, own in each(direction, lam, w)
+        cpu.forward(
+            x, one_lam, shares(one, towards) if logits else one, direction=towards, chunk=chunk
+        )
+        for towards, (one_lam, one) in each(direction, lam, w)
     ]
     return _join(direction, made)
 
 
 @scan.register_kernel("cuda")
-def _(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> Tensor:
+def _(
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    direction: str,
+    chunk: int | None,
+    rung: str,
+    logits: bool = False,
+) -> Tensor:
     check(x, lam, w, direction, chunk, rung)
-    return gpu.forward(x, lam, w, direction, chunk, rung)
+    return gpu.forward(x, lam, w, direction, chunk, rung, logits)
 
 
 @scan.register_fake
-def _(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> Tensor:
+def _(
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    direction: str,
+    chunk: int | None,
+    rung: str,
+    logits: bool = False,  # noqa: ARG001
+) -> Tensor:
     check(x, lam, w, direction, chunk, rung)
     return lam.new_empty(lam.shape)
 
@@ -72,7 +100,8 @@ def scan_backward(
         for towards, own in each(direction, lam, w, h, grad_h)
     ]
     grad_x, grad_lam, grad_w = (_join(direction, list(grads)) for grads in zip(*made, strict=True))
-    return _over_directions(direction, grad_x).to(x.dtype), grad_lam.to(x.dtype), grad_w
+    grad_x = _over_directions(direction, grad_x)
+    return grad_x.to(x.dtype).contiguous(), grad_lam.to(x.dtype).contiguous(), grad_w
 
 
 @scan_backward.register_kernel("cuda")
@@ -130,13 +159,19 @@ def _over_directions(direction: str, grad_x: Tensor) -> Tensor:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, lam, w, ctx.direction, ctx.chunk, ctx.rung = inputs
+    x, lam, w, ctx.direction, ctx.chunk, ctx.rung, ctx.logits = inputs
     ctx.save_for_backward(x, lam, w, output)
 
 
 def _gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    grads = scan_backward(grad_h, *ctx.saved_tensors, ctx.direction, ctx.chunk, ctx.rung)
-    return (*grads, None, None, None)
+    x, lam, given, h = ctx.saved_tensors
+    w = weights_of(given, ctx.direction) if ctx.logits else given
+    grad_x, grad_lam, grad_w = scan_backward(
+        grad_h, x, lam, w, h, ctx.direction, ctx.chunk, ctx.rung
+    )
+    if ctx.logits:
+        grad_w = logits_gradient(given, w, grad_w, ctx.direction)
+    return grad_x, grad_lam, grad_w, None, None, None, None
 
 
 scan.register_autograd(_gradients, setup_context=_keep)

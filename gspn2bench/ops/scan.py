@@ -19,6 +19,7 @@ def line_scan(
     direction: Direction = "down",
     chunk: int | None = None,
     rung: str = "r07",
+    logits: bool = False,
 ) -> Tensor:
     """H of a line scan, each line computed from the one before it.
 
@@ -38,6 +39,8 @@ def line_scan(
         direction: "down" (from row 0), "up", "right" (from column 0) or "left".
         chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length; None: never.
         rung: whose kernels run on a GPU, by id; a CPU does not look at it.
+        logits: whether w holds logits of the weights: they are normalized as ``normalize_weights``
+            does, by r07 on a GPU in registers, and w's gradient is that of the logits.
 
     Returns:
         h, (N, C, H, W), contiguous; differentiable, once, in x, lam and w.
@@ -45,13 +48,19 @@ def line_scan(
     Raises:
         ValueError: an argument is not as above; the message names it and says what was expected.
     """
-    check_kinds(x, lam, w, direction, chunk, rung)
-    h: Tensor = scan(*_autocast(x, lam, w), direction, chunk, rung)
+    check_kinds(x, lam, w, direction, chunk, rung, logits)
+    h: Tensor = scan(*_autocast(x, lam, w), direction, chunk, rung, logits)
     return h
 
 
 def line_scan4(
-    x: Tensor, lam: Tensor, w: Tensor, *, chunk: int | None = None, rung: str = "r07"
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    *,
+    chunk: int | None = None,
+    rung: str = "r07",
+    logits: bool = False,
 ) -> Tensor:
     """H of four line scans of one input: down, up, right and left, in this order.
 
@@ -65,6 +74,7 @@ def line_scan4(
             share them.
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
         rung: as ``line_scan``.
+        logits: as ``line_scan``, for each direction on its own axis.
 
     Returns:
         h of each direction, (4, N, C, H, W), contiguous; differentiable, once, in x, lam and w.
@@ -72,15 +82,15 @@ def line_scan4(
     Raises:
         ValueError: as ``line_scan``.
     """
-    check_kinds(x, lam, w, ALL, chunk, rung)
-    h: Tensor = scan(*_autocast(x, lam, w), ALL, chunk, rung)
+    check_kinds(x, lam, w, ALL, chunk, rung, logits)
+    h: Tensor = scan(*_autocast(x, lam, w), ALL, chunk, rung, logits)
     return h
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's type, where it is on."""
     device = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
