@@ -132,8 +132,10 @@ def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
 
     monkeypatch.setattr(timing, "_capture", capture)
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 3 * graph.calls)
     taken = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
     assert taken.samples == pytest.approx([call_ms] * 5)
+    assert taken.nodes == 3
     assert graphs[-1].ms >= timing.MIN_REPLAY_MS
     assert all(graph.calls % sets == 0 for graph in graphs)
     assert len(graphs) <= 3
@@ -142,6 +144,7 @@ def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
 def test_a_call_too_short_to_be_timed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1e-9))
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: graph.calls)
     with pytest.raises(RuntimeError, match=r"graph: 20000 calls last only"):
         timing.measure("graph", [nothing], timing.Budget(5, 1.0))
 
@@ -159,6 +162,15 @@ def test_a_graph_that_does_not_hold_the_calls_launches_is_an_error(
         sampler.step()
     monkeypatch.setattr(launches, "in_graph", lambda graph: 2 * graph.calls)
     assert Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2).step() is None
+
+
+def test_a_graph_that_holds_nothing_is_an_error_though_no_launches_are_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 0)
+    with pytest.raises(RuntimeError, match="holds 0 launches of 5 calls; work on"):
+        Sampler("graph", [nothing] * 5, timing.Budget()).step()
 
 
 def test_device_time_is_summed_over_the_launches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,12 +70,14 @@ class Measurement:
         stopped: why there are no more.
         clocks: median clock, highest temperature, every throttle reason that was seen.
         slowed: whether the GPU stayed slowed, however often a block was measured again.
+        nodes: launches of one call that a CUDA graph was found to hold; None in other modes.
     """
 
     samples: tuple[float, ...]
     stopped: Stopped
     clocks: Clocks
     slowed: bool
+    nodes: int | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -92,7 +94,8 @@ class Sampler:
         budget: when to stop; the time is that of this call's own blocks.
         turns: numbers of the operand sets to use next. Samplers whose calls work on the same sets
             share one, so that a set that one has just used is not warm for the next.
-        nodes: launches that one call makes, which a CUDA graph must hold; None leaves it unchecked.
+        nodes: launches that one call makes, which a CUDA graph must hold; None where they are not
+            known, and any number will do.
     """
 
     def __init__(
@@ -139,12 +142,17 @@ class Sampler:
         if stopped is None:
             return None
         return Measurement(
-            tuple(self._samples), stopped, clocks.together(self._readings), self._slowed
+            tuple(self._samples),
+            stopped,
+            clocks.together(self._readings),
+            self._slowed,
+            self._nodes if self._timing == "graph" else None,
         )
 
     def _set_up(self) -> Block:
         if self._timing == "graph":
-            return _graph(self._calls, self._nodes)
+            block, self._nodes = _graph(self._calls, self._nodes)
+            return block
         following = (self._calls[turn % len(self._calls)] for turn in self._turns)
         return (_eager if self._timing == "eager" else _device)(following)
 
@@ -194,14 +202,16 @@ def _eager(following: Iterator[Call]) -> Block:
     return block
 
 
-def _graph(calls: Sequence[Call], nodes: int | None) -> Block:
+def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[Block, int]:
+    """Replays of a graph of the calls, and the launches of each that it holds."""
     repeat = len(calls)
     while True:
         graph = _capture(calls, repeat)
-        held = None if nodes is None else launches.in_graph(graph)
-        if nodes is not None and held != nodes * repeat:
+        held = launches.in_graph(graph)
+        if held < repeat or nodes not in (None, held / repeat):
+            declared = "" if nodes is None else f" that make {nodes} each"
             raise RuntimeError(
-                f"graph: holds {held} launches of {repeat} calls that make {nodes} each; work on "
+                f"graph: holds {held} launches of {repeat} calls{declared}; work on "
                 "a stream that does not fork from the current one is not captured"
             )
         graph.replay()  # uploads the graph
@@ -214,7 +224,7 @@ def _graph(calls: Sequence[Call], nodes: int | None) -> Block:
         wanted = 1.25 * repeat * MIN_REPLAY_MS / replay_ms
         turns = max(math.ceil(wanted / len(calls)), 1 + repeat // len(calls))
         repeat = min(turns * len(calls), -(-MAX_NODES // len(calls)) * len(calls))
-    return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)]
+    return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)], held // repeat
 
 
 def _capture(calls: Sequence[Call], repeat: int) -> torch.cuda.CUDAGraph:
