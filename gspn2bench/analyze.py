@@ -11,7 +11,7 @@ from typing import Final
 
 import pandas as pd
 
-from gspn2bench.schema import Row, RunRecord
+from gspn2bench.schema import Published, Row, RunRecord
 from gspn2bench.store import Run
 
 PAIR: Final = [
@@ -27,6 +27,9 @@ TITLED: Final = {
     "chunking": "{}",
 }
 """Columns of ``PAIR`` that one case label may stand for several values of, and how to name them."""
+
+SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
+"""Columns that a row shares with the one that it is extrapolated from."""
 
 TIMINGS: Final = ("graph", "device", "eager")
 """Latency modes, the one to quote first."""
@@ -46,7 +49,7 @@ NUMBERS: Final = [
     *OBSERVED,
     *("launches_expected", "bytes_model"),
     *("copy_gbps", "floor_ms", "compile_s", "peak_memory_bytes"),
-    *("gate_error", "gate_tolerance", "gate_slices", "clock_mhz", "temperature_c"),
+    *("gate_error", "gate_tolerance", "gate_slices", "clock_mhz", "temperature_c", "proxy"),
 ]
 
 
@@ -67,7 +70,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         ``speedup`` (base latency / latency), ``gbps`` (``bytes_model`` / latency, GB/s),
         ``copy_share`` (``gbps`` / ``copy_gbps``), ``floor_share`` (``floor_ms`` / latency),
         ``traced_ratio`` and ``dram_ratio`` (bytes / ``bytes_model``),
-        ``launches_agree`` (True, False or NA).
+        ``launches_agree`` (True, False or NA), ``extrapolated_ms`` (see ``_extrapolated``; never in
+        a row that has a latency).
         The base is the lowest rung with an ok latency among the rows equal in ``PAIR``,
         and where that rung has several (directions, seeds), the fastest of them.
     """
@@ -94,6 +98,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     counted = table["launches_expected"].notna() & table["launches_observed"].notna()
     agree = (table["launches_expected"] == table["launches_observed"]).astype("boolean")
     table["launches_agree"] = agree.where(counted)
+    table["extrapolated_ms"] = _extrapolated(table)
     return table
 
 
@@ -113,7 +118,7 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
         {"run": run.record.run_id}
         | {key: getattr(row, key) for key in keys}
         | {
-            "published_ms": figure.latency_ms,
+            "published_ms": _published_ms(figure, row),
             "published_gbps": figure.gbps,
             "published_machine": figure.machine,
             "published_source": figure.source,
@@ -128,6 +133,13 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
     made = pd.DataFrame(lines, columns=["run", *keys, *numbers, *words])
     made[numbers] = made[numbers].astype("float64")
     return made.drop_duplicates(ignore_index=True)
+
+
+def _published_ms(figure: Published, row: Row) -> float | None:
+    """A figure's latency; of images a second that of the row's batch."""
+    if figure.images_per_s is not None:
+        return row.batch / figure.images_per_s * 1e3
+    return figure.latency_ms
 
 
 def machine(record: RunRecord) -> str | None:
@@ -149,6 +161,24 @@ def rung_order(rung: str) -> tuple[bool, int, str]:
     """Sort key of rungs: r01, r02, ... r10 by number, then a user's own by name."""
     number = re.fullmatch(r"r(\d+)", rung)
     return (number is None, int(number[1]) if number else 0, rung)
+
+
+def _extrapolated(table: pd.DataFrame) -> pd.Series:
+    """What attention would take where it was not measured, ms.
+
+    From the largest map that the same back end was measured on, by the square of the number of
+    positions: the products with the channels, which grow with their number only, are taken to grow
+    likewise.
+    """
+    sizes = table["height"].astype("float64") * table["width"].astype("float64")
+    measured = table.assign(positions=sizes)[table["latency_ms"].notna()]
+    largest = measured.sort_values("positions").drop_duplicates(SCALED, keep="last")
+    known = table[SCALED].merge(largest[[*SCALED, "positions", "latency_ms"]], "left", on=SCALED)
+    known.index = table.index
+    scaled = known["latency_ms"] * (sizes / known["positions"]) ** 2
+    attention = table["rung"].str.startswith("attention_") & (table["part"] == "module")
+    missing = table["status"].isin(["skipped", "oom", "timeout"])
+    return scaled.where(attention & missing & (sizes > known["positions"]))
 
 
 def _chunking(table: pd.DataFrame) -> pd.Series:

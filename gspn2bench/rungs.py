@@ -1,4 +1,4 @@
-"""Finding a rung: of the ladder, of an installed package, or of a user's own file.
+"""Finding a rung: of the ladder, of the peers, of an installed package, or of a user's own file.
 
 A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file ends in .py and defines
 ``RUNG``. Both keep to ``gspn2bench.kernels.contract`` and go through the same gate.
@@ -6,7 +6,7 @@ A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file end
 
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,12 +15,17 @@ from typing import Final
 from gspn2bench.errors import UsageError, unknown
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.modules import MODULES, Module
+from gspn2bench.peers import PEERS
+from gspn2bench.problem import Part
 
 GROUP: Final = "gspn2bench.rungs"
+Subject = Rung | Module
+"""What a sweep can run: a rung or a peer runs bare scans, a module the other parts."""
 
 
 @cache
-def find(reference: str) -> Rung:
+def find(reference: str) -> Subject:
     """The rung of a reference: an id, or a path that ends in .py.
 
     Raises:
@@ -29,11 +34,12 @@ def find(reference: str) -> Rung:
     """
     if reference.endswith(".py"):
         return _from_file(Path(reference))
-    if reference in LADDER:
-        return LADDER[reference]
+    known: dict[str, Subject] = {**LADDER, **PEERS, **MODULES}
+    if reference in known:
+        return known[reference]
     offered = {point.name: point for point in entry_points(group=GROUP)}
     if reference not in offered:
-        raise unknown("rung", reference, [*LADDER, *offered])
+        raise unknown("rung", reference, [*known, *offered])
     return _checked(offered[reference].load(), f"entry point {reference}")
 
 
@@ -49,6 +55,15 @@ def references(names: Iterable[str]) -> list[str]:
         if ids.count(name) > 1:
             raise UsageError(f"rung: {name} is the id of two rungs; give one another id")
     return chosen
+
+
+def fitting(references: Iterable[str], part: Part) -> list[str]:
+    """Those that run a part: a rung or a peer the kernel, a module the parts it is built of."""
+    return [each for each in references if part in _parts(find(each))]
+
+
+def _parts(subject: Subject) -> Container[Part]:
+    return ("kernel",) if isinstance(subject, Rung) else subject.build
 
 
 def _from_file(path: Path) -> Rung:
@@ -70,6 +85,8 @@ def _from_file(path: Path) -> Rung:
 def _checked(found: object, origin: str) -> Rung:
     if not isinstance(found, Rung):
         raise UsageError(f"rung: {origin} defines no RUNG of gspn2bench.kernels.contract.Rung")
-    if found.id in LADDER:
-        raise UsageError(f"rung: {origin} has the id {found.id}, which the ladder has already")
+    known = ((LADDER, "the ladder has"), (PEERS, "the peers have"), (MODULES, "the modules have"))
+    for taken, whose in known:
+        if found.id in taken:
+            raise UsageError(f"rung: {origin} has the id {found.id}, which {whose} already")
     return found

@@ -13,13 +13,22 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gspn2bench.axes import AXES, NATIVE, Axis, Value, check_value, make_axis
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.problem import DIRECTIONS, Direction, DType, Phase, ScanProblem, Weights
+from gspn2bench.problem import (
+    DIRECTIONS,
+    CasePhase,
+    Direction,
+    DType,
+    Part,
+    Phase,
+    ScanProblem,
+    Weights,
+)
 from gspn2bench.schema import L2State, Published, Record
 
 CaseDirection = Literal[Direction, "native"]
@@ -31,7 +40,7 @@ _EXTENTS: Final = frozenset({"height", "width"})
 
 @dataclass(frozen=True)
 class Case:
-    """One line scan to measure.
+    """One line scan to measure, or one run of a module.
 
     Args:
         batch: images, N.
@@ -42,8 +51,12 @@ class Case:
         direction: a scan direction, or "native": each rung scans the way it was written for.
         chunk: lines after which h restarts at 0; None is the whole scan length.
         weights: "channel" or "shared".
-        phase: "forward" or "backward".
+        phase: "forward" or "backward"; of a module "forward" or "train", which is both.
         directions: 1, or 4: every direction of one input, side by side.
+        logits: 1 where w holds logits that the operator normalizes, else 0.
+        part: "kernel", the bare scan, which rungs run, or how much of a module is run; a module
+            takes batch, channels, height, width, dtype, phase and proxy alone.
+        proxy: C_proxy, the channels that a module scans; None is the module's own choice.
     """
 
     batch: int
@@ -54,8 +67,11 @@ class Case:
     direction: CaseDirection = "native"
     chunk: int | None = None
     weights: Weights = "channel"
-    phase: Phase = "forward"
+    phase: CasePhase = "forward"
     directions: int = 1
+    logits: int = 0
+    part: Part = "kernel"
+    proxy: int | None = None
 
     @property
     def label(self) -> str:
@@ -63,6 +79,8 @@ class Case:
         extras = []
         if self.weights == "shared":
             extras.append("shared weights")
+        if self.logits:
+            extras.append("logits")
         if self.chunk is not None:
             extras.append(f"chunk {self.chunk}")
         if self.directions > 1:
@@ -70,6 +88,10 @@ class Case:
         elif self.direction != NATIVE:
             extras.append(self.direction)
         size = f"N{self.batch} C{self.channels} {self.height}x{self.width} {self.dtype}"
+        if self.part != "kernel":
+            extras.append(self.part)
+        if self.proxy is not None:
+            extras.append(f"C_proxy {self.proxy}")
         return ", ".join([size, *extras])
 
     def problems(self, native: Direction) -> tuple[ScanProblem, ...]:
@@ -97,7 +119,8 @@ class Case:
             direction=native if self.direction == "native" else self.direction,
             chunk=self.chunk,
             weights=self.weights,
-            phase=self.phase,
+            phase=cast(Phase, self.phase),  # another is refused
+            logits=bool(self.logits),
         )
 
 
@@ -298,6 +321,12 @@ def _make_case(table: dict[str, Value], given: dict[str, tuple[Value, ...]]) -> 
 
 
 def _check_case(scenario: Scenario, case: Case) -> None:
+    try:
+        _check_part(case)
+    except ValueError as error:
+        raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
+    if case.part != "kernel":
+        return
     # a native direction is not known yet, so that the case must be able to run both ways
     ways: tuple[Direction, ...] = ("down", "right")
     for way in ways:
@@ -305,6 +334,20 @@ def _check_case(scenario: Scenario, case: Case) -> None:
             case.problem(way)
         except ValueError as error:
             raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
+
+
+def _check_part(case: Case) -> None:
+    """Hold a case to the fields that its part has."""
+    if case.part == "kernel":
+        if case.proxy is not None:
+            raise ValueError("proxy: it is of modules; give part, or leave it out")
+        return
+    if case.phase == "backward":
+        raise ValueError("phase: a module runs forward, or train, which is forward and backward")
+    scan = Case(1, 1, 1, 1)
+    for name in ("direction", "chunk", "weights", "directions", "logits"):
+        if getattr(case, name) != getattr(scan, name):
+            raise ValueError(f"{name}: it is of bare scans; part {case.part} has none")
 
 
 def _explain(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from gspn2bench.problem import Direction, DType, Phase, Weights
+from gspn2bench.problem import CasePhase, Direction, DType, Part, Weights
 
 SCHEMA_VERSION: Final = 1
 
@@ -38,6 +38,8 @@ class Published(Record):
     latency_ms: Positive | None = None
     gbps: Positive | None = None
     """Global-memory throughput, GB/s, where the paper gives that and no latency."""
+    images_per_s: Positive | None = None
+    """Images a second, where the paper gives that."""
     machine: str
     source: str
     where: dict[str, int | str] = Field(default_factory=dict)
@@ -45,8 +47,9 @@ class Published(Record):
 
     @model_validator(mode="after")
     def _one_figure(self) -> Self:
-        if (self.latency_ms is None) == (self.gbps is None):
-            raise ValueError("give either latency_ms or gbps")
+        figures = (self.latency_ms, self.gbps, self.images_per_s)
+        if sum(figure is not None for figure in figures) != 1:
+            raise ValueError("give one of latency_ms, gbps, images_per_s")
         return self
 
 
@@ -66,11 +69,17 @@ class Row(Record):
     directions: int = 1
     """Scans side by side, each on a stream of its own; 4 is one for each direction."""
     chunk: int
-    weights: Weights
+    weights: Weights | Literal["module"]
+    """Of a rung; a module makes its own."""
+    logits: bool = False
+    """Whether w holds logits, which the call normalizes."""
+    part: Part = "kernel"
+    proxy: Count | None = None
+    """C_proxy, the channels that a module scans, where that is given."""
     seed: int
     # what was run, how
     rung: str
-    phase: Phase
+    phase: CasePhase
     timing: Timing
     l2: L2State
     simulated: bool
@@ -183,7 +192,7 @@ class ProfiledTrial(Record):
 
     case: str
     rung: str
-    phase: Phase
+    phase: CasePhase
     timing: Timing | None
     calls: Annotated[int, Field(gt=0)]
     """Calls seen; times are means of them."""

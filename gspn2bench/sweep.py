@@ -9,9 +9,9 @@ from gspn2bench.backend import Backend
 from gspn2bench.environment import collect
 from gspn2bench.errors import UsageError
 from gspn2bench.isolation import Watch, Workers, unwatched
-from gspn2bench.kernels.contract import Rung
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
+from gspn2bench.rungs import Subject
 from gspn2bench.scenario import Case, Scenario
 from gspn2bench.schema import SCHEMA_VERSION, Plan, Row, RunRecord
 from gspn2bench.turns import Job
@@ -35,8 +35,12 @@ class Sweep:
 
     @property
     def trials(self) -> list[tuple[Case, str]]:
-        """Every case with every rung, the rungs of a case one after the other."""
-        return [(case, reference) for case in self.cases for reference in self.rungs]
+        """Every case with every rung that runs its part, those of a case one after the other."""
+        return [
+            (case, reference)
+            for case in self.cases
+            for reference in rungs.fitting(self.rungs, case.part)
+        ]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Step:
     """One trial of a sweep that is done, with its rows."""
 
     case: Case
-    rung: Rung
+    rung: Subject
     rows: list[Row]
 
 
@@ -127,7 +131,7 @@ def run(
     with _workers(writer, sweep.settings.scenario) as workers:
         for case in sweep.cases:
             steps, todo = [], []
-            for reference in sweep.rungs:
+            for reference in rungs.fitting(sweep.rungs, case.part):
                 rung = rungs.find(reference)
                 had, settings = _left(case, rung, sweep.settings, workers.ceilings, kept)
                 steps.append(Step(case, rung, had))
@@ -171,7 +175,7 @@ def _key(row: Row) -> tuple[object, ...]:
 
 def _left(
     case: Case,
-    rung: Rung,
+    rung: Subject,
     settings: trial.Settings,
     ceilings: Ceilings,
     kept: dict[tuple[object, ...], Row],

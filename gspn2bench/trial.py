@@ -9,14 +9,14 @@ from typing import Any, Final
 import torch
 
 from gspn2bench.kernels import jit
-from gspn2bench.kernels.contract import Rung
 from gspn2bench.measure import timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.proof import EndedError, prove
+from gspn2bench.rungs import Subject
 from gspn2bench.scenario import Case
 from gspn2bench.schema import L2State, Row, Status, Timing
-from gspn2bench.workload import Workload
+from gspn2bench.workload import Workload, workload_of
 
 SIMULATED_ELEMENTS: Final = 2**15
 """Largest batch * channels * height * width for the simulator: about half a minute a call."""
@@ -51,7 +51,7 @@ class Settings:
 
 
 def without_number(
-    case: Case, rung: Rung, settings: Settings, ceilings: Ceilings, status: Status, reason: str
+    case: Case, rung: Subject, settings: Settings, ceilings: Ceilings, status: Status, reason: str
 ) -> list[Row]:
     """The rows of a trial that ended from outside: its process died, or it never began."""
     return Trial(case, rung, settings, ceilings).ended(status, reason)
@@ -73,13 +73,13 @@ class Trial:
         sets: operand sets that the calls take turns on.
     """
 
-    def __init__(self, case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> None:
+    def __init__(self, case: Case, rung: Subject, settings: Settings, ceilings: Ceilings) -> None:
         self.case = case
         self.rung = rung
         self.settings = settings
         self.ceilings = ceilings
-        self.work = Workload.of(case, rung)
-        self.facts = _describe(case, self.work, settings, ceilings)
+        self.work = workload_of(case, rung)
+        self.facts = _describe(case, rung, self.work, settings, ceilings)
         self.left = list(settings.recorded_timings)
         self.sets = 1
 
@@ -112,8 +112,11 @@ class Trial:
         reason = _suspicion(latency, self.facts, self.ceilings)
         if taken.slowed:
             status, reason = "unstable", f"the GPU was slowed throughout: {taken.clocks.throttle}"
+        facts = self.facts
+        if facts.get("launches_observed") is None:  # under a profiler, which has CUPTI to itself
+            facts = facts | {"launches_observed": taken.nodes}
         return Row(
-            **self.facts,
+            **facts,
             timing=mode,
             latency_ms=latency,
             latency_ms_low=low,
@@ -139,23 +142,20 @@ class Trial:
             self.sets = sets
 
 
-def _describe(case: Case, work: Workload, settings: Settings, ceilings: Ceilings) -> dict[str, Any]:
-    problem = work.first
+def _describe(
+    case: Case, rung: Subject, work: Workload[Any], settings: Settings, ceilings: Ceilings
+) -> dict[str, Any]:
     return {
         "scenario": settings.scenario,
         "case": case.label,
-        "batch": problem.batch,
-        "channels": problem.channels,
-        "height": problem.height,
-        "width": problem.width,
-        "dtype": problem.dtype,
-        "direction": problem.direction if case.directions == 1 else "all",
-        "directions": case.directions,
-        "chunk": problem.chunk_length,
-        "weights": problem.weights,
+        "batch": case.batch,
+        "height": case.height,
+        "width": case.width,
+        "dtype": case.dtype,
+        **work.columns,
         "seed": settings.seed,
-        "rung": work.rung.id,
-        "phase": problem.phase,
+        "rung": rung.id,
+        "phase": case.phase,
         "l2": settings.l2,
         "simulated": jit.SIMULATED,
         "launches_expected": work.launches,
@@ -175,14 +175,14 @@ def _suspicion(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> 
     return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
 
-def _check_size(work: Workload, sets: int) -> None:
+def _check_size(work: Workload[Any], sets: int) -> None:
     needed = sets * work.compulsory_bytes + HEADROOM_BYTES
     free = free_bytes()
     if needed > free:
         raise EndedError(
             "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         )
-    elements = sum(problem.slices * problem.plane for problem in work.problems)
+    elements = work.elements
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
         raise EndedError(
             "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"

@@ -3,18 +3,19 @@
 A B A B, and not A A B B: what drifts, the clocks or the heat, hits all of them alike.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 from gspn2bench import rungs
 from gspn2bench.kernels import jit
-from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.contract import Call
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Sampler
-from gspn2bench.problem import ScanProblem
 from gspn2bench.proof import ending, healthy
 from gspn2bench.ranges import annotate
+from gspn2bench.rungs import Subject
 from gspn2bench.scenario import Case
 from gspn2bench.schema import Row, Status, Timing
 from gspn2bench.trial import HEADROOM_BYTES, Settings, Trial, free_bytes, without_number
@@ -71,20 +72,21 @@ class Job:
         ]
 
 
-def run(case: Case, rung: Rung, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
+def run(case: Case, rung: Subject, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
     """The rows of one rung by itself: see ``in_turn``."""
     given = in_turn(case, [(rung, settings)], ceilings)
     return (each for each in given if isinstance(each, Row))
 
 
 def in_turn(
-    case: Case, chosen: Sequence[tuple[Rung, Settings]], ceilings: Ceilings
+    case: Case, chosen: Sequence[tuple[Subject, Settings]], ceilings: Ceilings
 ) -> Iterator[Turn | Row]:
     """The rows of some rungs on one case, one for each timing, each as soon as it is known.
 
     A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
     red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
-    ``failed``; each row says why and has no latency. The others take blocks of samples in turn, in
+    ``failed``; each row says why and has no latency. So is the graph time of a call that no CUDA
+    graph can hold ``skipped``. The others take blocks of samples in turn, in
     one timing after the other. Where their operands together exceed the memory, they are measured
     one rung after the other.
 
@@ -104,7 +106,10 @@ def in_turn(
         else:
             if jit.SIMULATED:
                 yield from trial.ended("ok", None)
-            else:
+                continue
+            if (reason := trial.work.not_in_graphs) and "graph" in trial.left:
+                yield from trial.ended("skipped", reason, ["graph"])
+            if trial.left:
                 ready.append(trial)
     alone = [[trial] for trial in ready]
     for together in [ready] if ready and _fit(ready) else alone:
@@ -166,24 +171,24 @@ def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[Turn | Row
 def _calls(trials: Sequence[Trial]) -> list[tuple[list[Call], Iterator[int]]]:
     """Each trial's calls on the operand sets, and whose turn the sets are.
 
-    Trials of the same scans, if they scan the same way, work on the same sets.
+    Trials whose workloads can, such as those of the same scans, work on the same sets.
     """
-    made: dict[tuple[ScanProblem, ...], tuple[list[tuple[Operands, ...]], Iterator[int]]] = {}
+    made: dict[Hashable, tuple[list[Any], Iterator[int]]] = {}
     calls = []
     for trial in trials:
         work = trial.work
-        if work.problems not in made:
+        if work.key not in made:
             one = work.operands("cuda", trial.settings.seed)
             others = (work.clone(one) for _ in range(trial.sets - 1))
-            made[work.problems] = ([one, *others], count())
-        sets, turns = made[work.problems]
+            made[work.key] = ([one, *others], count())
+        sets, turns = made[work.key]
         calls.append(([work.bind(operands) for operands in sets], turns))
     return calls
 
 
 def _fit(trials: Sequence[Trial]) -> bool:
     """Whether the operand sets of all, and what each call holds beside them, fit the memory."""
-    shared = {trial.work.problems: trial.sets * trial.work.compulsory_bytes for trial in trials}
+    shared = {trial.work.key: trial.sets * trial.work.compulsory_bytes for trial in trials}
     beside = sum(
         trial.sets * max(0, trial.facts["peak_memory_bytes"] - trial.work.compulsory_bytes)
         for trial in trials

@@ -15,7 +15,7 @@ from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.problem import ScanProblem
 from gspn2bench.scenario import Case
-from gspn2bench.workload import Workload
+from gspn2bench.workload import Scans
 
 CASE = Case(2, 3, 32, 32)
 BOUNDS = Ceilings((4000.0,), step_us=0.05, l2_cold_ms=0.02, l2_warm_ms=0.01)
@@ -43,9 +43,9 @@ RUNG: Rung = replace(LADDER["r07"], id="mine", forward=bind)
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kernel takes as long as a copy."""
-    make = Workload.operands
+    make = Scans.operands
     monkeypatch.setattr(jit, "SIMULATED", False)
-    monkeypatch.setattr(Workload, "operands", lambda work, device, seed: make(work, "cpu", seed))
+    monkeypatch.setattr(Scans, "operands", lambda work, device, seed: make(work, "cpu", seed))
     monkeypatch.setattr(launches, "durations_ms", lambda calls: [COPY_MS] * len(calls))
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [COPY_MS] * len(calls))
     monkeypatch.setattr(clocks, "read", lambda: Clocks(1980.0, 40.0, ""))

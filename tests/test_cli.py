@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gspn2bench import scenario
 from gspn2bench.app import app
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.peers import PEERS
 
 from .report_fixtures import real_run, save, simulated_run
 
@@ -87,8 +88,9 @@ def test_the_shell_is_offered_every_name(tmp_path: Path) -> None:
     save(real_run(), tmp_path / "results")
     save(simulated_run(), tmp_path / "elsewhere")
     assert complete("gspn2bench sweep ", tmp_path) == scenario.names()
-    assert complete("gspn2bench sweep fig3 --rung ", tmp_path) == sorted(LADDER)
-    others = [f"r01,{rung}" for rung in sorted(LADDER) if rung != "r01"]
+    known = sorted([*LADDER, *PEERS])
+    assert complete("gspn2bench sweep fig3 --rung ", tmp_path) == known
+    others = [f"r01,{rung}" for rung in known if rung.startswith("r0") and rung != "r01"]
     assert complete("gspn2bench sweep fig3 --rung r01,r0", tmp_path) == others
     assert complete("gspn2bench show f", tmp_path) == [real_run().record.run_id]
     elsewhere = "gspn2bench compare --results elsewhere latest "
@@ -126,6 +128,7 @@ def test_help_names_every_command_and_shows_brackets() -> None:
     [
         ["sweep", "figg3"],
         ["sweep", "quick", "--samples", "0"],
+        ["sweep", "train", "--rung", "r07"],
         ["sweep"],
         ["report", "no-such-run"],
         ["show", "no-such-run"],

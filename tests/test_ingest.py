@@ -235,7 +235,7 @@ def test_a_run_without_a_gpu_has_no_profile(tmp_path, run):
 
 
 def test_a_row_that_knows_no_launches_matches_nothing(tmp_path):
-    folder = save(tmp_path / "run", fixture_run(launches_expected=None))
+    folder = save(tmp_path / "run", fixture_run(launches_expected=None, launches_observed=None))
     refused(csv(tmp_path / "a.csv", 4), folder, "does not say what")
 
 

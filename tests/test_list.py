@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from gspn2bench import scenario
 from gspn2bench.commands.list_ import list_
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.modules import MODULES
+from gspn2bench.peers import PEERS
 
 
 def run(*arguments: str) -> Result:
@@ -20,13 +22,16 @@ def test_everything_is_listed_within_80_columns() -> None:
     result = run()
     assert result.exit_code == 0
     assert max(map(len, result.output.splitlines())) <= 80
-    for name in [*LADDER, *scenario.names()]:
+    for name in [*LADDER, *PEERS, *MODULES, *scenario.names()]:
         assert f" {name} " in result.output
     first = next(iter(LADDER.values()))
     assert first.idea.split()[0] in result.output
 
 
-@pytest.mark.parametrize(("kind", "names"), [("rungs", [*LADDER]), ("scenarios", scenario.names())])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("rungs", [*LADDER, *PEERS, *MODULES]), ("scenarios", scenario.names())],
+)
 def test_plain_names_one_a_line(kind: str, names: list[str]) -> None:
     for way in ("--plain", "--quiet"):
         result = run(kind, way)
@@ -40,7 +45,8 @@ def test_json_has_what_the_tables_have() -> None:
     assert [one["name"] for one in listed["scenarios"]] == scenario.names()
     first = next(iter(LADDER.values()))
     assert listed["rungs"][0] == {"name": first.id, "title": first.title, "idea": first.idea}
-    assert list(json.loads(run("rungs", "--json").output)) == ["rungs"]
+    assert [one["name"] for one in listed["peers"]] == [*PEERS]
+    assert list(json.loads(run("rungs", "--json").output)) == ["rungs", "peers", "modules"]
 
 
 def test_unknown_kind() -> None:

@@ -118,9 +118,10 @@ def test_each_direction_has_its_own_weights(shared: bool, monkeypatch: pytest.Mo
     def spy(x: Tensor, lam: Tensor, w: Tensor, **_: Any) -> Tensor:
         taken.update(x=x, lam=lam, w=w)
         pairs = enumerate(DIRECTIONS)
-        return torch.stack([line_scan(x, lam[i], w[i], direction=d) for i, d in pairs])
+        made = [line_scan(x, lam[i], w[i], direction=d, logits=True) for i, d in pairs]
+        return torch.stack(made)
 
-    monkeypatch.setattr(attention, "line_scan4", spy)
+    monkeypatch.setattr(attention.FourScans, "scan4", staticmethod(spy))
     scans = attention.FourScans(2, 5, shared=shared, chunk=None, rung="r07")
     features = torch.randn(3, 12, 5)
     scans(torch.randn(3, 12, 2), features, (3, 4))
@@ -129,9 +130,8 @@ def test_each_direction_has_its_own_weights(shared: bool, monkeypatch: pytest.Mo
     logits = scans.weights(features).view(3, 3, 4, 4, 3, sets)
     for i in range(4):
         torch.testing.assert_close(taken["lam"][i], lam[..., i, :].permute(0, 3, 1, 2))
-        w = taken["w"][i].view(3, 3, sets, 3, 4)
-        inner = logits[:, 1, 2, i].sigmoid()  # away from every border
-        torch.testing.assert_close(w[..., 1, 2].movedim(0, 1), inner / inner.sum(1, keepdim=True))
+        own = taken["w"][i].reshape(3, 3, sets, 3, 4)
+        torch.testing.assert_close(own, logits[..., i, :, :].permute(3, 0, 4, 1, 2))
 
 
 # Bad input.
@@ -209,12 +209,24 @@ def test_the_published_sizes(make: Any, parameters: float, macs: float) -> None:
 
 
 def test_macs_are_counted() -> None:
-    tokens, dim, proxy = 12, 6, 2
+    tokens, dim, proxy = 12, 6, attention.FOLDED + 1
     linear = tokens * (2 * dim * proxy + 2 * proxy * 4 * proxy + proxy * 12 + 4 * proxy * proxy)
     scanned = 4 * 4 * proxy * tokens
     image = torch.zeros(3, dim, 4, 3)
     assert count_macs(GSPN2Attention(dim, proxy), image) == 3 * (linear + scanned)
     assert count_macs(nn.Conv2d(dim, 5, 3), image) == 3 * 2 * 1 * 5 * 9 * dim
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_products_of_weights_are_counted_once_a_call(images: int) -> None:
+    """Folded, the tokens meet two matrices; what makes these does not grow with the images."""
+    tokens, dim, proxy = 12, 6, 2
+    made = 8 * proxy + 12  # lam, u and logits
+    columns = 32  # 9 C_proxy + 12 is 30, and a product has a multiple of 8
+    each = tokens * dim * (columns + 4 * proxy) + 4 * 4 * proxy * tokens
+    once = made * proxy * dim + dim * proxy * 4 * proxy
+    found = count_macs(GSPN2Attention(dim, proxy), torch.zeros(images, dim, 4, 3))
+    assert found == images * each + once
 
 
 @pytest.mark.parametrize("size", [(33, 50), (8, 8), (1, 1)])

@@ -121,7 +121,7 @@ def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
 
 @pytest.mark.parametrize("name", ["nsys", "ncu"])
 def test_a_profiled_sweep_is_one_sample_of_one_case_and_is_set_apart(name):
-    for scenario in ("fig3", "table1", "quick"):
+    for scenario in ("fig3", "table1", "quick", "tableS2"):
         plan = load(scenario)
         wanted = request(name, cases=tuple(cases(plan)), rungs=("r07",))
         for job, case in zip(command.jobs(wanted, name), wanted.cases, strict=True):

@@ -27,7 +27,8 @@ def expand(folder: Path, text: str, *overrides: str) -> list[Case]:
 
 def test_shipped_scenarios() -> None:
     assert scenario.names() == [
-        "dtypes", "fig3", "fig4", "figS2", "figS3", "quick", "single", "table1",
+        "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "normalize", "peers", "quick", "sdxl",
+        "single", "table1", "tableS2", "tableS4", "train",
     ]  # fmt: skip
 
 
@@ -111,6 +112,9 @@ def test_label_names_only_what_is_unusual() -> None:
     assert Case(16, 8, 1024, 512, phase="backward").label == plain.label
     odd = Case(1, 1, 65, 64, "bfloat16", "up", 64, "shared")
     assert odd.label == "N1 C1 65x64 bfloat16, shared weights, chunk 64, up"
+    given = Case(1, 1, 65, 64, weights="shared", logits=1)
+    assert given.label == "N1 C1 65x64 float32, shared weights, logits"
+    assert given.problem("down").logits is True
 
 
 def test_problem_takes_the_native_direction_unless_told() -> None:

@@ -14,13 +14,13 @@ from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
 from gspn2bench.scenario import Case
-from gspn2bench.workload import Workload
+from gspn2bench.workload import Scans
 
 FOUR = Case(1, 1, 2, 3, directions=4)
 
 
 def test_four_scans_share_x_and_nothing_else(device: str) -> None:
-    work = Workload.of(FOUR, LADDER["r07"])
+    work = Scans.of(FOUR, LADDER["r07"])
     assert [problem.direction for problem in work.problems] == list(DIRECTIONS)
     operands = work.operands(device, seed=0)
     for made in (operands, work.clone(operands)):
@@ -31,15 +31,15 @@ def test_four_scans_share_x_and_nothing_else(device: str) -> None:
 
 
 def test_x_is_counted_once() -> None:
-    work = Workload.of(FOUR, LADDER["r07"])
+    work = Scans.of(FOUR, LADDER["r07"])
     tensor = 2 * 3 * 4
     assert work.compulsory_bytes == (1 + 4 * 5) * tensor
-    assert Workload.of(replace(FOUR, directions=1), LADDER["r07"]).compulsory_bytes == 6 * tensor
+    assert Scans.of(replace(FOUR, directions=1), LADDER["r07"]).compulsory_bytes == 6 * tensor
 
 
 @pytest.mark.parametrize("phase", ["forward", pytest.param("backward", marks=pytest.mark.gpu)])
 def test_every_direction_is_run_and_checked(phase: Phase, device: str) -> None:
-    work = Workload.of(replace(FOUR, phase=phase), LADDER["r07"])
+    work = Scans.of(replace(FOUR, phase=phase), LADDER["r07"])
     operands = work.operands(device, seed=0)
     call = work.bind(operands)
     scans = list(zip(work.problems, operands, strict=True))
@@ -51,7 +51,7 @@ def test_every_direction_is_run_and_checked(phase: Phase, device: str) -> None:
 
 @pytest.mark.parametrize("missing", [0, 3])
 def test_a_direction_left_out_is_seen(missing: int, device: str) -> None:
-    work = Workload.of(FOUR, LADDER["r07"])
+    work = Scans.of(FOUR, LADDER["r07"])
     operands = work.operands(device, seed=0)
     scans = list(zip(work.problems, operands, strict=True))
     calls = [work.rung.bind(problem, each) for problem, each in scans]
@@ -92,7 +92,7 @@ def test_the_row_says_four_directions() -> None:
 
 @pytest.mark.gpu
 def test_four_directions_are_captured_in_a_graph() -> None:
-    work = Workload.of(Case(2, 4, 256, 256, directions=4), LADDER["r07"])
+    work = Scans.of(Case(2, 4, 256, 256, directions=4), LADDER["r07"])
     operands = work.operands("cuda", seed=0)
     call = work.bind(operands)
     call()

@@ -1,5 +1,6 @@
 """What the shell offers at TAB: names only, found without numba, torch or pandas."""
 
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -14,10 +15,12 @@ def scenarios(incomplete: str) -> list[str]:
 
 
 def rungs(incomplete: str) -> list[str]:
-    """The last of the comma-separated rungs of the ladder, those before it kept."""
+    """The last of the comma-separated rungs and peers, those before it kept."""
     before, comma, begun = incomplete.rpartition(",")
     files = (file.name for file in resources.files("gspn2bench.kernels").iterdir())
     ids = {name.partition("_")[0] for name in files if name[:1] == "r" and name[1:3].isdigit()}
+    peers = (resources.files("gspn2bench") / "peers").iterdir()
+    ids |= {file.name[:-3] for file in peers if re.fullmatch(r"[a-z]\w*\.py", file.name)}
     return [before + comma + name for name in _begun(ids - {*before.split(",")}, begun)]
 
 

@@ -12,9 +12,12 @@ from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
 from gspn2bench.commands.output import console, print_json
 from gspn2bench.errors import UsageError
 
+Entry = tuple[str, str, str]
+"""A name, its title and its idea."""
+
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """What can be listed; peers and modules are listed with the rungs."""
 
     RUNGS = "rungs"
     SCENARIOS = "scenarios"
@@ -39,7 +42,7 @@ def list_(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the rungs of the ladder and the scenarios, each with its idea."""
+    """List rungs, peers, modules and scenarios, each with its idea."""
     if markdown:
         if kind is not Kind.RUNGS or plain or quiet or as_json:
             raise UsageError("--markdown: is of the rungs: gspn2bench list rungs --markdown")
@@ -47,30 +50,37 @@ def list_(
         return
     if run:
         raise UsageError("--run: goes with --markdown")
-    listed = {
-        one: _rungs() if one is Kind.RUNGS else _scenarios() for one in ([kind] if kind else Kind)
-    }
+    listed: dict[str, list[Entry]] = {}
+    if kind in (None, Kind.RUNGS):
+        listed |= _rungs()
+    if kind in (None, Kind.SCENARIOS):
+        listed["scenarios"] = _scenarios()
     if as_json:
         names = ("name", "title", "idea")
         print_json(
             {
-                one.value: [dict(zip(names, row, strict=True)) for row in listed[one]]
-                for one in listed
+                title: [dict(zip(names, row, strict=True)) for row in rows]
+                for title, rows in listed.items()
             }
         )
         return
-    for one, rows in listed.items():
+    for title, rows in listed.items():
         if plain or quiet:
             typer.echo("\n".join(row[0] for row in rows))
         else:
-            _print_table(one, rows)
+            _print_table(title, rows)
 
 
-def _rungs() -> list[tuple[str, str, str]]:
-    # numba and torch come with it
+def _rungs() -> dict[str, list[Entry]]:
+    # numba and torch come with them
     from gspn2bench.kernels.ladder import LADDER
+    from gspn2bench.modules import MODULES
+    from gspn2bench.peers import PEERS
 
-    return [(rung.id, rung.title, rung.idea) for rung in LADDER.values()]
+    return {
+        title: [(each.id, each.title, each.idea) for each in known.values()]
+        for title, known in (("rungs", LADDER), ("peers", PEERS), ("modules", MODULES))
+    }
 
 
 def _page(names: list[str], results: Path) -> str:
@@ -91,7 +101,7 @@ def _page(names: list[str], results: Path) -> str:
     return render(lessons, runs, shlex.join([*words, *(f"--run={name}" for name in ids)]))
 
 
-def _scenarios() -> list[tuple[str, str, str]]:
+def _scenarios() -> list[Entry]:
     from gspn2bench import scenario
 
     loaded = [scenario.load(name) for name in scenario.names()]
@@ -103,12 +113,12 @@ def _first_sentence(text: str) -> str:
     return head + stop.rstrip()
 
 
-def _print_table(kind: Kind, rows: list[tuple[str, str, str]]) -> None:
+def _print_table(title: str, rows: list[Entry]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=kind.value, title_justify="left")
-    table.add_column(kind.value.removesuffix("s"), no_wrap=True)
+    table = Table(title=title, title_justify="left")
+    table.add_column(title.removesuffix("s"), no_wrap=True)
     table.add_column("title")
     table.add_column("idea")
     for row in rows:

@@ -10,6 +10,7 @@ import typer
 from gspn2bench.commands.options import AsJson, Axes, Quiet, Rungs, Scenario
 from gspn2bench.commands.output import console, print_json
 from gspn2bench.errors import UsageError, unknown
+from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -203,7 +204,7 @@ def table(trials: "Sequence[ProfiledTrial]") -> "Table":
         shown.add_row(
             Text(printable(trial.case)),
             Text(printable(trial.rung)),
-            {"forward": "fwd", "backward": "bwd"}[trial.phase],
+            SHORT_PHASES[trial.phase],
             seen,
             number(trial.gpu_ms),
             gap,

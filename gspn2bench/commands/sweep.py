@@ -26,7 +26,6 @@ from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
     from gspn2bench.backend import Backend
-    from gspn2bench.kernels.contract import Rung
     from gspn2bench.scenario import Case
     from gspn2bench.schema import Row
     from gspn2bench.store import RunWriter
@@ -107,9 +106,11 @@ def sweep(
     from gspn2bench.trial import Settings
 
     references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
+    chosen_cases = [case for case in chosen_cases if rungs.fitting(references, case.part)]
+    if not chosen_cases:
+        raise UsageError(f"rung: no case of {plan.name} is for {', '.join(references)}")
     if dry_run:
-        found = [rungs.find(reference) for reference in references]
-        _list_cases(chosen_cases, found, quiet=quiet, as_json=as_json)
+        _list_cases(chosen_cases, references, quiet=quiet, as_json=as_json)
         return
     settings = Settings(
         scenario=plan.name,
@@ -176,22 +177,26 @@ def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
 
 
 def _list_cases(
-    cases: "Sequence[Case]", rungs: "Sequence[Rung]", *, quiet: bool, as_json: bool
+    cases: "Sequence[Case]", references: "Sequence[str]", *, quiet: bool, as_json: bool
 ) -> None:
-    from gspn2bench.workload import Workload
+    from gspn2bench import rungs
+    from gspn2bench.workload import workload_of
 
+    ids = [rungs.find(reference).id for reference in references]
     listed = []
     for case in cases:
-        works = [Workload.of(case, rung) for rung in rungs]
-        skips = [work.rung.id for work in works if work.unsupported]
-        listed.append((case, works[0].compulsory_bytes, skips))
+        subjects = [rungs.find(each) for each in rungs.fitting(references, case.part)]
+        works = {subject.id: workload_of(case, subject) for subject in subjects}
+        skips = [name for name, work in works.items() if work.unsupported]
+        most = max(work.compulsory_bytes for work in works.values())
+        listed.append((case, most, skips))
     total = sum(size for _, size, _ in listed)
     if as_json:
         documents = [
             {"case": case.label, "phase": case.phase, "bytes": size, "skipped_by": skips}
             for case, size, skips in listed
         ]
-        print_json({"cases": documents, "rungs": [rung.id for rung in rungs], "bytes": total})
+        print_json({"cases": documents, "rungs": ids, "bytes": total})
         return
     if not quiet:
         from rich.table import Table
@@ -205,5 +210,5 @@ def _list_cases(
         for case, size, skips in listed:
             table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
         console().print(table)
-        typer.echo(f"rungs: {' '.join(rung.id for rung in rungs)}")
+        typer.echo(f"rungs: {' '.join(ids)}")
     typer.echo(f"{total:,} bytes in all: each input read once, each output written once")

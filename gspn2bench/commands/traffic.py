@@ -21,6 +21,7 @@ from gspn2bench.commands.options import (
 )
 from gspn2bench.commands.progress import Ended, conclude, follow
 from gspn2bench.errors import UsageError, unknown
+from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -176,7 +177,7 @@ def _table(rows: "Sequence[Row]") -> "Table":
         tool = "trace" if row.simulated else row.l2
         lines.setdefault((row.rung, row.phase), {})[tool] = row
     for (rung, phase), by_tool in lines.items():
-        cells = [rung, {"forward": "fwd", "backward": "bwd"}[phase]]
+        cells = [rung, SHORT_PHASES[phase]]
         cells.append(_cell(next(iter(by_tool.values())).bytes_model, size))
         if "trace" in by_tool:
             trace = by_tool["trace"]

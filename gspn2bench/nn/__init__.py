@@ -14,12 +14,14 @@ from gspn2bench.nn.backbone import (
 )
 from gspn2bench.nn.block import GSPNBlock
 from gspn2bench.nn.macs import count_macs
+from gspn2bench.nn.softmax import SoftmaxAttention
 
 __all__ = [
     "GSPN1Attention",
     "GSPN2Attention",
     "GSPN2Backbone",
     "GSPNBlock",
+    "SoftmaxAttention",
     "count_macs",
     "gspn2_base",
     "gspn2_small",

@@ -4,12 +4,25 @@ Source: arXiv 2501.12381, section 3 (GSPN-1); arXiv 2512.07884, section 3 (GSPN-
 lam, u and the weights are made of, and that lam and u start near 1, is our choice.
 """
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from gspn2bench.nn.layout import Size, TokenMixer
-from gspn2bench.ops import line_scan4, normalize_weights
+from gspn2bench.ops import line_scan4
 from gspn2bench.problem import DIRECTIONS
+
+FOLDED: Final = 8
+"""C_proxy up to which the projections are folded into the maps beside them.
+
+A product with so few columns takes as long as reading the tokens, and one with 9 C_proxy + 12 of
+them no longer.
+"""
+
+ALIGNED: Final = 8
+"""Columns that a product has a multiple of, so that 16-bit ones lie at multiples of 16 bytes."""
 
 
 class FourScans(nn.Module):
@@ -25,6 +38,9 @@ class FourScans(nn.Module):
     Raises:
         ValueError: a size is below 1.
     """
+
+    scan4 = staticmethod(line_scan4)
+    """The scans; another function of the same arguments can take its place."""
 
     def __init__(
         self, channels: int, features: int, *, shared: bool, chunk: int | None, rung: str
@@ -52,30 +68,40 @@ class FourScans(nn.Module):
         Returns:
             Tokens, (N, H * W, C).
         """
+        merged: Tensor = self.merge(self.scans(x, linear(features, *self.maker()), size))
+        return merged.view(x.shape)
+
+    def maker(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one linear map that makes lam, u and the logits of features."""
+        parts = (self.lam, self.u, self.weights)
+        return torch.cat([part.weight for part in parts]), torch.cat([p.bias for p in parts])
+
+    def scans(self, x: Tensor, made: Tensor, size: Size) -> Tensor:
+        """The four u h, side by side.
+
+        Args:
+            x: tokens, (N, H * W, C).
+            made: tokens, of ``maker``.
+            size: H and W.
+
+        Returns:
+            Positions of all images, (N * H * W, 4 C), channel by channel in memory: a product that
+            reads them so is faster than one that reads 4 C numbers at a time.
+        """
         longest = max(size)
         chunk = None if self.chunk is None or self.chunk >= longest else self.chunk
-        plane = (x.shape[0], *size)
-        x, features = x.reshape(*plane, -1), features.reshape(*plane, -1)
-        each = (len(DIRECTIONS), self.channels)
-        lam = self.lam(features).reshape(*plane, *each).permute(3, 0, 4, 1, 2)
-        u = self.u(features).reshape(*plane, *each).permute(3, 0, 4, 1, 2)
-        w = self._weights(features)
-        h = line_scan4(x.permute(0, 3, 1, 2), lam, w, chunk=chunk, rung=self.rung)
-        y = (u * h).permute(1, 3, 4, 0, 2).flatten(3)
-        merged: Tensor = self.merge(y)
-        return merged.flatten(1, 2)
-
-    def _weights(self, features: Tensor) -> Tensor:
-        """The weights of each direction, (4, 3, N, C, H, W) or (4, 3, N, H, W)."""
-        plane = features.shape[:3]
-        logits = self.weights(features)
-        if self.shared:
-            logits = logits.reshape(*plane, len(DIRECTIONS), 3).permute(3, 4, 0, 1, 2)
-        else:
-            each = (len(DIRECTIONS), 3, self.channels)
-            logits = logits.reshape(*plane, *each).permute(3, 4, 0, 5, 1, 2)
-        pairs = zip(logits, DIRECTIONS, strict=True)
-        return torch.stack([normalize_weights(own, direction=towards) for own, towards in pairs])
+        directions = len(DIRECTIONS)
+        batch, channels = len(x), self.channels
+        image = x.transpose(1, 2).reshape(batch, channels, *size)
+        own = directions * channels
+        each = torch.split(made.transpose(1, 2), [own, own, made.shape[2] - 2 * own], 1)
+        lam, u = (t.reshape(batch, directions, channels, *size).transpose(0, 1) for t in each[:2])
+        sets = () if self.shared else (channels,)
+        logits = each[2].reshape(batch, directions, 3, *sets, *size).movedim(0, 2)
+        operands = (tensor.contiguous() for tensor in (image, lam, logits))
+        h = self.scan4(*operands, chunk=chunk, rung=self.rung, logits=True)
+        scanned: Tensor = u * h
+        return scanned.transpose(1, 2).flatten(2).flatten(0, 1).t()
 
 
 class GSPN1Attention(TokenMixer):
@@ -132,15 +158,29 @@ class GSPN2Attention(TokenMixer):
         check_size("dim", dim)
         check_size("proxy", proxy)
         self.dim = dim
+        self.proxy = proxy
         self.down = nn.Linear(dim, proxy)
         self.scans = FourScans(proxy, proxy, shared=True, chunk=chunk, rung=rung)
         self.up = nn.Linear(proxy, dim)
 
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
         """Tokens to tokens, (N, H * W, C)."""
-        proxy = self.down(tokens)
-        mixed: Tensor = self.up(self.scans(proxy, proxy, size))
-        return mixed
+        if self.proxy > FOLDED:
+            proxy = self.down(tokens)
+            expanded: Tensor = self.up(self.scans(proxy, proxy, size))
+            return expanded
+        # Linear maps in a row are one: x, lam, u and the logits come of one product with the
+        # tokens, and the merge goes into the projection back.
+        scans, down, up = self.scans, self.down, self.up
+        maker, bias = scans.maker()
+        spare = -(self.proxy + len(maker)) % ALIGNED
+        weight = torch.cat([down.weight, maker @ down.weight, maker.new_zeros(spare, self.dim)])
+        bias = torch.cat([down.bias, torch.addmv(bias, maker, down.bias), maker.new_zeros(spare)])
+        made = linear(tokens, weight, bias)[..., : self.proxy + len(maker)]
+        scanned = scans.scans(made[..., : self.proxy], made[..., self.proxy :], size)
+        weight = up.weight @ scans.merge.weight
+        mixed = linear(scanned, weight, torch.addmv(up.bias, up.weight, scans.merge.bias))
+        return mixed.view(tokens.shape)
 
 
 def check_size(name: str, value: int) -> None:

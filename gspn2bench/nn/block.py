@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gspn2bench.nn.attention import GSPN1Attention, GSPN2Attention, check_size
+from gspn2bench.nn.attention import check_size
 from gspn2bench.nn.layout import Size, TokenMixer
 
 
@@ -17,9 +17,7 @@ class GSPNBlock(TokenMixer):
         ValueError: the MLP would have no hidden channel.
     """
 
-    def __init__(
-        self, attention: GSPN1Attention | GSPN2Attention, *, mlp_ratio: float = 4.0
-    ) -> None:
+    def __init__(self, attention: TokenMixer, *, mlp_ratio: float = 4.0) -> None:
         super().__init__()
         self.dim = dim = attention.dim
         hidden = int(dim * mlp_ratio)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import gspn2bench
-from gspn2bench.axes import NO_CHUNK
+from gspn2bench.axes import NONE
 from gspn2bench.profile.trace import Tool
 from gspn2bench.ranges import DOMAIN, RangeName
 from gspn2bench.scenario import Case
@@ -140,7 +140,7 @@ def _axes(case: Case) -> Iterator[str]:
     """Every field of a case, so that the sweep has this case alone."""
     for name, value in asdict(case).items():
         yield "-a"
-        yield f"{name}={NO_CHUNK if value is None else value}"
+        yield f"{name}={NONE if value is None else value}"
 
 
 def _nsys(request: Request, stem: Path) -> list[str]:  # noqa: ARG001

@@ -15,7 +15,7 @@ from rich.text import Text
 from gspn2bench.analyze import TIMINGS, machine, rung_order
 from gspn2bench.change import CONFIDENCE, FLOOR, MIN_SAMPLES, Change, Verdict
 from gspn2bench.compare import CASE, KEY, Comparison, Pair, driver
-from gspn2bench.problem import PHASES
+from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.report.text import number, plural, printable
 from gspn2bench.schema import Row, RunRecord
 
@@ -113,7 +113,7 @@ def _table(rows: list[tuple[Row, Change]]) -> Table:
     for row, change in sorted(rows, key=lambda one: _order(one[0])):
         table.add_row(
             *(Text(printable(name)) for name in (row.rung, row.direction)),
-            {"forward": "fwd", "backward": "bwd"}[row.phase],
+            SHORT_PHASES[row.phase],
             row.timing,
             number(change.base_ms, 4),
             number(change.new_ms, 4),
@@ -125,7 +125,8 @@ def _table(rows: list[tuple[Row, Change]]) -> Table:
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    return PHASES.index(row.phase), TIMINGS.index(row.timing), rung_order(row.rung), row.direction
+    phase, timing = CASE_PHASES.index(row.phase), TIMINGS.index(row.timing)
+    return phase, timing, rung_order(row.rung), row.direction
 
 
 def percent_text(ratio: float) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 import pandas as pd
 
 from gspn2bench.analyze import TIMINGS
-from gspn2bench.problem import PHASES
+from gspn2bench.problem import CASE_PHASES
 
 ANY: Final = "any"
 WORDS: Final = {
@@ -47,7 +47,12 @@ def controls(table: pd.DataFrame, ids: Sequence[str]) -> list[Control]:
     main = next((part for part in (timed, rows, table) if len(part)), table)
     choices = [
         ("run", "Run", list(ids), ids[-1:]),
-        ("phase", "Pass", _ranked(table["phase"], PHASES), _ranked(main["phase"], PHASES)),
+        (
+            "phase",
+            "Pass",
+            _ranked(table["phase"], CASE_PHASES),
+            _ranked(main["phase"], CASE_PHASES),
+        ),
         ("timing", "Latency", _ranked(table["timing"], TIMINGS), _ranked(main["timing"], TIMINGS)),
         *(
             (key, label, list(table[key].unique()), list(main[key].unique()))

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from gspn2bench.analyze import QUOTED, rung_order
-from gspn2bench.problem import PHASES
+from gspn2bench.problem import CASE_PHASES
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 MISSING: Final = "·"
@@ -89,7 +89,7 @@ def _trend(axis: str, timing: str, shared: dict[str, Any], rows: pd.DataFrame) -
             lines.append((name, str(phase), fastest.reindex(values)))
     if not lines:
         return None
-    lines.sort(key=lambda line: (PHASES.index(line[1]), rung_order(line[0])))
+    lines.sort(key=lambda line: (CASE_PHASES.index(line[1]), rung_order(line[0])))
     top = float(rows[["gbps", "copy_gbps"]].to_numpy(na_value=0.0).max())
     return Trend(axis, values, _where(shared, timing), top, tuple(lines))
 

@@ -52,6 +52,7 @@ ROW_COLUMNS: Final = (
     Column("over rung", "base_rung"),
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("of copy bandwidth, %", "copy_share", percent),
+    Column("extrapolated, ms", "extrapolated_ms", number, optional=True),
     Column("floor, ms", "floor_ms", number),
     Column("floor / latency, %", "floor_share", percent),
     Column("launches expected", "launches_expected", count),
@@ -69,6 +70,8 @@ ROW_COLUMNS: Final = (
     Column("chunk, lines", "chunk", count, folded=True),
     Column("weights", "weights", folded=True),
     Column("dtype", "dtype", folded=True),
+    Column("part", "part", folded=True),
+    Column("C_proxy", "proxy", count, optional=True),
     Column("seed", "seed", folded=True),
     Column("compile, s", "compile_s", number, optional=True),
     Column("peak memory, bytes", "peak_memory_bytes", count, optional=True),
@@ -85,6 +88,7 @@ FAILURE_COLUMNS: Final = (
     Column("timing", "timing"),
     Column("status", "status"),
     Column("reason", "reason"),
+    Column("extrapolated, ms", "extrapolated_ms", number, optional=True),
 )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gspn2bench.analyze import PAIR, QUOTED, TIMINGS, frame, rung_order
-from gspn2bench.problem import PHASES
+from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.report.sparklines import Trend, sparkline, trends
 from gspn2bench.report.text import TIMES, count, number, percent, printable, scientific, size
 from gspn2bench.report.verdict import verdict
@@ -70,6 +70,8 @@ def _failures(table: pd.DataFrame) -> list[Text]:
     for row in bad.to_dict("records"):
         why = row["reason"] if isinstance(row["reason"], str) else "no reason recorded"
         line = f"{row['title']}, {row['rung']} {row['phase']}, {row['status']}: {why}"
+        if not math.isnan(row["extrapolated_ms"]):
+            line += f"; extrapolated, not measured: {number(row['extrapolated_ms'])} ms"
         lines.append(Text(f"- {printable(line)}"))
     return lines
 
@@ -136,7 +138,7 @@ def _table(*headers: str) -> Table:
 
 
 def _names(row: dict[str, Any], *more: str) -> list[Text]:
-    phase = {"forward": "fwd", "backward": "bwd"}[row["phase"]]
+    phase = SHORT_PHASES[row["phase"]]
     return [Text(printable(name)) for name in (row["rung"], phase, *more)]
 
 
@@ -153,7 +155,7 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(
         lines,
         key=lambda row: (
-            PHASES.index(row["phase"]),
+            CASE_PHASES.index(row["phase"]),
             TIMINGS.index(row["timing"]),
             rung_order(row["rung"]),
         ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from gspn2bench.analyze import QUOTED, frame, rung_order
-from gspn2bench.problem import PHASES
+from gspn2bench.problem import CASE_PHASES
 from gspn2bench.report.text import count, number, percent, plural
 from gspn2bench.schema import RunRecord
 from gspn2bench.store import Run
@@ -27,7 +27,7 @@ def verdict(run: Run) -> Verdict:
     if run.record.simulated:
         why = simulated_because(run.record)
         return Verdict(why[0].upper() + why[1:], tuple(support))
-    said = [sentence for phase in PHASES for sentence in _compared(table, phase)]
+    said = [sentence for phase in CASE_PHASES for sentence in _compared(table, phase)]
     said = said or [_alone(table)]
     return Verdict(said[0], (*said[1:], *support))
 
