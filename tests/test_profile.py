@@ -90,8 +90,12 @@ def request(name, folder=Path("out"), **changes):
     fields = {
         "tool": name,
         "scenario": "fig3",
-        "cases": (Case(16, 8, 1024, 1024, weights="shared"), Case(1, 2, 8, 9, chunk=4)),
-        "rungs": ("r01", "my rungs/mine.py"),
+        "trials": (
+            (Case(16, 8, 1024, 1024, weights="shared"), "r01"),
+            (Case(16, 8, 1024, 1024, weights="shared"), "my rungs/mine.py"),
+            (Case(1, 2, 8, 9, chunk=4), "r01"),
+            (Case(1, 2, 8, 9, chunk=4), "my rungs/mine.py"),
+        ),
         "timing": "graph",
         "launches": 4,
         "folder": folder,
@@ -123,14 +127,24 @@ def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
 def test_a_profiled_sweep_is_one_sample_of_one_case_and_is_set_apart(name):
     for scenario in ("fig3", "table1", "quick", "tableS2"):
         plan = load(scenario)
-        wanted = request(name, cases=tuple(cases(plan)), rungs=("r07",))
-        for job, case in zip(command.jobs(wanted, name), wanted.cases, strict=True):
+        wanted = request(name, trials=tuple((case, "r07") for case in cases(plan)))
+        for job, (case, _) in zip(command.jobs(wanted, name), wanted.trials, strict=True):
             words = job.command[job.command.index("sweep") :]
             axes = [parse_axis(words[i + 1]) for i, word in enumerate(words) if word == "-a"]
             assert cases(plan, axes) == [case]
             assert words[words.index("--samples") + 1] == "1"
             assert words[words.index("--timing") + 1] == "graph"
             assert "not-a-measurement" in words[words.index("--results") + 1]
+
+
+def test_each_case_is_profiled_with_the_rungs_that_run_its_part():
+    done = invoke("profile", "tableS4", "--rung", "r07,gspn2", "--dry-run")
+    assert done.exit_code == 0, done.output
+    jobs = [
+        (line[line.index("--rung") + 1], "part=kernel" in line)
+        for line in map(shlex.split, done.stdout.splitlines())
+    ]
+    assert jobs == [("gspn2", False)] * 3 + [("r07", True)]
 
 
 def test_the_words_that_run_this_program_run_it():

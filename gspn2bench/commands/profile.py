@@ -1,7 +1,7 @@
 """``gspn2bench profile``: a scenario under Nsight Systems or Nsight Compute."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gspn2bench.profile.command import Job
+    from gspn2bench.scenario import Case
     from gspn2bench.schema import ProfiledTrial
     from gspn2bench.store import Run
 
@@ -73,7 +74,7 @@ def profile(
         )
     plan = load(scenario)
     chosen = cases(plan, [parse_axis(text) for text in axis or []])
-    rungs = words_of("rung", rung) if rung is not None else plan.rungs
+    words = words_of("rung", rung) if rung is not None else plan.rungs
     executable = runner.find(profiler)
     elsewhere = ["gspn2bench"] if executable is None else None
     folder = output or Path("profiles") / f"{plan.name}-{tool}"
@@ -83,8 +84,7 @@ def profile(
     request = command.Request(
         tool=profiler,
         scenario=scenario,
-        cases=tuple(chosen),
-        rungs=rungs,
+        trials=tuple(_trials(chosen, words)),
         timing=cast(Literal["eager", "graph"], way),
         launches=launches,
         folder=folder,
@@ -104,6 +104,15 @@ def profile(
             f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
         )
     _run(jobs, folder, quiet=quiet, as_json=as_json)
+
+
+def _trials(cases: "Sequence[Case]", references: "Sequence[str]") -> "Iterator[tuple[Case, str]]":
+    """Each case with the rungs that run its part."""
+    from gspn2bench import rungs
+
+    for case in cases:
+        for reference in rungs.fitting(references, case.part):
+            yield case, reference
 
 
 def _make_folder(output: Path | None, name: str) -> Path:

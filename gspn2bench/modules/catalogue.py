@@ -18,6 +18,8 @@ PROXY: Final = 2
 OPERATIONS: Final = 10**15
 """Of a call: with more, a trial of ten calls takes over a minute on an H200, unless it is cuDNN's,
 whose time is then the one to know."""
+IMAGE: Final = 3
+"""Channels of an image that is classified."""
 HALVES: Final = ("float16", "bfloat16")
 Build = Callable[[Case], nn.Module]
 
@@ -46,6 +48,13 @@ def _too_long(case: Case) -> str | None:
     operations = 4 * case.batch * (case.height * case.width) ** 2 * case.channels
     if operations > OPERATIONS:
         return f"attention: {operations:.1e} operations a call, above {OPERATIONS:.0e}"
+    return None
+
+
+def _not_an_image(case: Case) -> str | None:
+    """Why the classifier can't take the input, or None."""
+    if case.part == "model" and case.channels != IMAGE:
+        return f"channels: {case.channels}, expected {IMAGE}, of an image"
     return None
 
 
@@ -92,6 +101,7 @@ GSPN2: Final = Module(
         "projections": _projections,
         "model": lambda case: gspn2_tiny(proxy=_proxy(case)),
     },
+    supports=_not_an_image,
 )
 TORCH: Final = Module(
     id="attention_torch",

@@ -1,7 +1,8 @@
 """Modules of torch around the line scan: attention, blocks, the backbones GSPN-2 Tiny to Base.
 
 ``layout.py`` takes images and tokens, ``attention.py`` has the modules of GSPN-1 and GSPN-2,
-``block.py`` a block around either, ``backbone.py`` the models, ``macs.py`` counts what they cost.
+``softmax.py`` the attention that they replace, ``block.py`` a block around any of them,
+``backbone.py`` the models, ``macs.py`` counts what they cost.
 Examples: docs/operator.md.
 """
 

@@ -55,8 +55,7 @@ class Request:
     Args:
         tool: nsys or ncu.
         scenario: a name, or a path to a .toml.
-        cases: in order.
-        rungs: ids, or paths that end in .py.
+        trials: each case with the id of a rung, or a path that ends in .py, in order.
         timing: how the calls are made: eager, or as a CUDA graph.
         launches: kernels of one trial that ncu looks at; each is replayed dozens of times.
         folder: for everything that comes of it.
@@ -64,8 +63,7 @@ class Request:
 
     tool: Tool
     scenario: str
-    cases: tuple[Case, ...]
-    rungs: tuple[str, ...]
+    trials: tuple[tuple[Case, str], ...]
     timing: Timing
     launches: int
     folder: Path
@@ -118,9 +116,8 @@ def own_program() -> list[str]:
 
 
 def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[Job]:
-    trials = [(case, rung) for case in request.cases for rung in request.rungs]
-    digits = max(2, len(str(len(trials))))
-    for number, (case, rung) in enumerate(trials, 1):
+    digits = max(2, len(str(len(request.trials))))
+    for number, (case, rung) in enumerate(request.trials, 1):
         stem = f"{number:0{digits}}-{re.sub(r'[^A-Za-z0-9_-]', '_', Path(rung).stem)}"
         runs = request.folder / RUNS / stem
         sweep = [*python, "sweep", request.scenario, "--rung", rung, *_axes(case)]

@@ -93,10 +93,10 @@ def _trial(
         raise UsageError(f"profile: {run.path.name} does not say what {what} launches in a call")
     if trace.tool == "nsys":
         calls = _calls(launches, expected, what)
-    elif len(launches) <= expected:
-        calls = [launches]
-    else:
-        raise UsageError(f"profile: {len(launches)} launches of {what}; a call makes {expected}")
+    else:  # ncu is told when to stop, perhaps in the middle of a call
+        whole = len(launches) // expected * expected
+        calls = _calls(launches[:whole], expected, what) if whole else [launches]
+    launches = [launch for call in calls for launch in call]
     timed = all(launch.start_ns is not None for launch in launches)
     return ProfiledTrial(
         case=row.case,
