@@ -16,6 +16,7 @@ from gspn2bench.app import app
 from gspn2bench.axes import AXES
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.schema import Row, RunRecord, Status
+from gspn2bench.store import read_run
 
 from .report_fixtures import real_run
 
@@ -103,6 +104,44 @@ def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) 
     made = CliRunner().invoke(app, shlex.split(found[1]))
     assert made.exit_code == 0
     assert made.stdout == committed, f"gspn2bench {found[1]} > docs/ladder.md"
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "measured").iterdir()), ids=lambda page: page.stem)
+def test_a_measured_page_is_as_its_run_makes_it(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = re.match(r"<!-- gspn2bench-runs: (\S+) -->", page.read_text())
+    assert found
+    monkeypatch.chdir(ROOT)
+    made = CliRunner().invoke(app, ["report", found[1], "--markdown"])
+    assert made.exit_code == 0
+    assert made.stdout == page.read_text(), f"gspn2bench report {found[1]} --markdown -o {page}"
+
+
+def test_the_modules_of_the_readme_are_those_of_their_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme.partition("## In the place of attention")[2].partition("\n## ")[0]
+    figures = [line for line in section.splitlines() if line.startswith(("|", "**"))]
+    assert any("attention" in line for line in figures)
+    committed = (DOCS / "measured" / "tableS4.md").read_text().splitlines()
+    assert [line for line in figures if line not in committed] == []
+
+
+def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
+    """Requests too; a line of the table is a case, its cells load + store sectors of a rung."""
+    counts: dict[tuple[object, ...], dict[bool, tuple[int | None, ...]]] = {}
+    for row in read_run(ROOT / "results" / "quick-20261123T201037Z-f4c7db").rows:
+        found = (row.sectors_load, row.sectors_store, row.requests_load, row.requests_store)
+        key = (row.phase, f"{row.height} x {row.width}", row.rung)
+        counts.setdefault(key, {})[row.simulated] = found
+    page = (DOCS / "traffic.md").read_text()
+    table = re.findall(r"^\| (forward|backward) \| (\d+ x \d+) \| (.+) \|$", page, re.MULTILINE)
+    assert len(table) * 5 == len(counts) == 60
+    for phase, size, cells in table:
+        for rung, cell in zip(("r01", "r02", "r03", "r04", "r05"), cells.split(" | "), strict=True):
+            by = counts[phase, size, rung]
+            assert by[True] == by[False]
+            assert cell == "{:,} + {:,}".format(*by[True][:2])
 
 
 def test_the_figures_of_the_readme_are_those_of_the_ladder_page() -> None:
