@@ -117,6 +117,9 @@ def false(counts: Counter[Verdict]) -> int:
     return counts[Verdict.SLOWER] + counts[Verdict.FASTER]
 
 
+MODULE_ROW = "a module's row"
+
+
 def reference_runs() -> list[Path]:
     """The run folders under results/ that git keeps; a user's own runs are not among them."""
     command = ["git", "ls-files", "-z", f"results/*/{RUN_FILE}"]
@@ -130,22 +133,24 @@ def reference_runs() -> list[Path]:
 def recorded(folders: Iterable[Path]) -> dict[str, tuple[Pair, ...]]:
     """A/A pairs of those runs that a GPU made, by what they are; {} without any.
 
-    Two kinds, in each latency that speed-ups are quoted in: the halves of one row's samples, and
-    the rows of two runs of the same code on the same GPU and driver.
+    Two kinds, in each latency that speed-ups are quoted in: the halves of one row's samples, those
+    of modules apart, and the rows of two runs of the same code on the same GPU and driver.
     """
     runs = [run for run in map(read_run, folders) if not run.record.simulated]
     found: dict[str, tuple[Pair, ...]] = {}
     for timing in QUOTED:
-        found[f"{timing} time, halves of a row"] = tuple(_halves(runs, timing))
+        for name, modules in (("a row", False), (MODULE_ROW, True)):
+            found[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, modules))
         found[f"{timing} time, run against run"] = tuple(_repeats(runs, timing))
     return {name: pairs for name, pairs in found.items() if pairs}
 
 
-def _halves(runs: Iterable[Run], timing: str) -> Iterator[Pair]:
+def _halves(runs: Iterable[Run], timing: str, modules: bool) -> Iterator[Pair]:
     for run in runs:
-        for samples in _samples(run, timing).values():
+        parts = {row.case: row.part for row in run.rows}
+        for key, samples in _samples(run, timing).items():
             half = len(samples) // 2
-            if half >= MIN_SAMPLES:
+            if half >= MIN_SAMPLES and (parts[str(key[0])] != "kernel") == modules:
                 yield samples[:half], samples[half:]
 
 

@@ -4,6 +4,8 @@
 const bars = (() => {
   const SLOT = 24;
   const CHARACTER = 7;
+  // characters of a tick and of a group's title
+  const ROOM = matchMedia("(width < 600px)").matches ? [18, 44] : [24, 64];
   const PATTERNS = {
     "published-0": "/",
     "published-1": "x",
@@ -26,7 +28,8 @@ const bars = (() => {
     }
     const drawn = placed.filter((bar) => bar.value !== null);
     const [low, high] = span(drawn, start);
-    const left = 18 + CHARACTER * Math.max(...placed.map((bar) => bar.tick.slice(0, 18).length));
+    const ticked = placed.map((bar) => Math.min(bar.tick.length, ROOM[0]));
+    const left = 18 + CHARACTER * Math.max(...ticked);
     const right = 12 + CHARACTER * Math.max(0, ...drawn.map((bar) => bar.text.length));
     const keys = [...new Set(drawn.map((bar) => bar.series.key))];
     const data = keys.map((key) =>
@@ -51,7 +54,7 @@ const bars = (() => {
       yaxis: theme.axis("", {
         range: [bottom, 0],
         tickvals: placed.map((bar) => bar.y),
-        ticktext: placed.map((bar) => text.label(bar.tick, 18)),
+        ticktext: placed.map((bar) => text.label(bar.tick, ROOM[0])),
         ticks: "",
         ticklabelstandoff: 6,
         showgrid: false,
@@ -126,7 +129,7 @@ const bars = (() => {
 
   function heading({ title, y }, left) {
     return {
-      text: `<b>${text.label(title)}</b>`,
+      text: `<b>${text.label(title, ROOM[1])}</b>`,
       x: 0,
       xref: "paper",
       xanchor: "left",
