@@ -81,7 +81,7 @@ def _compare(problem: ScanProblem, operands: Operands) -> Verdict:
     worst, where, compared = 0.0, "", 0
     for index in groups.batches():
         for name, error in groups.errors(index).items():
-            if not error <= worst:  # so that NaN is not waved through
+            if not (error <= worst or math.isnan(worst)):  # NaN stays
                 worst, where = error, name
         compared += len(index) * groups.members
     if worst <= tolerance:

@@ -130,3 +130,16 @@ def test_every_gradient_is_held_to_the_reference(name: str, weights: str) -> Non
     verdict = gate.check(problem, operands, lambda: call(0.1))
     assert not verdict.passed
     assert name in (verdict.reason or "")
+
+
+def test_an_error_that_is_no_number_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference itself may overflow: what comes after must not hide it."""
+    problem = ScanProblem(1, 3, 4, 5)
+    operands = inputs.make(problem, "cpu", 0)
+    errors = iter([math.nan, 0.0, 0.0])
+    monkeypatch.setattr(gate._Groups, "errors", lambda *_: {"h": next(errors)})
+
+    def call() -> None:
+        operands.h.zero_()
+
+    assert not gate.check(problem, operands, call).passed

@@ -4,6 +4,7 @@ The module is made once for a case, from the seed, and is held to its own copy i
 (``modules.reference``) on the same, rounded parameters and inputs.
 """
 
+import math
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -187,7 +188,7 @@ class ModuleRun(Workload[Tensors]):
         worst, where, images = 0.0, "", 0
         for images, errors in check(operands):  # noqa: B007
             for name, error in errors.items():
-                if not error <= worst:  # so that NaN is not waved through
+                if not (error <= worst or math.isnan(worst)):  # NaN stays
                     worst, where = error, name
         if worst <= tolerance:
             return Verdict(True, worst, tolerance, images * self._slices)
