@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,20 +70,35 @@ def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Verd
 
 
 def _compare(problem: ScanProblem, operands: Operands) -> Verdict:
-    tolerance = TOLERANCE[problem.dtype]
-    for name, tensor in outputs(problem, operands).items():
+    groups = _Groups(problem, operands)
+    errors = ((len(index) * groups.members, groups.errors(index)) for index in groups.batches())
+    return judge(outputs(problem, operands), errors, TOLERANCE[problem.dtype])
+
+
+def judge(
+    found: Mapping[str, torch.Tensor],
+    errors: Iterable[tuple[int, Mapping[str, float]]],
+    tolerance: float,
+) -> Verdict:
+    """Green if every element is finite and no error is above the tolerance.
+
+    Args:
+        found: outputs, by name.
+        errors: slices compared, with the largest error of each output over them; nothing is
+            compared where an element is not finite.
+        tolerance: largest error allowed.
+    """
+    for name, tensor in found.items():
         stale = tensor.numel() - int(torch.isfinite(tensor).sum())
         if stale:
             reason = f"{name}: {stale} of {tensor.numel()} elements are NaN or infinite"
             return Verdict(False, None, tolerance, 0, reason)
-
-    groups = _Groups(problem, operands)
     worst, where, compared = 0.0, "", 0
-    for index in groups.batches():
-        for name, error in groups.errors(index).items():
+    for slices, each in errors:
+        compared += slices
+        for name, error in each.items():
             if not (error <= worst or math.isnan(worst)):  # NaN stays
                 worst, where = error, name
-        compared += len(index) * groups.members
     if worst <= tolerance:
         return Verdict(True, worst, tolerance, compared)
     reason = f"{where}: error {worst:.2e} is above {tolerance:.0e} of the largest element"

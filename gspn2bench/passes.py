@@ -58,11 +58,7 @@ class Plan:
     @property
     def trials(self) -> list[Trial]:
         """Every case with every rung."""
-        return [
-            (case, reference)
-            for case in self.cases
-            for reference in rungs.fitting(self.rungs, case.part)
-        ]
+        return rungs.trials(self.cases, self.rungs)
 
 
 @dataclass(frozen=True)

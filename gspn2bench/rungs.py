@@ -6,7 +6,7 @@ A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file end
 
 import importlib.util
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +18,7 @@ from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.modules import MODULES, Module
 from gspn2bench.peers import PEERS
 from gspn2bench.problem import Part
+from gspn2bench.scenario import Case
 
 GROUP: Final = "gspn2bench.rungs"
 Subject = Rung | Module
@@ -60,6 +61,11 @@ def references(names: Iterable[str]) -> list[str]:
 def fitting(references: Iterable[str], part: Part) -> list[str]:
     """Those that run a part: a rung or a peer the kernel, a module the parts it is built of."""
     return [each for each in references if part in _parts(find(each))]
+
+
+def trials(cases: Iterable[Case], references: Sequence[str]) -> list[tuple[Case, str]]:
+    """Every case with each of those that run its part, those of a case one after the other."""
+    return [(case, reference) for case in cases for reference in fitting(references, case.part)]
 
 
 def _parts(subject: Subject) -> Container[Part]:

@@ -36,11 +36,7 @@ class Sweep:
     @property
     def trials(self) -> list[tuple[Case, str]]:
         """Every case with every rung that runs its part, those of a case one after the other."""
-        return [
-            (case, reference)
-            for case in self.cases
-            for reference in rungs.fitting(self.rungs, case.part)
-        ]
+        return rungs.trials(self.cases, self.rungs)
 
 
 @dataclass(frozen=True)

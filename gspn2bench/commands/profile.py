@@ -1,7 +1,7 @@
 """``gspn2bench profile``: a scenario under Nsight Systems or Nsight Compute."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gspn2bench.profile.command import Job
-    from gspn2bench.scenario import Case
     from gspn2bench.schema import ProfiledTrial
     from gspn2bench.store import Run
 
@@ -58,6 +57,7 @@ def profile(
     Latencies under a profiler are no measurement; they are kept apart and never reported. Exits
     with 0, 2 where the tool is missing, 3 where a case has no profile, 130 when interrupted.
     """
+    from gspn2bench import rungs
     from gspn2bench.axes import parse_axis
     from gspn2bench.commands.words import words_of
     from gspn2bench.profile import command, runner
@@ -84,7 +84,7 @@ def profile(
     request = command.Request(
         tool=profiler,
         scenario=scenario,
-        trials=tuple(_trials(chosen, words)),
+        trials=tuple(rungs.trials(chosen, words)),
         timing=cast(Literal["eager", "graph"], way),
         launches=launches,
         folder=folder,
@@ -104,15 +104,6 @@ def profile(
             f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
         )
     _run(jobs, folder, quiet=quiet, as_json=as_json)
-
-
-def _trials(cases: "Sequence[Case]", references: "Sequence[str]") -> "Iterator[tuple[Case, str]]":
-    """Each case with the rungs that run its part."""
-    from gspn2bench import rungs
-
-    for case in cases:
-        for reference in rungs.fitting(references, case.part):
-            yield case, reference
 
 
 def _make_folder(output: Path | None, name: str) -> Path:

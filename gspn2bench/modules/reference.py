@@ -15,7 +15,8 @@ from gspn2bench.nn import GSPNBlock
 from gspn2bench.nn.attention import FourScans
 from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.nn.softmax import SoftmaxAttention, TorchAttention
-from gspn2bench.problem import DIRECTIONS, ScanProblem
+from gspn2bench.ops.check import ALL, each, shares_weights
+from gspn2bench.problem import ScanProblem
 
 
 def exact(module: nn.Module) -> nn.Module:
@@ -74,11 +75,11 @@ def scan4(
 ) -> Tensor:
     """As ``ops.line_scan4``, in float64 on any device."""
     batch, channels, height, width = x.shape
-    shared = w.dim() == 5
+    shared = shares_weights(w, ALL)
     groups = (batch, channels) if shared else (batch * channels, 1)
     plane = (height, width)
     made = []
-    for number, direction in enumerate(DIRECTIONS):
+    for direction, (own_lam, own_w) in each(ALL, lam, w):
         steps = height if direction in ("down", "up") else width
         problem = ScanProblem(
             batch,
@@ -93,8 +94,8 @@ def scan4(
         h: Any = reference.forward(
             problem,
             x.reshape(*groups, *plane),
-            lam[number].reshape(*groups, *plane),
-            w[number].reshape(3, groups[0], 1, *plane),
+            own_lam.reshape(*groups, *plane),
+            own_w.reshape(3, groups[0], 1, *plane),
         )
         made.append(h.reshape(x.shape))
     return torch.stack(made)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from gspn2bench.compiling import compile_static
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.ops import cpu
 from gspn2bench.ops.lines import Lines, between_zeros, wide, with_channels
@@ -27,8 +28,6 @@ from gspn2bench.problem import ScanProblem
 
 LINES: Final = 16
 """Lines of a compiled block."""
-MOST_SHAPES: Final = 256
-"""Variants of one function that a process may compile: a sweep has a few for each case."""
 BACKEND: Final = "inductor"
 
 
@@ -70,11 +69,7 @@ def backward(problem: ScanProblem, operands: Operands) -> Call:
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function under torch.compile, once a process, so that what was compiled is found again."""
-    import torch._dynamo
-
-    # past the limit it would be an error, for a graph that has to be whole
-    torch._dynamo.config.recompile_limit = MOST_SHAPES
-    return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
+    return compile_static(function, BACKEND)
 
 
 def _lay_out(lines: Lines, x: Tensor, lam: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

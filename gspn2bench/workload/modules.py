@@ -4,7 +4,6 @@ The module is made once for a case, from the seed, and is held to its own copy i
 (``modules.reference``) on the same, rounded parameters and inputs.
 """
 
-import math
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from gspn2bench.gate import Verdict
+from gspn2bench.compiling import compile_static
+from gspn2bench.gate import Verdict, judge
 from gspn2bench.kernels.contract import Call
 from gspn2bench.modules import reference
 from gspn2bench.modules.contract import Module
@@ -143,7 +143,7 @@ class ModuleRun(Workload[Tensors]):
     def bind(self, operands: Tensors) -> Call:
         """The call, which leaves its output and gradients in ``operands``."""
         module = self._made[str(operands.x.device.type)]
-        run = _compiled(module) if self.module.compiled else module
+        run = compile_static(module) if self.module.compiled else module
         arguments = self._arguments(module)
         if not self.training:
 
@@ -180,20 +180,9 @@ class ModuleRun(Workload[Tensors]):
         for name, tensor in found.items():
             if tensor is None:
                 return Verdict(False, None, tolerance, 0, f"{name}: nothing was computed")
-            stale = tensor.numel() - int(torch.isfinite(tensor).sum())
-            if stale:
-                reason = f"{name}: {stale} of {tensor.numel()} elements are NaN or infinite"
-                return Verdict(False, None, tolerance, 0, reason)
-        check = self._gradients if self.training else self._outputs
-        worst, where, images = 0.0, "", 0
-        for images, errors in check(operands):  # noqa: B007
-            for name, error in errors.items():
-                if not (error <= worst or math.isnan(worst)):  # NaN stays
-                    worst, where = error, name
-        if worst <= tolerance:
-            return Verdict(True, worst, tolerance, images * self._slices)
-        reason = f"{where}: error {worst:.2e} is above {tolerance:.0e} of the largest element"
-        return Verdict(False, worst, tolerance, images * self._slices, reason)
+        computed = {name: tensor for name, tensor in found.items() if tensor is not None}
+        errors = self._gradients(operands) if self.training else self._outputs(operands)
+        return judge(computed, errors, tolerance)
 
     def inputs(self, operands: Tensors) -> Mapping[str, list[Tensor]]:
         """The input, the gradient that comes in, and the parameters."""
@@ -218,11 +207,6 @@ class ModuleRun(Workload[Tensors]):
     def _output_shape(self) -> tuple[int, ...]:
         return (self.case.batch, CLASSES) if self.case.part == "model" else self._shape
 
-    @property
-    def _slices(self) -> int:
-        """What the gate counts, of one image."""
-        return self.case.channels
-
     @cached_property
     def _made(self) -> dict[str, nn.Module]:
         """The module by the kind of device it is on."""
@@ -245,7 +229,7 @@ class ModuleRun(Workload[Tensors]):
         self._made[device] = module.to(device, getattr(torch, self.case.dtype))
 
     def _outputs(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
-        """Images compared so far, and the errors of the last ones."""
+        """The error of an image's output, image by image, with the slices that it counts for."""
         module = reference.exact(self._made[str(operands.x.device.type)])
         started = time.perf_counter()
         assert operands.y is not None
@@ -254,7 +238,7 @@ class ModuleRun(Workload[Tensors]):
             with torch.no_grad():
                 expected, at = self._expected(module, operands.x[one])
             found = operands.y[one] if at is None else operands.y[one][:, at]
-            yield done, {"y": _error(found.double(), expected)}
+            yield self.case.channels, {"y": _error(found.double(), expected)}
             if done >= 2 and time.perf_counter() - started > SECONDS:
                 return
 
@@ -270,17 +254,16 @@ class ModuleRun(Workload[Tensors]):
         return reference.at(module, x, (self.case.height, self.case.width), at), at
 
     def _gradients(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
-        """All images, one after the other, and the errors of all gradients at the end."""
+        """Errors as ``_outputs`` gives them, of every image, then those of all gradients."""
         module = reference.exact(self._made[str(operands.x.device.type)])
         assert operands.y is not None
         assert operands.grad_y is not None
         grad_x = torch.empty_like(operands.x, dtype=torch.float64)
-        outputs = 0.0
         for image in range(self.case.batch):
             one = slice(image, image + 1)
             x = operands.x[one].double().requires_grad_()
             y = reference.whole(module, x, *self._arguments(module))
-            outputs = max(outputs, _error(operands.y[one].double(), y.detach()))
+            yield self.case.channels, {"y": _error(operands.y[one].double(), y.detach())}
             torch.autograd.backward(y, operands.grad_y[one].double())
             assert x.grad is not None
             grad_x[one] = x.grad
@@ -289,15 +272,7 @@ class ModuleRun(Workload[Tensors]):
             for name, parameter in module.named_parameters()
             if parameter.grad is not None
         }
-        errors = {name: _error(operands.grads[name].double(), expected[name]) for name in expected}
-        yield self.case.batch, {"y": outputs} | errors
-
-
-def _compiled(module: nn.Module) -> Any:
-    """The module through torch.compile, for its one shape; a graph break would be an error."""
-    torch._dynamo.config.recompile_limit = 1024  # a sweep has many cases in one process
-    torch._dynamo.config.accumulated_recompile_limit = 4096
-    return torch.compile(module, fullgraph=True, dynamic=False)
+        yield 0, {name: _error(operands.grads[name].double(), expected[name]) for name in expected}
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
