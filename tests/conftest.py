@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -33,3 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def device() -> str:
     return BACKEND.torch_device
+
+
+@pytest.fixture
+def small_transposes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One warp a tile: in the simulator each thread of a block costs as much as one of a GPU's."""
+    from gspn2bench.kernels import transposed
+
+    if BACKEND.simulated:
+        monkeypatch.setattr(transposed, "ROWS", 1)
+    transposed.build_transpose.cache_clear()
+    yield
+    transposed.build_transpose.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gspn2bench import gate, inputs
-from gspn2bench.kernels import math, r07_gspn2, reference, tiled, transposed
+from gspn2bench.kernels import math, r07_gspn2, reference, tiled
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
@@ -48,16 +48,6 @@ def verdict(rung: Rung, problem: ScanProblem, operands: Operands) -> gate.Verdic
 def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
     found = verdict(rung, problem, wild(problem, device))
     assert found.passed, f"{problem}: {found.reason}"
-
-
-@pytest.fixture
-def small_transposes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """One warp a tile: in the simulator each thread of a block costs as much as one of a GPU's."""
-    if SIMULATED:
-        monkeypatch.setattr(transposed, "ROWS", 1)
-    transposed.build_transpose.cache_clear()
-    yield
-    transposed.build_transpose.cache_clear()
 
 
 # The kernels.

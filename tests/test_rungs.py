@@ -108,16 +108,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
     forget()
 
 
-@pytest.fixture
-def small_transposes(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """One warp a tile where every thread of a block costs as much as a whole one on a GPU."""
-    if SIMULATED:
-        monkeypatch.setattr(transposed, "ROWS", 1)
-    transposed.build_transpose.cache_clear()
-    yield
-    transposed.build_transpose.cache_clear()
-
-
 TINY: list[Geometry] = [
     (1, 2, 5, 2, 2),  # the last chunk is shorter
     (2, 1, 2, 33, None),
