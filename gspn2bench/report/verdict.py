@@ -128,6 +128,8 @@ def _gates(table: pd.DataFrame) -> list[str]:
 def _launches(table: pd.DataFrame) -> list[str]:
     counted = table[table["launches_agree"].notna()]
     if counted.empty:
+        if table["launches_observed"].notna().any():
+            return ["Launches were counted; none are declared that they could be held to."]
         return ["No launches were counted."]
     cases = counted.drop_duplicates(["title", "rung", "phase", "direction", "launches_agree"])
     agree = int(cases["launches_agree"].sum())
