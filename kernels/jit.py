@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 # One block on a whole GPU is what some cases are about: Numba need not warn of it.
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
 
+import numpy as np
 import torch
 from numba import cuda
 
@@ -94,57 +96,146 @@ def instruction(kinds: str, generate: Callable[..., Any]) -> Callable[[Function]
     return lambda _function: made
 
 
+class FlatArray(NamedTuple):
+    """A contiguous tensor as a kernel on a GPU takes it: in one dimension, word by word.
+
+    Args:
+        tensor: of any shape.
+        dtype: of a word.
+    """
+
+    tensor: torch.Tensor
+    dtype: torch.dtype
+
+
 def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
-    """A 1-D view of a contiguous tensor as a kernel argument; no copy, no synchronisation.
+    """A contiguous tensor as a kernel argument of one dimension; no copy, no synchronisation.
 
     Args:
         tensor: float32, float16, or bfloat16, which NumPy has not and which is passed as its 16
             bits: see storage.py.
-        word_bytes: view the values as unsigned words of 4 or 8 bytes, to load several at once;
+        word_bytes: take the values as unsigned words of 4 or 8 bytes, to load several at once;
             None or the size of a value leaves them as they are.
     """
-    view = tensor.detach().view(-1)
-    if word_bytes not in (None, view.element_size()):
-        view = view.view({4: torch.uint32, 8: torch.uint64}[word_bytes])
-    elif view.dtype == torch.bfloat16:
-        view = view.view(torch.uint16)
-    return view.numpy() if SIMULATED else cuda.as_cuda_array(view, sync=False)
+    dtype = torch.uint16 if tensor.dtype == torch.bfloat16 else tensor.dtype
+    if word_bytes not in (None, tensor.element_size()):
+        dtype = {4: torch.uint32, 8: torch.uint64}[word_bytes]
+    if SIMULATED:
+        return tensor.detach().view(-1).view(dtype).numpy()
+    return FlatArray(tensor, dtype)
 
 
-def configure(
-    compiled: Any, grid: int, block: int | tuple[int, int], shared_bytes: int = 0
-) -> Callable[..., None]:
-    """A kernel with its grid of blocks and block of threads, on torch's current stream.
+def bound(
+    compiled: Any,
+    grid: int,
+    block: int | tuple[int, int],
+    *arguments: Any,
+    shared_bytes: int = 0,
+) -> Callable[[], None]:
+    """The call that makes one launch: everything fixed but torch's current stream.
 
     Args:
         compiled: by ``kernel``.
         grid: blocks.
         block: threads of a block.
+        arguments: arrays, by ``flat``, and whole numbers.
         shared_bytes: dynamic shared memory of a block.
     """
-    if SIMULATED:
-        return _observed(compiled[grid, block, 0, shared_bytes])
-    stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
-    configured = compiled[grid, block, stream, shared_bytes]
-    if shared_bytes > DEFAULT_SHARED_BYTES and not configured.pre_launch_callbacks:
-        configured.pre_launch_callbacks.append(_allow_shared_bytes)
-    return configured  # type: ignore[no-any-return]
+    if SIMULATED:  # whose kernels keep one configuration, the last
+        return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)
+    return Launch(compiled, grid, block, arguments, shared_bytes)
+
+
+class Launch:
+    """One launch on a GPU, made ready once: its types are known and its arguments laid out.
+
+    Numba does both at every launch, which takes it some 40 us from Python. What is left here is a
+    call of the driver.
+
+    Args:
+        compiled: by ``kernel``; it is compiled here for the types of the arguments.
+        grid: blocks.
+        block: threads of a block.
+        arguments: arrays, whose tensors it keeps alive, and whole numbers.
+        shared_bytes: dynamic shared memory of a block.
+    """
+
+    def __init__(
+        self,
+        compiled: Any,
+        grid: int,
+        block: int | tuple[int, int],
+        arguments: Sequence[FlatArray | int],
+        shared_bytes: int,
+    ) -> None:
+        from cuda.core import LaunchConfig, launch
+
+        specialized = compiled.compile(tuple(map(type_of, arguments)))
+        function = specialized._codelibrary.get_cufunc()
+        if shared_bytes > DEFAULT_SHARED_BYTES:
+            _allow_shared_bytes(function, shared_bytes)
+        self._arguments = arguments
+        self._start, self._kernel = launch, function.kernel
+        self._config = LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
+        self._words = [word for argument in arguments for word in words_of(argument)]
+
+    def __call__(self) -> None:
+        """Launch on torch's current stream."""
+        stream = torch.cuda.current_stream()
+        core = _core_stream(stream.device_index, stream.cuda_stream)
+        self._start(core, self._config, self._kernel, *self._words)
+
+
+def type_of(argument: FlatArray | int) -> Any:
+    """Numba's type of a kernel argument."""
+    from numba.cuda import types
+
+    return array_type(argument.dtype) if isinstance(argument, FlatArray) else types.int64
+
+
+@cache
+def array_type(dtype: torch.dtype) -> Any:
+    """Numba's type of a 1-D array."""
+    from numba import from_dtype
+    from numba.cuda import types
+
+    return types.Array(from_dtype(np.dtype(str(dtype).removeprefix("torch."))), 1, "C")
+
+
+def words_of(argument: FlatArray | int) -> tuple[int, ...]:
+    """The 8-byte words in which Numba's kernels take an argument.
+
+    Of an array: two for the owner of its memory, whom a kernel does not need; its elements, bytes
+    of one, address, shape and strides.
+    """
+    if not isinstance(argument, FlatArray):
+        return (argument,)
+    tensor, item = argument.tensor, argument.dtype.itemsize
+    elements = tensor.numel() * tensor.element_size() // item
+    return (0, 0, elements, item, tensor.data_ptr(), elements, item)
+
+
+@cache
+def _core_stream(device: int, handle: int) -> Any:  # noqa: ARG001
+    """The stream of a device as cuda.core has it; torch's streams are never destroyed."""
+    from cuda.core import Stream
+
+    return Stream.from_handle(handle)
 
 
 DEFAULT_SHARED_BYTES: Final = 48 * 1024
 """Shared memory that a block may have without asking for more."""
 
 
-def _allow_shared_bytes(compiled: Any, launch: Any) -> None:
+def _allow_shared_bytes(function: Any, shared_bytes: int) -> None:
     """Raise the limit of a kernel's dynamic shared memory to what its launch asks for."""
     from cuda.bindings import driver
 
-    function = compiled._codelibrary.get_cufunc()
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    arguments = (attribute, launch.sharedmem, function.handle, torch.cuda.current_device())
+    arguments = (attribute, shared_bytes, function.handle, torch.cuda.current_device())
     (error,) = driver.cuKernelSetAttribute(*arguments)
     if error != driver.CUresult.CUDA_SUCCESS:
-        raise ValueError(f"shared memory: {launch.sharedmem} bytes a block: {error.name}")
+        raise ValueError(f"shared memory: {shared_bytes} bytes a block: {error.name}")
 
 
 @contextmanager

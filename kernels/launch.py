@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 import torch
 
-from gspn2bench.kernels.contract import Call, Operands
-from gspn2bench.kernels.jit import WARP, Array, configure, flat
+from gspn2bench.kernels.contract import Operands
+from gspn2bench.kernels.jit import WARP, Array, flat
 from gspn2bench.problem import ScanProblem
 
 MAX_THREADS: Final = 1024
@@ -87,21 +87,6 @@ def unpoisoned() -> Iterator[None]:
         yield
     finally:
         _POISONED.reset(token)
-
-
-def bound(
-    compiled: Any,
-    grid: int,
-    block: int | tuple[int, int],
-    *arguments: Any,
-    shared_bytes: int = 0,
-) -> Call:
-    """The call that makes one launch: everything fixed but the stream."""
-
-    def call() -> None:
-        configure(compiled, grid, block, shared_bytes)(*arguments)
-
-    return call
 
 
 def registers_of(threads: int) -> int:

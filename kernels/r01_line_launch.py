@@ -22,7 +22,7 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import WARP, Array, configure, kernel
+from gspn2bench.kernels.jit import WARP, Array, bound, kernel
 from gspn2bench.kernels.launch import backward_arrays, forward_arrays, scratch
 from gspn2bench.kernels.math import adjoint, recurrence
 from gspn2bench.problem import MAX_EXTENT, ScanProblem
@@ -118,11 +118,11 @@ def _call(compiled: Any, problem: ScanProblem, arrays: list[Array], columns: ran
     block = min(THREADS, -(-lines // WARP) * WARP)
     grid = -(-lines // block)
     sizes = (problem.height, problem.width, lines)
+    launches = [bound(compiled, grid, block, *arrays, *sizes, column) for column in columns]
 
     def call() -> None:
-        launch = configure(compiled, grid, block)
-        for column in columns:
-            launch(*arrays, *sizes, column)
+        for launch in launches:
+            launch()
 
     return call
 

@@ -26,12 +26,11 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
-from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.jit import Array, bound, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     backward_arrays,
     beyond_grid,
-    bound,
     forward_arrays,
     scratch,
     whole_warps,

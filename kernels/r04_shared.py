@@ -27,13 +27,12 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.jit import Array, bound, kernel
 from gspn2bench.kernels.launch import (
     MAX_REGISTERS,
     backward_arrays,
     beyond_grid,
     beyond_line,
-    bound,
     forward_arrays,
     whole_warps,
 )

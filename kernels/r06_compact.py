@@ -30,7 +30,7 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, flat, kernel
+from gspn2bench.kernels.jit import Array, bound, flat, kernel
 from gspn2bench.kernels.launch import (
     MAX_LINE,
     MAX_REGISTERS,
@@ -38,7 +38,6 @@ from gspn2bench.kernels.launch import (
     backward_arrays,
     beyond_grid,
     beyond_line,
-    bound,
     forward_arrays,
     scratch,
     whole_warps,

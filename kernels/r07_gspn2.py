@@ -45,12 +45,11 @@ from numba import cuda
 
 from gspn2bench.kernels import storage, tiled
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
+from gspn2bench.kernels.jit import WARP, Array, bound, device_function, kernel
 from gspn2bench.kernels.launch import (
     MAX_THREADS,
     backward_arrays,
     beyond_grid,
-    bound,
     forward_arrays,
     registers_of,
     scratch,
@@ -133,6 +132,7 @@ class Config:
         return registers_of(self.threads)
 
 
+@cache
 def choose(problem: ScanProblem) -> Config:
     """The configuration for a line's length, its number of lines and a storage type.
 

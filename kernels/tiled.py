@@ -20,8 +20,8 @@ import numpy as np
 from numba import cuda, float32
 
 from gspn2bench.kernels.contract import Call, Operands
-from gspn2bench.kernels.jit import WARP, Array, device_function, kernel
-from gspn2bench.kernels.launch import bound, forward_arrays, registers_of
+from gspn2bench.kernels.jit import WARP, Array, bound, device_function, kernel
+from gspn2bench.kernels.launch import forward_arrays, registers_of
 from gspn2bench.kernels.math import normalized, recurrence
 from gspn2bench.problem import ScanProblem
 

@@ -20,8 +20,8 @@ import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import INPUTS, OUTPUTS, Bind, Call, Operands, compulsory_traffic
-from gspn2bench.kernels.jit import Array, flat, kernel
-from gspn2bench.kernels.launch import MAX_GRID, bound, scratch_tensor
+from gspn2bench.kernels.jit import Array, bound, flat, kernel
+from gspn2bench.kernels.launch import MAX_GRID, scratch_tensor
 from gspn2bench.problem import Direction, ScanProblem
 
 TILE: Final = 32

@@ -3,7 +3,8 @@
 A program of its own, since the other tests run in the simulator, which knows no types; here they
 are inferred as on a GPU. Prints a JSON object for each kernel: name, threads of a block,
 registers, stack (bytes of a thread's local memory), spills (bytes), double (whether there is
-float64 arithmetic), and limit (the registers that the launch leaves a thread).
+float64 arithmetic), limit (the registers that the launch leaves a thread), parameters (their
+types), and words (8 bytes each, that a launch gives it).
 """
 
 import json
@@ -21,11 +22,10 @@ from typing import Any
 
 import numba.cuda.dispatcher
 import numpy as np
-import torch
-from numba import cuda, from_dtype, types
+from numba import cuda
 
 from gspn2bench import inputs
-from gspn2bench.kernels import jit, launch, r01_line_launch
+from gspn2bench.kernels import jit, launch
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
@@ -34,7 +34,7 @@ CAPABILITY = (9, 0)
 STEPS = 128  # enough for the longest ring of operands
 LINES = (1024, 256, 1023, 2048)
 LONG = {"r07": (1025,)}  # an odd line longer than a block: 17 warps, two columns a thread
-Launch = tuple[Any, int, tuple[Any, ...]]
+Launch = tuple[Any, int, tuple[Any, ...], int]
 
 
 def record_launches() -> list[Launch]:
@@ -43,18 +43,18 @@ def record_launches() -> list[Launch]:
     numba.cuda.dispatcher.get_current_device = lambda: device
     seen: list[Launch] = []
 
-    def as_array(view: torch.Tensor, sync: bool) -> types.Array:
-        dtype = np.dtype(str(view.dtype).removeprefix("torch."))
-        return types.Array(from_dtype(dtype), 1, "C")
+    def record(
+        compiled: Any,
+        _grid: int,
+        block: int | tuple[int, int],
+        arguments: tuple[Any, ...],
+        _shared_bytes: int,
+    ) -> Callable[[], None]:
+        words = sum(len(jit.words_of(argument)) for argument in arguments)
+        launched = compiled, int(np.prod(block)), tuple(map(jit.type_of, arguments)), words
+        return lambda: seen.append(launched)
 
-    def configure(
-        compiled: Any, grid: int, block: int | tuple[int, int], shared_bytes: int = 0
-    ) -> Callable[..., None]:
-        threads = int(np.prod(block))
-        return lambda *arguments: seen.append((compiled, threads, arguments))
-
-    jit.cuda = SimpleNamespace(as_cuda_array=as_array, jit=cuda.jit)
-    launch.configure = r01_line_launch.configure = configure
+    jit.Launch = record  # type: ignore[assignment,misc]
     return seen
 
 
@@ -71,8 +71,8 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
 
 def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
     """What the assembler says of one kernel."""
-    signature = tuple(a if isinstance(a, types.Type) else types.int64 for a in arguments)
-    ptx, _ = cuda.compile_ptx(compiled.py_func, signature, cc=CAPABILITY)
+    ptx, _ = cuda.compile_ptx(compiled.py_func, arguments, cc=CAPABILITY)
+    entry = ptx.partition(".entry")[2]
     limit = compiled.targetoptions.get("max_registers") or 255
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
@@ -90,7 +90,8 @@ def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[s
         "limit": launch.registers_of(threads),
         "stack": number(r"(\d+) bytes stack frame"),
         "spills": number(r"(\d+) bytes spill"),
-        "double": bool(re.search(r"\.f64\b", ptx.partition(".entry")[2].replace(".reg .f64", ""))),
+        "double": bool(re.search(r"\.f64\b", entry.replace(".reg .f64", ""))),
+        "parameters": re.findall(r"^\s*\.param \.(\w+)", entry, re.MULTILINE),
     }
 
 
@@ -107,14 +108,15 @@ def main() -> None:
     for rung in LADDER.values():
         for problem in problems(rung):
             rung.bind(problem, inputs.make(problem, "cpu", 0))()
-            for compiled, threads, arguments in seen:
-                key = (id(compiled), tuple(str(a) for a in arguments if isinstance(a, types.Type)))
+            for compiled, threads, arguments, words in seen:
+                key = (id(compiled), tuple(map(str, arguments)))
                 if key not in done:
                     done.add(key)
                     given = f"{problem.weights} logits" if problem.logits else problem.weights
                     case = f"{problem.width} {problem.dtype} {given} {problem.phase}"
-                    told = assembled(compiled, threads, arguments)
-                    print(json.dumps(told | {"rung": rung.id, "case": case}), flush=True)
+                    told = {"rung": rung.id, "case": case, "words": words}
+                    told |= assembled(compiled, threads, arguments)
+                    print(json.dumps(told), flush=True)
             seen.clear()
 
 

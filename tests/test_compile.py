@@ -41,3 +41,5 @@ def test_every_kernel_compiles_and_stays_in_registers() -> None:
         assert not kernel["double"], f"float64 arithmetic: {kernel}"
         assert kernel["stack"] == kernel["spills"] == 0, f"local memory: {kernel}"
         assert kernel["registers"] <= kernel["limit"], f"too many registers to launch: {kernel}"
+        given = ["u64"] * kernel["words"]
+        assert kernel["parameters"] == given, f"not laid out as a launch gives them: {kernel}"

@@ -13,7 +13,7 @@ from numba import cuda
 from gspn2bench import inputs
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Operands
-from gspn2bench.kernels.jit import SIMULATED, Array, configure, device_function, flat, kernel
+from gspn2bench.kernels.jit import SIMULATED, Array, bound, device_function, flat, kernel
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.measure.trace import SCRATCH, Trace, Traffic, trace
 from gspn2bench.problem import PHASES, DType, Phase, ScanProblem
@@ -24,7 +24,7 @@ WARP = 32
 
 
 def traced(compiled: Any, *arguments: Any, grid: int = 1, block: int = WARP) -> Traffic:
-    return trace(lambda: configure(compiled, grid, block)(*arguments), {}).total
+    return trace(bound(compiled, grid, block, *arguments), {}).total
 
 
 def floats(count: int = 4096, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_two_columns_in_one_word_are_one_access() -> None:
 
 def test_planes_keep_their_place_in_their_tensor() -> None:
     w = floats(3 * 36).view(3, 36)  # the second plane begins in the middle of a sector
-    call = lambda: configure(gather, 1, WARP)(flat(w[1]), flat(w), 1, 0, WARP)  # noqa: E731
+    call = bound(gather, 1, WARP, flat(w[1]), flat(w), 1, 0, WARP)
     found = trace(call, {"x": floats(), "w": w})
     assert found.total.load_sectors == 5
     assert list(found.operands) == ["w"]
@@ -94,7 +94,7 @@ def copy(source: Array, out: Array, count: int) -> None:
 
 def test_loads_stores_warps_and_blocks() -> None:
     source, out = floats(300), torch.zeros(300)
-    call = lambda: configure(copy, 5, 2 * WARP)(flat(source), flat(out), 300)  # noqa: E731
+    call = bound(copy, 5, 2 * WARP, flat(source), flat(out), 300)
     found = trace(call, {"source": source})
     assert torch.equal(source, out)
     # 300 elements: nine warps of 32 and one of 12, which has a sector and a half
@@ -111,7 +111,7 @@ def test_launches_are_not_mixed() -> None:
 
     def call() -> None:
         for _ in range(3):
-            configure(copy, 1, WARP)(flat(source), flat(out), 32)
+            bound(copy, 1, WARP, flat(source), flat(out), 32)()
 
     found = trace(call, {})
     assert found.launches == 3
@@ -124,7 +124,7 @@ def test_a_launch_outside_is_as_it_was() -> None:
     traced(copy, flat(source), flat(out), 32)
     out.zero_()
     with jit.counting_launches() as count:
-        configure(copy, 1, WARP)(flat(source), flat(out), 32)
+        bound(copy, 1, WARP, flat(source), flat(out), 32)()
     assert count.launches == 1
     assert torch.equal(source, out)
     assert "range" not in globals()

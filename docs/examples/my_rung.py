@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, one_launch
-from gspn2bench.kernels.jit import Array, configure, kernel
+from gspn2bench.kernels.jit import Array, bound, kernel
 from gspn2bench.kernels.launch import MAX_REGISTERS, MAX_THREADS, forward_arrays
 from gspn2bench.kernels.math import recurrence
 from gspn2bench.problem import ScanProblem
@@ -41,11 +41,7 @@ def build_forward(width: int) -> Any:
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     """Compile and take the arguments here: what the call returned does is timed."""
     compiled, arrays = build_forward(problem.width), forward_arrays(operands)
-
-    def call() -> None:
-        configure(compiled, problem.slices, problem.width)(*arrays, problem.height)
-
-    return call
+    return bound(compiled, problem.slices, problem.width, *arrays, problem.height)
 
 
 def supports(problem: ScanProblem) -> str | None:

@@ -106,9 +106,9 @@ def step_us() -> float:
     probe = build_step()
 
     def run_ms(steps: int) -> float:
-        launch = jit.configure(probe, 1, jit.WARP)
-        launch(out, steps)  # compiles, the first time
-        return median(elapsed_ms(lambda: launch(out, steps)) for _ in range(SAMPLES))
+        launch = jit.bound(probe, 1, jit.WARP, out, steps)
+        launch()
+        return median(elapsed_ms(launch) for _ in range(SAMPLES))
 
     short, long = STEPS
     return (run_ms(long) - run_ms(short)) / (long - short) * 1e3

@@ -108,7 +108,7 @@ def trace(call: Call, tensors: Mapping[str, torch.Tensor]) -> Trace:
     """Run a call in the simulator and record its traffic.
 
     Args:
-        call: launches made by ``jit.configure``.
+        call: launches made by ``jit.bound``.
         tensors: contiguous CPU tensors by the name under which their traffic is told apart.
 
     Raises:
