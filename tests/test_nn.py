@@ -221,10 +221,9 @@ def test_macs_are_counted() -> None:
 def test_products_of_weights_are_counted_once_a_call(images: int) -> None:
     """Folded, the tokens meet two matrices; what makes these does not grow with the images."""
     tokens, dim, proxy = 12, 6, 2
-    made = 8 * proxy + 12  # lam, u and logits
-    columns = 32  # 9 C_proxy + 12 is 30, and a product has a multiple of 8
+    columns = 32  # x, lam, u and logits, 9 C_proxy + 12, are 30; a product has a multiple of 8
     each = tokens * dim * (columns + 4 * proxy) + 4 * 4 * proxy * tokens
-    once = made * proxy * dim + dim * proxy * 4 * proxy
+    once = columns * proxy * dim + dim * proxy * 4 * proxy
     found = count_macs(GSPN2Attention(dim, proxy), torch.zeros(images, dim, 4, 3))
     assert found == images * each + once
 

@@ -68,20 +68,23 @@ class FourScans(nn.Module):
         Returns:
             Tokens, (N, H * W, C).
         """
-        merged: Tensor = self.merge(self.scans(x, linear(features, *self.maker()), size))
+        weight, bias = self.makers
+        made = linear(features, torch.cat(weight), torch.cat(bias))
+        merged: Tensor = self.merge(self.scans(x, made, size))
         return merged.view(x.shape)
 
-    def maker(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one linear map that makes lam, u and the logits of features."""
+    @property
+    def makers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights and biases of the maps that make lam, u and the logits of features."""
         parts = (self.lam, self.u, self.weights)
-        return torch.cat([part.weight for part in parts]), torch.cat([p.bias for p in parts])
+        return [part.weight for part in parts], [part.bias for part in parts]
 
     def scans(self, x: Tensor, made: Tensor, size: Size) -> Tensor:
         """The four u h, side by side.
 
         Args:
             x: tokens, (N, H * W, C).
-            made: tokens, of ``maker``.
+            made: tokens, of the ``makers``.
             size: H and W.
 
         Returns:
@@ -162,6 +165,12 @@ class GSPN2Attention(TokenMixer):
         self.down = nn.Linear(dim, proxy)
         self.scans = FourScans(proxy, proxy, shared=True, chunk=chunk, rung=rung)
         self.up = nn.Linear(proxy, dim)
+        self.spare = -(proxy + sum(map(len, self.scans.makers[1]))) % ALIGNED
+        self.same: Tensor
+        self.none: Tensor
+        self.register_buffer("same", torch.eye(proxy), persistent=False)
+        zeros = torch.zeros(max(proxy, self.spare), proxy)
+        self.register_buffer("none", zeros, persistent=False)
 
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
         """Tokens to tokens, (N, H * W, C)."""
@@ -171,16 +180,20 @@ class GSPN2Attention(TokenMixer):
             return expanded
         # Linear maps in a row are one: x, lam, u and the logits come of one product with the
         # tokens, and the merge goes into the projection back.
-        scans, down, up = self.scans, self.down, self.up
-        maker, bias = scans.maker()
-        spare = -(self.proxy + len(maker)) % ALIGNED
-        weight = torch.cat([down.weight, maker @ down.weight, maker.new_zeros(spare, self.dim)])
-        bias = torch.cat([down.bias, torch.addmv(bias, maker, down.bias), maker.new_zeros(spare)])
-        made = linear(tokens, weight, bias)[..., : self.proxy + len(maker)]
-        scanned = scans.scans(made[..., : self.proxy], made[..., self.proxy :], size)
-        weight = up.weight @ scans.merge.weight
-        mixed = linear(scanned, weight, torch.addmv(up.bias, up.weight, scans.merge.bias))
+        weight, bias = self._front()
+        made = linear(tokens, weight, bias)[..., : len(bias) - self.spare]
+        scanned = self.scans.scans(made[..., : self.proxy], made[..., self.proxy :], size)
+        up, merge = self.up, self.scans.merge
+        weight, bias = up.weight @ merge.weight, torch.addmv(up.bias, up.weight, merge.bias)
+        mixed = linear(scanned, weight, bias)
         return mixed.view(tokens.shape)
+
+    def _front(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the map that makes x, lam, u, the logits and spare zeros of tokens."""
+        weights, biases = self.scans.makers
+        weight = torch.cat([self.same, *weights, self.none[: self.spare]])
+        bias = torch.cat([self.none[: self.proxy, 0], *biases, self.none[: self.spare, 0]])
+        return weight @ self.down.weight, torch.addmv(bias, weight, self.down.bias)
 
 
 def check_size(name: str, value: int) -> None:
