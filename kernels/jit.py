@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 # One block on a whole GPU is what some cases are about: Numba need not warn of it.
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
 
-import numpy as np
 import torch
 from numba import cuda
 
@@ -143,99 +141,9 @@ def bound(
     """
     if SIMULATED:  # whose kernels keep one configuration, the last
         return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)
+    from gspn2bench.kernels.ready import Launch
+
     return Launch(compiled, grid, block, arguments, shared_bytes)
-
-
-class Launch:
-    """One launch on a GPU, made ready once: its types are known and its arguments laid out.
-
-    Numba does both at every launch, which takes it some 40 us from Python. What is left here is a
-    call of the driver.
-
-    Args:
-        compiled: by ``kernel``; it is compiled here for the types of the arguments.
-        grid: blocks.
-        block: threads of a block.
-        arguments: arrays, whose tensors it keeps alive, and whole numbers.
-        shared_bytes: dynamic shared memory of a block.
-    """
-
-    def __init__(
-        self,
-        compiled: Any,
-        grid: int,
-        block: int | tuple[int, int],
-        arguments: Sequence[FlatArray | int],
-        shared_bytes: int,
-    ) -> None:
-        from cuda.core import LaunchConfig, launch
-
-        specialized = compiled.compile(tuple(map(type_of, arguments)))
-        function = specialized._codelibrary.get_cufunc()
-        if shared_bytes > DEFAULT_SHARED_BYTES:
-            _allow_shared_bytes(function, shared_bytes)
-        self._arguments = arguments
-        self._start, self._kernel = launch, function.kernel
-        self._config = LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
-        self._words = [word for argument in arguments for word in words_of(argument)]
-
-    def __call__(self) -> None:
-        """Launch on torch's current stream."""
-        stream = torch.cuda.current_stream()
-        core = _core_stream(stream.device_index, stream.cuda_stream)
-        self._start(core, self._config, self._kernel, *self._words)
-
-
-def type_of(argument: FlatArray | int) -> Any:
-    """Numba's type of a kernel argument."""
-    from numba.cuda import types
-
-    return array_type(argument.dtype) if isinstance(argument, FlatArray) else types.int64
-
-
-@cache
-def array_type(dtype: torch.dtype) -> Any:
-    """Numba's type of a 1-D array."""
-    from numba import from_dtype
-    from numba.cuda import types
-
-    return types.Array(from_dtype(np.dtype(str(dtype).removeprefix("torch."))), 1, "C")
-
-
-def words_of(argument: FlatArray | int) -> tuple[int, ...]:
-    """The 8-byte words in which Numba's kernels take an argument.
-
-    Of an array: two for the owner of its memory, whom a kernel does not need; its elements, bytes
-    of one, address, shape and strides.
-    """
-    if not isinstance(argument, FlatArray):
-        return (argument,)
-    tensor, item = argument.tensor, argument.dtype.itemsize
-    elements = tensor.numel() * tensor.element_size() // item
-    return (0, 0, elements, item, tensor.data_ptr(), elements, item)
-
-
-@cache
-def _core_stream(device: int, handle: int) -> Any:  # noqa: ARG001
-    """The stream of a device as cuda.core has it; torch's streams are never destroyed."""
-    from cuda.core import Stream
-
-    return Stream.from_handle(handle)
-
-
-DEFAULT_SHARED_BYTES: Final = 48 * 1024
-"""Shared memory that a block may have without asking for more."""
-
-
-def _allow_shared_bytes(function: Any, shared_bytes: int) -> None:
-    """Raise the limit of a kernel's dynamic shared memory to what its launch asks for."""
-    from cuda.bindings import driver
-
-    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    arguments = (attribute, shared_bytes, function.handle, torch.cuda.current_device())
-    (error,) = driver.cuKernelSetAttribute(*arguments)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        raise ValueError(f"shared memory: {shared_bytes} bytes a block: {error.name}")
 
 
 @contextmanager

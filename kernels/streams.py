@@ -31,11 +31,14 @@ def side_by_side(calls: Sequence[Call]) -> Call:
     def together() -> None:
         current = torch.cuda.current_stream()
         fork.record(current)
-        for call, stream, join in zip(calls, streams, joins, strict=True):
-            stream.wait_event(fork)
-            with torch.cuda.stream(stream):
+        try:
+            for call, stream, join in zip(calls, streams, joins, strict=True):
+                stream.wait_event(fork)
+                torch.cuda.set_stream(stream)
                 call()
-            join.record(stream)
+                join.record(stream)
+        finally:
+            torch.cuda.set_stream(current)
         for join in joins:
             current.wait_event(join)
 

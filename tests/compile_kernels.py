@@ -25,7 +25,7 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench import inputs
-from gspn2bench.kernels import jit, launch
+from gspn2bench.kernels import launch, ready
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
@@ -50,11 +50,11 @@ def record_launches() -> list[Launch]:
         arguments: tuple[Any, ...],
         _shared_bytes: int,
     ) -> Callable[[], None]:
-        words = sum(len(jit.words_of(argument)) for argument in arguments)
-        launched = compiled, int(np.prod(block)), tuple(map(jit.type_of, arguments)), words
+        words = sum(len(ready.words_of(argument)) for argument in arguments)
+        launched = compiled, int(np.prod(block)), ready.signature(ready.dtypes_of(arguments)), words
         return lambda: seen.append(launched)
 
-    jit.Launch = record  # type: ignore[assignment,misc]
+    ready.Launch = record  # type: ignore[assignment,misc]
     return seen
 
 

@@ -179,9 +179,10 @@ class GSPN2Attention(TokenMixer):
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
         # Linear maps in a row are one: x, lam, u and the logits come of one product with the
-        # tokens, and the merge goes into the projection back.
+        # tokens, channel by channel in memory, and the merge goes into the projection back.
         weight, bias = self._front()
-        made = linear(tokens, weight, bias)[..., : len(bias) - self.spare]
+        planes = torch.addmm(bias[:, None], weight, tokens.flatten(0, 1).t())
+        made = planes.view(-1, *tokens.shape[:2]).permute(1, 2, 0)[..., : len(bias) - self.spare]
         scanned = self.scans.scans(made[..., : self.proxy], made[..., self.proxy :], size)
         up, merge = self.up, self.scans.merge
         weight, bias = up.weight @ merge.weight, torch.addmv(up.bias, up.weight, merge.bias)

@@ -1,0 +1,121 @@
+"""A launch on a GPU, made ready once and made with one call of the driver.
+
+Numba finds the types of a kernel's arguments and lays them out anew at each launch, which takes
+some 40 us from Python: with 1024 launches a call, that is what one would time. Here both are done
+when the call is bound.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from cuda.bindings import driver
+from cuda.core import LaunchConfig, Stream, launch
+from numba import from_dtype
+from numba.cuda import types
+
+from gspn2bench.kernels.jit import FlatArray
+
+DEFAULT_SHARED_BYTES: Final = 48 * 1024
+"""Shared memory that a block may have without asking for more."""
+
+
+class Launch:
+    """One launch, with everything fixed but the stream.
+
+    Args:
+        compiled: by ``kernel``; it is compiled here for the types of the arguments.
+        grid: blocks.
+        block: threads of a block.
+        arguments: arrays, whose tensors it keeps alive, and whole numbers.
+        shared_bytes: dynamic shared memory of a block.
+    """
+
+    def __init__(
+        self,
+        compiled: Any,
+        grid: int,
+        block: int | tuple[int, int],
+        arguments: Sequence[FlatArray | int],
+        shared_bytes: int,
+    ) -> None:
+        dtypes = dtypes_of(arguments)
+        self._device = torch.cuda.current_device()
+        self._shape = _shape(grid, block, shared_bytes)
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device)
+        self._arguments = arguments
+        self._words = [word for argument in arguments for word in words_of(argument)]
+
+    def __call__(self) -> None:
+        """Launch on torch's current stream."""
+        # torch.cuda.current_stream() takes longer than the rest of the launch
+        handle = torch._C._cuda_getCurrentRawStream(self._device)
+        launch(_stream(self._device, handle), self._shape, self._kernel, *self._words)
+
+
+@cache
+def _shape(grid: int, block: int | tuple[int, int], shared_bytes: int) -> LaunchConfig:
+    return LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
+
+
+@cache
+def _specialized(
+    compiled: Any, dtypes: tuple[torch.dtype | None, ...], shared_bytes: int, device: int
+) -> Any:
+    """A kernel compiled for its arguments' types, and loaded on the current device.
+
+    Args:
+        compiled: by ``kernel``.
+        dtypes: of the arguments that are arrays; None of a number.
+        shared_bytes: dynamic shared memory of a block.
+        device: the current one.
+    """
+    function = compiled.compile(signature(dtypes))._codelibrary.get_cufunc()
+    if shared_bytes > DEFAULT_SHARED_BYTES:
+        _allow_shared_bytes(function, shared_bytes, device)
+    return function.kernel
+
+
+@cache
+def _stream(device: int, handle: int) -> Any:  # noqa: ARG001
+    """The stream of a device as cuda.core has it; torch's streams are never destroyed."""
+    return Stream.from_handle(handle)
+
+
+def dtypes_of(arguments: Sequence[FlatArray | int]) -> tuple[torch.dtype | None, ...]:
+    """Of the words of each array; None of a number."""
+    return tuple(a.dtype if isinstance(a, FlatArray) else None for a in arguments)
+
+
+def signature(dtypes: Sequence[torch.dtype | None]) -> tuple[Any, ...]:
+    """Numba's types of a kernel's arguments: of arrays with these words; None is a number."""
+
+    def array(dtype: torch.dtype) -> Any:
+        word = from_dtype(np.dtype(str(dtype).removeprefix("torch.")))
+        return types.Array(word, 1, "C")
+
+    return tuple(types.int64 if dtype is None else array(dtype) for dtype in dtypes)
+
+
+def words_of(argument: FlatArray | int) -> tuple[int, ...]:
+    """The 8-byte words in which Numba's kernels take an argument.
+
+    Of an array: two for the owner of its memory, whom a kernel does not need; its elements, bytes
+    of one, address, shape and strides.
+    """
+    if not isinstance(argument, FlatArray):
+        return (argument,)
+    tensor, item = argument.tensor, argument.dtype.itemsize
+    elements = tensor.numel() * tensor.element_size() // item
+    return (0, 0, elements, item, tensor.data_ptr(), elements, item)
+
+
+def _allow_shared_bytes(function: Any, shared_bytes: int, device: int) -> None:
+    """Raise the limit of a kernel's dynamic shared memory to what its launch asks for."""
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    arguments = (attribute, shared_bytes, function.handle, device)
+    (error,) = driver.cuKernelSetAttribute(*arguments)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise ValueError(f"shared memory: {shared_bytes} bytes a block: {error.name}")
