@@ -68,8 +68,8 @@ class FourScans(nn.Module):
         Returns:
             Tokens, (N, H * W, C).
         """
-        weight, bias = self.makers
-        made = linear(features, torch.cat(weight), torch.cat(bias))
+        weights, biases = self.makers
+        made = by_channel(features, torch.cat(weights), torch.cat(biases))
         merged: Tensor = self.merge(self.scans(x, made, size))
         return merged.view(x.shape)
 
@@ -175,14 +175,13 @@ class GSPN2Attention(TokenMixer):
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
         """Tokens to tokens, (N, H * W, C)."""
         if self.proxy > FOLDED:
-            proxy = self.down(tokens)
+            proxy = by_channel(tokens, self.down.weight, self.down.bias)
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
         # Linear maps in a row are one: x, lam, u and the logits come of one product with the
-        # tokens, channel by channel in memory, and the merge goes into the projection back.
+        # tokens, and the merge goes into the projection back.
         weight, bias = self._front()
-        planes = torch.addmm(bias[:, None], weight, tokens.flatten(0, 1).t())
-        made = planes.view(-1, *tokens.shape[:2]).permute(1, 2, 0)[..., : len(bias) - self.spare]
+        made = by_channel(tokens, weight, bias)[..., : len(bias) - self.spare]
         scanned = self.scans.scans(made[..., : self.proxy], made[..., self.proxy :], size)
         up, merge = self.up, self.scans.merge
         weight, bias = up.weight @ merge.weight, torch.addmv(up.bias, up.weight, merge.bias)
@@ -195,6 +194,21 @@ class GSPN2Attention(TokenMixer):
         weight = torch.cat([self.same, *weights, self.none[: self.spare]])
         bias = torch.cat([self.none[: self.proxy, 0], *biases, self.none[: self.spare, 0]])
         return weight @ self.down.weight, torch.addmv(bias, weight, self.down.bias)
+
+
+def by_channel(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map, whose output lies in memory as scans take it: channel by channel.
+
+    Args:
+        tokens: (N, L, C).
+        weight: (K, C).
+        bias: (K,).
+
+    Returns:
+        Tokens, (N, L, K), a view of planes, (K, N, L).
+    """
+    planes = torch.addmm(bias[:, None], weight, tokens.flatten(0, 1).t())
+    return planes.view(-1, *tokens.shape[:2]).permute(1, 2, 0)
 
 
 def check_size(name: str, value: int) -> None:
