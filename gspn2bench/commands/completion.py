@@ -1,6 +1,7 @@
 """What the shell offers at TAB: names only, found without numba, torch or pandas."""
 
 import re
+import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -15,12 +16,18 @@ def scenarios(incomplete: str) -> list[str]:
 
 
 def rungs(incomplete: str) -> list[str]:
-    """The last of the comma-separated rungs and peers, those before it kept."""
+    """The last of the comma-separated rungs, peers and modules, those before it kept.
+
+    Modules are named by the scenarios that come with the package; each is run by one.
+    """
     before, comma, begun = incomplete.rpartition(",")
     files = (file.name for file in resources.files("gspn2bench.kernels").iterdir())
     ids = {name.partition("_")[0] for name in files if name[:1] == "r" and name[1:3].isdigit()}
     peers = (resources.files("gspn2bench") / "peers").iterdir()
     ids |= {file.name[:-3] for file in peers if re.fullmatch(r"[a-z]\w*\.py", file.name)}
+    for scenario in scenarios(""):
+        text = (resources.files("gspn2bench.scenarios") / f"{scenario}.toml").read_text("utf-8")
+        ids.update(tomllib.loads(text).get("rungs", ()))
     return [before + comma + name for name in _begun(ids - {*before.split(",")}, begun)]
 
 
