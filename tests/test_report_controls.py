@@ -150,6 +150,28 @@ def test_the_time_line_is_of_the_chosen_pass(browser, page):
     assert figure(browser, "timeline") is None
 
 
+def test_launches_without_a_start_stand_in_the_table_of_the_time_line(browser, folder, swept):
+    """Nsight Compute runs launches one by one: what it saw is of any latency, and is not drawn."""
+    profile = profile_of(swept)
+    seen = {"timing": "eager", "span_ms": None, "gap_ms": None}
+    trials = [
+        trial.model_copy(
+            update=seen
+            | {"timeline": tuple(x.model_copy(update={"start_us": None}) for x in trial.timeline)}
+        )
+        for trial in profile.trials
+    ]
+    path = save(slower(sweep_run(), "r07", 1.01), folder)
+    add_profile(path, profile.model_copy(update={"tool": "ncu", "trials": tuple(trials)}))
+    write([read_run(path)], folder / "counted.html")
+    show(browser, folder / "counted.html")
+    assert figure(browser, "timeline") is None
+    words = browser.find_element("css selector", "[data-figure=timeline] .words")
+    assert words.text.startswith("A profile of Nsight Compute runs launches one by one")
+    lines = table(browser, "[data-figure=timeline]")
+    assert [(line["rung"], line["launches"]) for line in lines] == [("r01", "64"), ("r07", "1")]
+
+
 def test_intervals_and_axes_are_drawn(browser, page, swept):
     show(browser, page)
     drawn = figure(browser, "size")

@@ -25,6 +25,21 @@ const drawing = (() => {
     return tables.element("li", {}, swatch, entry.name);
   }
 
+  function plot(chart, made, more, config) {
+    chart.style.height = `${made.layout.height}px`;
+    const layout = { ...made.layout, ...more };
+    Plotly.react(chart, theme.resolved(made.data), theme.resolved(layout), config);
+    // its scattered words say little without the drawing; the table says it all
+    chart
+      .querySelectorAll(".main-svg")
+      .forEach((drawing) => drawing.setAttribute("aria-hidden", "true"));
+  }
+
+  function nothing(view, id) {
+    const { timed, nothing: why } = view.data.figures[id];
+    return view.record.simulated && timed ? view.record.why : why;
+  }
+
   // Draws a figure of the page and its legend, note and table; or says why there is nothing to draw.
   // `more` is of the layout.
   function draw(figure, view, more = {}) {
@@ -35,25 +50,19 @@ const drawing = (() => {
     const [words, details, note] = [".words", ".data", ".note"].map((name) =>
       figure.querySelector(name),
     );
-    chart.hidden = details.hidden = note.hidden = made === null;
-    words.hidden = made !== null;
+    const empty = !made?.data.length;
+    details.hidden = made === null;
+    chart.hidden = note.hidden = empty;
+    words.hidden = !empty;
     figure.querySelector(".legend").replaceChildren(...(made?.legend ?? []).map(legendEntry));
-    if (made === null) {
-      words.textContent =
-        view.record.simulated && data.figures[id].timed
-          ? view.record.why
-          : data.figures[id].nothing;
+    if (empty) {
+      words.textContent = made?.note ?? nothing(view, id);
       Plotly.purge(chart);
-      return;
+    } else {
+      note.textContent = made.note;
+      plot(chart, made, more, data.config);
     }
-    note.textContent = made.note;
-    chart.style.height = `${made.layout.height}px`;
-    const layout = { ...made.layout, ...more };
-    Plotly.react(chart, theme.resolved(made.data), theme.resolved(layout), data.config);
-    // its scattered words say little without the drawing; the table says it all
-    chart
-      .querySelectorAll(".main-svg")
-      .forEach((drawing) => drawing.setAttribute("aria-hidden", "true"));
+    if (made === null) return;
     const columns = data.figures[id].columns;
     const table = () =>
       tables.fill(details.querySelector(".holder"), columns, made.rows, data.figures[id].title);
@@ -66,7 +75,7 @@ const drawing = (() => {
     const { data } = view;
     for (const id of Object.keys(data.figures)) {
       const made = BUILDERS[id](view);
-      if (made === null) continue;
+      if (!made?.data.length) continue;
       const told = new Set(
         made.data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name),
       );

@@ -74,13 +74,14 @@ const raw = (() => {
     };
   }
 
-  // The launches of one call of each profiled trial, one above the other on one time axis.
+  // The launches of one call of each profiled trial, one above the other on one time axis. Launches
+  // without a start, which Nsight Compute runs one by one, are of any latency and stand in the table.
   function timeline(view) {
     const trials = view.data.trials.filter(
       (trial) =>
         trial.run === view.run &&
         trial.phase === view.phase &&
-        (trial.timing === null || trial.timing === view.timing) &&
+        (trial.timing === null || trial.timing === view.timing || !trial.starts.length) &&
         view.counted.some((row) => row.case === trial.case && row.rung === trial.rung),
     );
     if (!trials.length) return null;
