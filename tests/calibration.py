@@ -117,7 +117,7 @@ def false(counts: Counter[Verdict]) -> int:
     return counts[Verdict.SLOWER] + counts[Verdict.FASTER]
 
 
-MODULE_ROW = "a module's row"
+LIBRARY_ROW = "a library's row"
 
 
 def reference_runs() -> list[Path]:
@@ -134,23 +134,23 @@ def recorded(folders: Iterable[Path]) -> dict[str, tuple[Pair, ...]]:
     """A/A pairs of those runs that a GPU made, by what they are; {} without any.
 
     Two kinds, in each latency that speed-ups are quoted in: the halves of one row's samples, those
-    of modules apart, and the rows of two runs of the same code on the same GPU and driver.
+    of libraries' kernels (modules and peers) apart, and the rows of two runs of the same code on the same GPU and driver.
     """
     runs = [run for run in map(read_run, folders) if not run.record.simulated]
     found: dict[str, tuple[Pair, ...]] = {}
     for timing in QUOTED:
-        for name, modules in (("a row", False), (MODULE_ROW, True)):
-            found[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, modules))
+        for name, libraries in (("a row", False), (LIBRARY_ROW, True)):
+            found[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, libraries))
         found[f"{timing} time, run against run"] = tuple(_repeats(runs, timing))
     return {name: pairs for name, pairs in found.items() if pairs}
 
 
-def _halves(runs: Iterable[Run], timing: str, modules: bool) -> Iterator[Pair]:
+def _halves(runs: Iterable[Run], timing: str, libraries: bool) -> Iterator[Pair]:
     for run in runs:
-        parts = {row.case: row.part for row in run.rows}
+        ours = {row.rung for row in run.rows if row.launches_expected is not None}
         for key, samples in _samples(run, timing).items():
             half = len(samples) // 2
-            if half >= MIN_SAMPLES and (parts[str(key[0])] != "kernel") == modules:
+            if half >= MIN_SAMPLES and (key[KEY.index("rung")] not in ours) == libraries:
                 yield samples[:half], samples[half:]
 
 
