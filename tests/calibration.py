@@ -134,7 +134,8 @@ def recorded(folders: Iterable[Path]) -> dict[str, tuple[Pair, ...]]:
     """A/A pairs of those runs that a GPU made, by what they are; {} without any.
 
     Two kinds, in each latency that speed-ups are quoted in: the halves of one row's samples, those
-    of libraries' kernels (modules and peers) apart, and the rows of two runs of the same code on the same GPU and driver.
+    of libraries' kernels (modules and peers) apart, and the rows of two runs of the same code on
+    the same GPU and driver.
     """
     runs = [run for run in map(read_run, folders) if not run.record.simulated]
     found: dict[str, tuple[Pair, ...]] = {}

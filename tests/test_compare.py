@@ -47,7 +47,7 @@ REALISTIC = {
 
 
 SHORT = {"graph time, halves of a row": 1}
-"""Slowdowns by which recorded rows miss the bar: docs/compare.md says which row, and what it did."""
+"""Slowdowns by which recorded rows miss the bar: docs/compare.md says which row it is."""
 
 
 def pairs_of(source):
