@@ -34,7 +34,7 @@ SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch
 TIMINGS: Final = ("graph", "device", "eager")
 """Latency modes, the one to quote first."""
 QUOTED: Final = ("graph", "device")
-"""Modes that a speed-up is quoted in; eager time holds Numba's own launch cost."""
+"""Modes that a speed-up is quoted in; eager time holds the cost of launching from Python."""
 
 LATENCIES: Final = ["latency_ms", "latency_ms_low", "latency_ms_high"]
 OBSERVED: Final = [

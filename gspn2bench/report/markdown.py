@@ -22,7 +22,7 @@ MARKER: Final = "<!-- gspn2bench-runs: {} -->"
 
 NOTES: Final = (
     "Graph time is a CUDA-graph replay, device time the sum of kernel durations, eager time what a"
-    " Python caller waits. Eager time has no speed-up here: it holds Numba's own launch cost, which"
+    " Python caller waits. Eager time has no speed-up here: it holds the cost of launching, which"
     " would flatter a fused kernel. A latency is shown only behind a green correctness gate."
     " 1 GB is 10^9 bytes."
 )
@@ -36,7 +36,11 @@ LAUNCHES: Final = (
     Column("launches expected", "launches_expected", count),
     Column("launches observed", "launches_observed", count),
 )
-ENDING: Final = (Column("status", "status"), Column("reason", "reason", optional=True))
+ENDING: Final = (
+    Column("status", "status"),
+    Column("reason", "reason", optional=True),
+    Column("extrapolated, not measured, ms", "extrapolated_ms", number, optional=True),
+)
 
 MEASURED: Final = (
     *NAMES,
