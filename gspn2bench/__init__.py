@@ -1,3 +1,9 @@
 """gspn2bench: benchmark and profile GPU kernels for the GSPN line scan."""
 
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+# Installed, kernels/ and scenarios/ are parts of the package; in a checkout they lie beside it.
+if not (_HERE := Path(__file__).parent).joinpath("kernels").is_dir():
+    __path__.append(str(_HERE.parent))
