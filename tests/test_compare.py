@@ -46,8 +46,11 @@ REALISTIC = {
 }
 
 
-SHORT = {"graph time, halves of a row": 1}
-"""Slowdowns by which recorded rows miss the bar: docs/compare.md says which row it is."""
+MISSED = {
+    "graph time, halves of a row": "66 of 69, one too few: docs/compare.md says which row it is",
+    "graph time, halves of a library's row": "54 of 69: their samples scatter, docs/compare.md",
+}
+"""Sources of samples that miss the bar for slowdowns, and by how much."""
 
 
 def pairs_of(source):
@@ -55,13 +58,18 @@ def pairs_of(source):
 
 
 @pytest.mark.parametrize("name", REALISTIC)
-def test_equal_code_is_not_called_changed_and_5_percent_is_found(name):
+def test_equal_code_is_not_called_changed(name):
     pairs = pairs_of(REALISTIC[name])
     assert calibration.false(calibration.tally(pairs)) <= 2 / 50 * len(pairs)
-    if calibration.LIBRARY_ROW in name:  # whose samples scatter more: docs/compare.md
-        return
+
+
+@pytest.mark.parametrize("name", REALISTIC)
+def test_5_percent_is_found(name, request):
+    if name in MISSED:
+        request.applymarker(pytest.mark.xfail(reason=MISSED[name], strict=True))
+    pairs = pairs_of(REALISTIC[name])
     slower = calibration.tally(pairs, calibration.SLOWDOWN)[Verdict.SLOWER]
-    assert slower >= 48 / 50 * len(pairs) - SHORT.get(name, 0)
+    assert slower >= 48 / 50 * len(pairs)
 
 
 @pytest.mark.parametrize("name", calibration.HARSH)
