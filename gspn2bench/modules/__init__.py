@@ -1,4 +1,4 @@
-"""Modules of torch that sweeps run beside the rungs (docs/peers.md).
+"""Modules of torch that sweeps run beside the rungs (docs/baselines.md).
 
 ``contract.py`` says what a module is to a sweep, ``catalogue.py`` lists them, ``reference.py`` has
 the float64 figures that they are held to.

@@ -1,4 +1,4 @@
-"""Peers: what people would use instead of a rung, gated and measured as one (docs/peers.md).
+"""Peers: what people would use instead of a rung, gated and measured as one (docs/baselines.md).
 
 Each is a ``Rung`` in a file of its own, named like its id, and computes the same line scan.
 Importing them imports torch, but none of the optional packages.
