@@ -24,7 +24,7 @@ With the change c = NEW / BASE and the threshold t:
 So SLOWER needs a change that matters, and evidence that there is one at all. Criterion.rs asks for
 more, an interval wholly beyond the threshold; once the run counts as a source of error, that misses
 too many slowdowns of 5 % at a threshold of 3 %. Here the threshold keeps quiet samples from crying
-wolf, and the interval noisy ones. docs/compare.md holds the calibration.
+wolf, and the interval noisy ones. docs/measured/calibration.md holds the calibration.
 """
 
 import math

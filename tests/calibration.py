@@ -2,7 +2,7 @@
 
 Synthetic noise has the traits of GPU timings, but no GPU made it: the table it gives is labelled
 so. Reference runs under results/ are judged by the same functions. ``python -m tests.calibration``
-prints the table of docs/compare.md; with a number of pairs behind it, one for so many pairs.
+prints the tables of docs/measured/calibration.md. A number after it is the number of pairs.
 """
 
 import subprocess

@@ -23,6 +23,8 @@ from .report_fixtures import real_run
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+WRITTEN = {"calibration.md", "traffic.md"}
+"""Measured pages that are written by hand; tests compare their tables with what they show."""
 SHOWN = {"own-kernel.md": "my_rung.py", "scenarios.md": "chunks.toml"}
 NAMED = re.compile(r"`((?:docs|gspn2bench|kernels|scenarios|tests)/[\w./-]+)`")
 
@@ -106,7 +108,11 @@ def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) 
     assert made.stdout == committed, f"gspn2bench {found[1]} > docs/ladder.md"
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "measured").iterdir()), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [page for page in sorted((DOCS / "measured").iterdir()) if page.name not in WRITTEN],
+    ids=lambda page: page.stem,
+)
 def test_a_measured_page_is_as_its_run_makes_it(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +140,7 @@ def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
         found = (row.sectors_load, row.sectors_store, row.requests_load, row.requests_store)
         key = (row.phase, f"{row.height} x {row.width}", row.rung)
         counts.setdefault(key, {})[row.simulated] = found
-    page = (DOCS / "traffic.md").read_text()
+    page = (DOCS / "measured" / "traffic.md").read_text()
     table = re.findall(r"^\| (forward|backward) \| (\d+ x \d+) \| (.+) \|$", page, re.MULTILINE)
     assert len(table) * 5 == len(counts) == 60
     for phase, size, cells in table:

@@ -248,7 +248,7 @@ def test_r01_takes_a_sector_for_each_row_and_r07_four_for_a_warp() -> None:
     assert r07.reread_bytes == 0
 
 
-NCU = {  # of N16 C8 1024x1024 on an H200: docs/traffic.md
+NCU = {  # of N16 C8 1024x1024 on an H200: docs/measured/traffic.md
     "r02": (33_542_144, 1_073_086_720, 134_217_728),
     "r03": (33_542_144, 142_287_104, 16_777_216),
     "r04": (20_971_520, 83_886_080, 16_777_216),
