@@ -22,13 +22,15 @@ from .report_fixtures import real_run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("re[sp]*s/README.md")])
 WRITTEN = {"calibration.md", "traffic.md"}
 """Measured pages that are written by hand; tests compare their tables with what they show."""
+FIG3, TABLE_S4 = "fig3-20261123T171409Z-ff8f2e", "tableS4-20261123T224651Z-23e0ce"
 SHOWN = {"own-kernel.md": "my_rung.py", "scenarios.md": "chunks.toml"}
 NAMED = re.compile(r"`((?:docs|gspn2bench|kernels|scenarios|tests)/[\w./-]+)`")
 
-page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def unbroken(text: str) -> str:
@@ -124,13 +126,60 @@ def test_a_measured_page_is_as_its_run_makes_it(
     assert made.stdout == page.read_text(), f"gspn2bench report {found[1]} --markdown -o {page}"
 
 
-def test_the_modules_of_the_readme_are_those_of_their_page() -> None:
-    readme = (ROOT / "README.md").read_text()
-    section = readme.partition("## In the place of attention")[2].partition("\n## ")[0]
-    figures = [line for line in section.splitlines() if line.startswith(("|", "**"))]
-    assert any("attention" in line for line in figures)
-    committed = (DOCS / "measured" / "tableS4.md").read_text().splitlines()
-    assert [line for line in figures if line not in committed] == []
+def graph_times(run: str, **fields: str) -> dict[str, Any]:
+    """The rows of a recorded run in graph time, by rung."""
+    rows = frame([read_run(ROOT / "results" / run)])
+    for name, value in {"timing": "graph", "phase": "forward", **fields}.items():
+        rows = rows[rows[name] == value]
+    assert rows["rung"].is_unique
+    return {row.rung: row for row in rows.itertuples()}
+
+
+def readme_section(title: str) -> str:
+    return README.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_table_of_the_readme_is_that_of_its_run() -> None:
+    measured = graph_times(FIG3, weights="channel")
+    table = re.findall(r"^\| (.+) \|$", readme_section("Measured"), flags=re.MULTILINE)
+    header, *rows = ([cell.strip() for cell in line.split("|")] for line in table)
+    assert len(header) == 5
+    assert [row[0][1:4] for row in rows] == sorted(measured)
+    for rung, adds, *cells in rows:
+        row = measured[rung[1:4]]
+        shown = [
+            f"{row.latency_ms:#.3g}",
+            f"{measured['r01'].latency_ms / row.latency_ms:#.3g}x",
+            f"{100 * row.copy_share:.1f} %",
+        ]
+        assert adds
+        assert cells == (shown if row.status == "ok" else ["", "", ""])
+    shared = graph_times(FIG3, weights="shared")
+    sentence = "With shared weights r06 takes {:#.3g} ms and r07 {:#.3g} ms."
+    times = (shared[rung].latency_ms for rung in ("r06", "r07"))
+    assert sentence.format(*times) in " ".join(README.read_text().split())
+
+
+def test_the_modules_of_the_readme_are_those_of_their_run() -> None:
+    shown = " ".join(readme_section("Measured").split())
+    module, block = (graph_times(TABLE_S4, part=part) for part in ("module", "block"))
+    attention = {rung: row for rung, row in module.items() if rung.startswith("attention")}
+    fastest = min(attention.values(), key=lambda row: row.latency_ms)
+    assert fastest.rung == "attention_cudnn"
+    ours = [module[rung].latency_ms for rung in ("gspn2", "gspn2_compiled")]
+    assert "takes {:#.3g} ms, and {:#.3g} ms through".format(*ours) in shown
+    factors = [fastest.latency_ms / ms for ms in ours]
+    assert "takes {:#.3g} ms: {:#.3g}x and {:#.3g}x.".format(fastest.latency_ms, *factors) in shown
+    ours = [block[rung].latency_ms for rung in ("gspn2", "gspn2_compiled")]
+    factors = [block["attention_cudnn"].latency_ms / ms for ms in ours]
+    assert "the gain is {:#.3g}x and {:#.3g}x.".format(*factors) in shown
+
+
+def test_the_readme_is_one_screen_down_to_use() -> None:
+    lines = README.read_text().partition("## Measured")[0].splitlines()
+    assert "## Use" in lines
+    assert len(lines) <= 55
+    assert max(map(len, lines)) <= 100
 
 
 def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
@@ -148,15 +197,6 @@ def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
             by = counts[phase, size, rung]
             assert by[True] == by[False]
             assert cell == "{:,} + {:,}".format(*by[True][:2])
-
-
-def test_the_figures_of_the_readme_are_those_of_the_ladder_page() -> None:
-    readme = (DOCS.parent / "README.md").read_text()
-    measured = readme.partition("## Measured")[2].partition("\n## ")[0]
-    figures = [line for line in measured.splitlines() if line.startswith(("|", "- "))]
-    assert any("r07" in line for line in figures)
-    committed = (DOCS / "ladder.md").read_text().splitlines()
-    assert [line for line in figures if line not in committed] == []
 
 
 def test_the_ladder_has_every_rung_with_its_whole_header() -> None:
