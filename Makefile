@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # pip may need a second index for a build of torch: PyPI has the one for CUDA 13, which is large.
 # `make sweep TORCH_INDEX=https://download.pytorch.org/whl/cpu` is the small one without CUDA.
-CUDA_EXTRA = $(shell $(PYTHON) -B -c 'from gspn2bench.driver import cuda_extra; print(cuda_extra())')
+CUDA_EXTRA = $(shell $(PYTHON) -B -c 'from gspn2bench.system.driver import cuda_extra; print(cuda_extra())')
 TORCH_INDEX ?= $(if $(filter cu12,$(CUDA_EXTRA)),https://download.pytorch.org/whl/cu126)
 
 # folders too: they change when a file goes

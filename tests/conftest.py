@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gspn2bench import backend
+from gspn2bench.system import backend
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 BACKEND = backend.activate("auto")  # before any test imports numba

@@ -30,10 +30,10 @@ def compare(
     Exits with 1 when a row is SLOWER or its latency was lost; if not, and under
     --strict, with 4 when a row is AMBIGUOUS.
     """
-    from gspn2bench.change import Verdict
-    from gspn2bench.compare import compare, parse_threshold
-    from gspn2bench.report.changes import document, screen, sum_of
-    from gspn2bench.store import find_run, read_run
+    from gspn2bench.analysis.compare import compare, parse_threshold
+    from gspn2bench.analysis.significance import Verdict
+    from gspn2bench.records.store import find_run, read_run
+    from gspn2bench.report.text.changes import document, screen, sum_of
 
     share = parse_threshold(threshold)
     before, after = (read_run(find_run(name, results)) for name in (base, new))

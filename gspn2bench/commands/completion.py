@@ -23,7 +23,7 @@ def rungs(incomplete: str) -> list[str]:
     before, comma, begun = incomplete.rpartition(",")
     files = (file.name for file in resources.files("gspn2bench.kernels").iterdir())
     ids = {name.partition("_")[0] for name in files if name[:1] == "r" and name[1:3].isdigit()}
-    peers = (resources.files("gspn2bench") / "peers").iterdir()
+    peers = (resources.files("gspn2bench") / "baselines" / "scans").iterdir()
     ids |= {file.name[:-3] for file in peers if re.fullmatch(r"[a-z]\w*\.py", file.name)}
     for scenario in scenarios(""):
         text = (resources.files("gspn2bench.scenarios") / f"{scenario}.toml").read_text("utf-8")

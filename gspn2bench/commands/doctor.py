@@ -16,7 +16,7 @@ def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from gspn2bench.doctor import examine
+    from gspn2bench.system.doctor import examine
 
     checks = examine()
     if as_json:

@@ -28,7 +28,7 @@ def ingest(
     from gspn2bench.commands.profile import table
     from gspn2bench.profile.figures import summarise
     from gspn2bench.profile.runner import read
-    from gspn2bench.store import add_profile, find_run, read_run
+    from gspn2bench.records.store import add_profile, find_run, read_run
 
     target = read_run(find_run(run, results))
     found = summarise(read(file), file, target)

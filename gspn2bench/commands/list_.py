@@ -73,9 +73,9 @@ def list_(
 
 def _rungs() -> dict[str, list[Entry]]:
     # numba and torch come with them
+    from gspn2bench.baselines.modules import MODULES
+    from gspn2bench.baselines.scans import PEERS
     from gspn2bench.kernels.ladder import LADDER
-    from gspn2bench.modules import MODULES
-    from gspn2bench.peers import PEERS
 
     return {
         title: [(each.id, each.title, each.idea) for each in known.values()]
@@ -85,9 +85,9 @@ def _rungs() -> dict[str, list[Entry]]:
 
 def _page(names: list[str], results: Path) -> str:
     from gspn2bench.kernels import ladder
-    from gspn2bench.report.ladder import Lesson, render
+    from gspn2bench.records.store import find_run, read_run
     from gspn2bench.report.summary import run_ids
-    from gspn2bench.store import find_run, read_run
+    from gspn2bench.report.text.ladder import Lesson, render
 
     files = {id(module.RUNG): module for module in vars(ladder).values() if hasattr(module, "RUNG")}
     lessons = []
@@ -102,7 +102,7 @@ def _page(names: list[str], results: Path) -> str:
 
 
 def _scenarios() -> list[Entry]:
-    from gspn2bench import scenario
+    from gspn2bench.cases import scenario
 
     loaded = [scenario.load(name) for name in scenario.names()]
     return [(one.name, one.title, _first_sentence(one.description)) for one in loaded]

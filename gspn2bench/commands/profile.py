@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gspn2bench.profile.command import Job
-    from gspn2bench.schema import ProfiledTrial
-    from gspn2bench.store import Run
+    from gspn2bench.records.schema import ProfiledTrial
+    from gspn2bench.records.store import Run
 
 
 def profile(
@@ -57,11 +57,11 @@ def profile(
     Latencies under a profiler are no measurement; they are kept apart and never reported. Exits
     with 0, 2 where the tool is missing, 3 where a case has no profile, 130 when interrupted.
     """
-    from gspn2bench import rungs
-    from gspn2bench.axes import parse_axis
+    from gspn2bench import registry
+    from gspn2bench.cases.axes import parse_axis
+    from gspn2bench.cases.scenario import cases, load
     from gspn2bench.commands.words import words_of
     from gspn2bench.profile import command, runner
-    from gspn2bench.scenario import cases, load
 
     if tool not in ("nsys", "ncu"):
         raise unknown("tool", tool, ("nsys", "ncu"))
@@ -84,7 +84,7 @@ def profile(
     request = command.Request(
         tool=profiler,
         scenario=scenario,
-        trials=tuple(rungs.trials(chosen, words)),
+        trials=tuple(registry.trials(chosen, words)),
         timing=cast(Literal["eager", "graph"], way),
         launches=launches,
         folder=folder,
@@ -107,7 +107,7 @@ def profile(
 
 
 def _make_folder(output: Path | None, name: str) -> Path:
-    from gspn2bench.store import create_folder
+    from gspn2bench.records.store import create_folder
 
     if output is None:
         return create_folder(Path("profiles"), name)
@@ -175,7 +175,7 @@ def _profile(job: "Job") -> "tuple[ProfiledTrial, ...]":
 
 def _swept(job: "Job") -> "Run | None":
     """The run of the profiled sweep; None where it did not come so far."""
-    from gspn2bench.store import read_run
+    from gspn2bench.records.store import read_run
 
     folders = list(job.runs.iterdir()) if job.runs.is_dir() else []
     return read_run(folders[0]) if folders else None
@@ -187,7 +187,7 @@ def table(trials: "Sequence[ProfiledTrial]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from gspn2bench.report.text import count, number, percent, printable
+    from gspn2bench.report.formatting import count, number, percent, printable
 
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("case", "rung", "pass"):

@@ -11,7 +11,7 @@ import typer
 from gspn2bench.commands.output import print_json
 
 if TYPE_CHECKING:
-    from gspn2bench.schema import Row
+    from gspn2bench.records.schema import Row
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ def report(
     figures are written as pictures.
     """
     from gspn2bench import report as room
-    from gspn2bench.report import markdown as text
-    from gspn2bench.store import find_run, read_run
+    from gspn2bench.records.store import find_run, read_run
+    from gspn2bench.report.text import markdown as text
 
     if png and (markdown or output):
         raise UsageError(f"--png: writes pictures into {png}; leave out --markdown and -o")

@@ -17,11 +17,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print a run: the verdict, then a table for each case."""
-    from gspn2bench.report import records
-    from gspn2bench.report.terminal import screen
-    from gspn2bench.report.text import printable
+    from gspn2bench.records.store import find_run, read_run
+    from gspn2bench.report.formatting import printable
+    from gspn2bench.report.text import records
+    from gspn2bench.report.text.terminal import screen
     from gspn2bench.report.verdict import verdict
-    from gspn2bench.store import find_run, read_run
 
     if csv and as_json:
         raise UsageError("--csv: give it or --json")

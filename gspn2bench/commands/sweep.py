@@ -25,11 +25,11 @@ from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from gspn2bench.backend import Backend
-    from gspn2bench.scenario import Case
-    from gspn2bench.schema import Row
-    from gspn2bench.store import RunWriter
-    from gspn2bench.sweep import Sweep
+    from gspn2bench.cases.scenario import Case
+    from gspn2bench.records.schema import Row
+    from gspn2bench.records.store import RunWriter
+    from gspn2bench.run.sweep import Sweep
+    from gspn2bench.system.backend import Backend
 
 
 def sweep(
@@ -89,10 +89,10 @@ def sweep(
     if scenario is None:
         raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
 
-    from gspn2bench import backend
-    from gspn2bench.axes import parse_axis
-    from gspn2bench.scenario import cases, load
-    from gspn2bench.schema import L2State, Timing
+    from gspn2bench.cases.axes import parse_axis
+    from gspn2bench.cases.scenario import cases, load
+    from gspn2bench.records.schema import L2State, Timing
+    from gspn2bench.system import backend
 
     plan = load(scenario)
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
@@ -100,13 +100,13 @@ def sweep(
     (l2_state,) = words_of("l2", l2 or plan.l2, get_args(L2State))
     where = backend.activate(device)
 
-    from gspn2bench import rungs
-    from gspn2bench import sweep as room
+    from gspn2bench import registry
     from gspn2bench.measure.timing import Budget
-    from gspn2bench.trial import Settings
+    from gspn2bench.run import sweep as room
+    from gspn2bench.run.trial import Settings
 
-    references = rungs.references(words_of("rung", rung) if rung is not None else plan.rungs)
-    chosen_cases = [case for case in chosen_cases if rungs.fitting(references, case.part)]
+    references = registry.references(words_of("rung", rung) if rung is not None else plan.rungs)
+    chosen_cases = [case for case in chosen_cases if registry.fitting(references, case.part)]
     if not chosen_cases:
         raise UsageError(f"rung: no case of {plan.name} is for {', '.join(references)}")
     if dry_run:
@@ -128,8 +128,9 @@ def sweep(
 
 def _resume(name: str, device: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     """Do what is left of a run, on the kind of machine that it was begun on."""
-    from gspn2bench import backend, store
-    from gspn2bench.environment import collect
+    from gspn2bench.records import store
+    from gspn2bench.system import backend
+    from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
     where = backend.activate("sim" if run.record.simulated and device == "auto" else device)
@@ -138,7 +139,7 @@ def _resume(name: str, device: str, results: Path, *, quiet: bool) -> tuple[Ende
         was = gpus[0].get("name") or "the simulator"
         raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
 
-    from gspn2bench import sweep as room
+    from gspn2bench.run import sweep as room
 
     todo = room.planned(run.record)
     with store.RunWriter(run.path, run.record, resume=True) as writer:
@@ -150,7 +151,7 @@ def _resume(name: str, device: str, results: Path, *, quiet: bool) -> tuple[Ende
 def _run(
     writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]", where: "Backend", *, quiet: bool
 ) -> Ended:
-    from gspn2bench import sweep as room
+    from gspn2bench.run import sweep as room
 
     if where.simulated and not quiet:
         typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
@@ -179,13 +180,13 @@ def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
 def _list_cases(
     cases: "Sequence[Case]", references: "Sequence[str]", *, quiet: bool, as_json: bool
 ) -> None:
-    from gspn2bench import rungs
+    from gspn2bench import registry
     from gspn2bench.workload import workload_of
 
-    ids = [rungs.find(reference).id for reference in references]
+    ids = [registry.find(reference).id for reference in references]
     listed = []
     for case in cases:
-        subjects = [rungs.find(each) for each in rungs.fitting(references, case.part)]
+        subjects = [registry.find(each) for each in registry.fitting(references, case.part)]
         works = {subject.id: workload_of(case, subject) for subject in subjects}
         skips = [name for name, work in works.items() if work.unsupported]
         most = max(work.compulsory_bytes for work in works.values())

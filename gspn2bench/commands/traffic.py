@@ -26,9 +26,9 @@ from gspn2bench.problem import SHORT_PHASES
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gspn2bench.passes import Plan
-    from gspn2bench.schema import Row
-    from gspn2bench.store import RunWriter
+    from gspn2bench.records.schema import Row
+    from gspn2bench.records.store import RunWriter
+    from gspn2bench.traffic.rows import Plan
 
 
 def traffic(
@@ -89,10 +89,10 @@ def _begin(
     *,
     quiet: bool,
 ) -> tuple[Ended, Path]:
-    from gspn2bench import backend
-    from gspn2bench.axes import parse_axis
+    from gspn2bench.cases.axes import parse_axis
+    from gspn2bench.cases.scenario import cases, load
     from gspn2bench.commands.words import words_of
-    from gspn2bench.scenario import cases, load
+    from gspn2bench.system import backend
 
     made = load(scenario)
     chosen = cases(made, [parse_axis(text) for text in axis])
@@ -101,20 +101,22 @@ def _begin(
         raise unknown("tool", tool, tools)
     backend.activate("sim")  # ncu profiles a process of its own
 
-    from gspn2bench import passes, rungs
-    from gspn2bench import traffic as room
+    from gspn2bench import registry
+    from gspn2bench.traffic import rows as traffic_rows
+    from gspn2bench.traffic import run as room
 
-    assert tools == get_args(passes.Tool)
-    references = rungs.references(words_of("rung", rung) if rung is not None else made.rungs)
-    plan = passes.Plan(made.name, made.l2, tuple(chosen), tuple(references), tool, seed)  # type: ignore[arg-type]
+    assert tools == get_args(traffic_rows.Tool)
+    references = registry.references(words_of("rung", rung) if rung is not None else made.rungs)
+    plan = traffic_rows.Plan(made.name, made.l2, tuple(chosen), tuple(references), tool, seed)  # type: ignore[arg-type]
     with room.create(results, made, plan, ["gspn2bench", *sys.argv[1:]]) as writer:
         return _run(writer, plan, (), quiet=quiet), writer.path
 
 
 def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     """Do what is left of a run; what was counted on a GPU goes on with the same one."""
-    from gspn2bench import backend, store
-    from gspn2bench.environment import collect
+    from gspn2bench.records import store
+    from gspn2bench.system import backend
+    from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
     gpus = [(found.get("gpu") or {}).get("name") for found in (run.record.environment, collect())]
@@ -123,7 +125,7 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
         raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
     backend.activate("sim")
 
-    from gspn2bench import traffic as room
+    from gspn2bench.traffic import run as room
 
     plan = room.planned(run.record)
     with store.RunWriter(run.path, run.record, resume=True) as writer:
@@ -133,7 +135,7 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
 
 
 def _run(writer: "RunWriter", plan: "Plan", done: "Sequence[Row]", *, quiet: bool) -> Ended:
-    from gspn2bench import traffic as room
+    from gspn2bench.traffic import run as room
 
     labels = [case.label for case, _ in plan.trials]
     with closing(room.run(writer, plan, done)) as steps:
@@ -145,7 +147,7 @@ def _print(rows: "Sequence[Row]") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from gspn2bench.report.text import printable
+    from gspn2bench.report.formatting import printable
 
     console = Console(highlight=False)
     for case in dict.fromkeys(row.case for row in rows):
@@ -158,8 +160,8 @@ def _table(rows: "Sequence[Row]") -> "Table":
     from rich import box
     from rich.table import Table
 
-    from gspn2bench.report.text import TIMES, number, size
-    from gspn2bench.traffic import amplification, sector_bytes, sectors_per_request
+    from gspn2bench.report.formatting import TIMES, number, size
+    from gspn2bench.traffic.run import amplification, sector_bytes, sectors_per_request
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for header in ("rung", "pass"):
@@ -193,8 +195,8 @@ def _table(rows: "Sequence[Row]") -> "Table":
 
 def _figure(row: "Row", value: float | None) -> str:
     """Bytes, or why there are none."""
-    from gspn2bench.passes import is_unavailable
-    from gspn2bench.report.text import size
+    from gspn2bench.report.formatting import size
+    from gspn2bench.traffic.rows import is_unavailable
 
     if row.status == "ok":
         return _cell(value, size)
@@ -206,7 +208,7 @@ def _cell(value: float | None, form: Callable[[float], str]) -> str:
 
 
 def _complaints(rows: "Sequence[Row]") -> list[str]:
-    from gspn2bench.passes import is_unavailable
+    from gspn2bench.traffic.rows import is_unavailable
 
     return [
         str(row.reason)

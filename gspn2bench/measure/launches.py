@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from gspn2bench import tools
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
+from gspn2bench.system import executables
 
 
 def observe(call: Call) -> int | None:
@@ -22,7 +22,7 @@ def observe(call: Call) -> int | None:
         with jit.counting_launches() as count:
             call()
         return count.launches
-    if os.environ.get(tools.PROFILED):
+    if os.environ.get(executables.PROFILED):
         return None
     return len(durations_ms([call]))
 

@@ -27,9 +27,9 @@ from gspn2bench.kernels.contract import Call
 from gspn2bench.measure import clocks, launches
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.events import elapsed_ms
+from gspn2bench.measure.intervals import median_interval
 from gspn2bench.measure.launches import durations_ms
-from gspn2bench.measure.statistics import median_interval
-from gspn2bench.schema import Stopped, Timing
+from gspn2bench.records.schema import Stopped, Timing
 
 MIN_REPLAY_MS: Final = 5.0
 """A graph replay lasts at least this long: its own cost of about 10 us is then 0.2 %."""

@@ -7,12 +7,7 @@ Examples: docs/operator.md.
 """
 
 from gspn2bench.nn.attention import GSPN1Attention, GSPN2Attention
-from gspn2bench.nn.backbone import (
-    GSPN2Backbone,
-    gspn2_base,
-    gspn2_small,
-    gspn2_tiny,
-)
+from gspn2bench.nn.backbone import GSPN2Backbone, gspn2_base, gspn2_small, gspn2_tiny
 from gspn2bench.nn.block import GSPNBlock
 from gspn2bench.nn.macs import count_macs
 from gspn2bench.nn.softmax import SoftmaxAttention

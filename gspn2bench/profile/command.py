@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import gspn2bench
-from gspn2bench.axes import NONE
+from gspn2bench.cases.axes import NONE
+from gspn2bench.cases.scenario import Case
+from gspn2bench.nvtx_ranges import DOMAIN, RangeName
 from gspn2bench.profile.trace import Tool
-from gspn2bench.ranges import DOMAIN, RangeName
-from gspn2bench.scenario import Case
-from gspn2bench.schema import Timing
-from gspn2bench.tools import PROFILED
+from gspn2bench.records.schema import Timing
+from gspn2bench.system.executables import PROFILED
 
 RANGE: Final[RangeName] = "measure"
 RUNS: Final = "not-a-measurement"

@@ -8,8 +8,8 @@ from typing import Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.profile.trace import Label, Trace, TracedLaunch, rung_of
-from gspn2bench.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
-from gspn2bench.store import Run, utc_now
+from gspn2bench.records.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
+from gspn2bench.records.store import Run, utc_now
 
 MAX_LAUNCHES: Final = 2048
 """Launches that a time line keeps: two of r01's calls on 1024 lines."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from gspn2bench.errors import UsageError
+from gspn2bench.nvtx_ranges import DOMAIN
 from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
-from gspn2bench.ranges import DOMAIN
 
 NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"

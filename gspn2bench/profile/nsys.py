@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gspn2bench.errors import UsageError
+from gspn2bench.nvtx_ranges import RangeName
 from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
-from gspn2bench.ranges import RangeName
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"

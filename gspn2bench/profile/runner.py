@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from gspn2bench import tools
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import ncu, nsys
 from gspn2bench.profile.command import Job, help_command, missing_flags
 from gspn2bench.profile.trace import Tool, Trace
+from gspn2bench.system import executables
 
 GET: Final[dict[Tool, str]] = {
     "nsys": "install Nsight Systems: https://developer.nvidia.com/nsight-systems",
@@ -28,7 +28,7 @@ class ProfilerError(Exception):
 
 def find(tool: Tool) -> Path | None:
     """The tool's command line; None if there is none."""
-    return tools.find_nsys() if tool == "nsys" else tools.find_ncu()
+    return executables.find_nsys() if tool == "nsys" else executables.find_ncu()
 
 
 def check(tool: Tool, executable: Path) -> None:

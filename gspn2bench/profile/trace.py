@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from gspn2bench.problem import Phase
-from gspn2bench.schema import Timing
+from gspn2bench.records.schema import Timing
 
 Tool = Literal["nsys", "ncu"]
 

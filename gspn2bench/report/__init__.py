@@ -8,7 +8,7 @@ and numbers safe and short, ``files`` writes, ``pictures`` has a browser draw th
 scripts; ``ladder`` is the page of the rungs.
 """
 
-from gspn2bench.report.page import render, write
-from gspn2bench.report.pictures import write_pictures
+from gspn2bench.report.html.page import render, write
+from gspn2bench.report.html.pictures import write_pictures
 
 __all__ = ["render", "write", "write_pictures"]

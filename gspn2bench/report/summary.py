@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gspn2bench.analyze import machine
+from gspn2bench.analysis.frame import machine
 from gspn2bench.errors import UsageError
-from gspn2bench.report.text import number, plural
+from gspn2bench.records.schema import RunRecord
+from gspn2bench.records.store import Run
+from gspn2bench.report.formatting import number, plural
 from gspn2bench.report.verdict import Verdict, verdict
-from gspn2bench.schema import RunRecord
-from gspn2bench.store import Run
 
 
 @dataclass(frozen=True)

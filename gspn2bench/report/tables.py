@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from gspn2bench.report.text import TIMES, count, number, percent, plural, scientific
-from gspn2bench.store import Run
+from gspn2bench.records.store import Run
+from gspn2bench.report.formatting import TIMES, count, number, percent, plural, scientific
 
 Format = Callable[[float], str]
 

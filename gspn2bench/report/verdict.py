@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gspn2bench.analyze import QUOTED, frame, rung_order
+from gspn2bench.analysis.frame import QUOTED, frame, rung_order
 from gspn2bench.problem import CASE_PHASES
-from gspn2bench.report.text import count, number, percent, plural
-from gspn2bench.schema import RunRecord
-from gspn2bench.store import Run
+from gspn2bench.records.schema import RunRecord
+from gspn2bench.records.store import Run
+from gspn2bench.report.formatting import count, number, percent, plural
 
 
 @dataclass(frozen=True)

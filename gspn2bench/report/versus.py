@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gspn2bench.compare import Comparison, Pair, compare
+from gspn2bench.analysis.compare import Comparison, Pair, compare
 from gspn2bench.errors import UsageError
-from gspn2bench.report.changes import case_name, interval_text, percent_text, sums
+from gspn2bench.records.store import Run
+from gspn2bench.report.formatting import number
 from gspn2bench.report.tables import Column
-from gspn2bench.report.text import number
-from gspn2bench.store import Run
+from gspn2bench.report.text.changes import case_name, interval_text, percent_text, sums
 
 CHANGE_COLUMNS: Final = (
     Column("case", "case"),

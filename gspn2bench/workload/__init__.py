@@ -5,9 +5,9 @@
 
 from typing import Any
 
+from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import Rung
-from gspn2bench.rungs import Subject
-from gspn2bench.scenario import Case
+from gspn2bench.registry import Subject
 from gspn2bench.workload.base import Workload
 from gspn2bench.workload.modules import ModuleRun
 from gspn2bench.workload.scans import Scans

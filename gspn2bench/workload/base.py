@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from gspn2bench.gate import Verdict
 from gspn2bench.kernels.contract import Call
+from gspn2bench.workload.gate import Verdict
 
 Held = TypeVar("Held")
 """The tensors of one call."""

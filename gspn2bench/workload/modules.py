@@ -1,7 +1,7 @@
 """What one call of a module does: a forward, or a forward and a backward, on images or tokens.
 
 The module is made once for a case, from the seed, and is held to its own copy in float64
-(``modules.reference``) on the same, rounded parameters and inputs.
+(``baselines.modules.reference``) on the same, rounded parameters and inputs.
 """
 
 import time
@@ -13,15 +13,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from gspn2bench.compiling import compile_static
-from gspn2bench.gate import Verdict, judge
+from gspn2bench.baselines.compile_setup import compile_static
+from gspn2bench.baselines.modules import reference
+from gspn2bench.baselines.modules.contract import Module
+from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import Call
-from gspn2bench.modules import reference
-from gspn2bench.modules.contract import Module
 from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.problem import ITEM_BYTES
-from gspn2bench.scenario import Case
 from gspn2bench.workload.base import Workload
+from gspn2bench.workload.gate import Verdict, judge
 
 TOLERANCE: Final = {"float32": 1e-4, "float16": 4e-3, "bfloat16": 3.2e-2}
 """Largest error allowed, relative to the largest element of the reference.

@@ -6,11 +6,11 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from gspn2bench import gate, inputs
+from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import INPUTS, Call, Operands, Rung
 from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.problem import ScanProblem
-from gspn2bench.scenario import Case
+from gspn2bench.workload import gate, inputs
 from gspn2bench.workload.base import Workload
 
 

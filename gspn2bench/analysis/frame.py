@@ -1,0 +1,227 @@
+"""From rows to numbers that may be shown: the one definition of each derived figure.
+
+``frame`` is the only door: what may not be shown (a row that is not ok, a gate that is not green,
+a simulated row, a machine without a name) has no latency in it, so nothing downstream can leak one.
+Behind a gate that is not green nothing observed is left at all.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from gspn2bench.records.schema import Published, Row, RunRecord
+from gspn2bench.records.store import Run
+
+PAIR: Final = [
+    *("run", "simulated", "case", "phase", "timing", "l2"),
+    *("dtype", "weights", "directions", "chunking"),
+]
+"""Columns that two rows must share to be compared; the direction may differ between rungs."""
+
+TITLED: Final = {
+    "dtype": "{}",
+    "weights": "{} weights",
+    "directions": "{} directions",
+    "chunking": "{}",
+}
+"""Columns of ``PAIR`` that one case label may stand for several values of, and how to name them."""
+
+SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
+"""Columns that a row shares with the one that it is extrapolated from."""
+
+TIMINGS: Final = ("graph", "device", "eager")
+"""Latency modes, the one to quote first."""
+QUOTED: Final = ("graph", "device")
+"""Modes that a speed-up is quoted in; eager time holds the cost of launching from Python."""
+
+LATENCIES: Final = ["latency_ms", "latency_ms_low", "latency_ms_high"]
+OBSERVED: Final = [
+    "launches_observed",
+    "bytes_traced",
+    "bytes_dram",
+    "sectors_load",
+    "sectors_store",
+]
+NUMBERS: Final = [
+    *LATENCIES,
+    *OBSERVED,
+    *("launches_expected", "bytes_model"),
+    *("copy_gbps", "floor_ms", "compile_s", "peak_memory_bytes"),
+    *("gate_error", "gate_tolerance", "gate_slices", "clock_mhz", "temperature_c", "proxy"),
+]
+
+
+def frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Every row of the runs, with the derived figures beside it.
+
+    Args:
+        runs: the runs, each with an id of its own.
+
+    Returns:
+        One line a row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
+        absent numbers are NaN. Added:
+        ``run`` (id), ``machine``, ``chunking`` ("whole scan" where h never restarts, else the
+        chunk, so that unchunked scans of either axis are alike), ``title`` (the case, and what
+        tells it from others of that name), ``gate_green``, ``withheld`` (why an ok row shows no
+        latency, else ""),
+        ``base_rung``, ``base_latency_ms``, ``overlaps`` (with the interval of the base),
+        ``speedup`` (base latency / latency), ``gbps`` (``bytes_model`` / latency, GB/s),
+        ``copy_share`` (``gbps`` / ``copy_gbps``), ``floor_share`` (``floor_ms`` / latency),
+        ``traced_ratio`` and ``dram_ratio`` (bytes / ``bytes_model``),
+        ``launches_agree`` (True, False or NA), ``extrapolated_ms`` (see ``_extrapolated``; never in
+        a row that has a latency).
+        The base is the lowest rung with an ok latency among the rows equal in ``PAIR``,
+        and where that rung has several (directions, seeds), the fastest of them.
+    """
+    fields = [name for name in Row.model_fields if name != "samples_ms"]
+    lines = [
+        {"run": run.record.run_id, "machine": machine(run.record) or ""}
+        | row.model_dump(exclude={"samples_ms"})
+        | {"copy_gbps": row.copy_gbps or run.record.copy_gbps}
+        for run in runs
+        for row in run.rows
+    ]
+    table = pd.DataFrame(lines, columns=["run", "machine", *fields])
+    table[NUMBERS] = table[NUMBERS].astype("float64")
+    table["simulated"] = table["simulated"].astype(bool)
+    table["chunking"] = _chunking(table)
+    table["title"] = _titles(table)
+    _withhold(table)
+    _pair(table)
+    table["gbps"] = table["bytes_model"] / table["latency_ms"] / 1e6
+    table["copy_share"] = table["gbps"] / table["copy_gbps"]
+    table["floor_share"] = table["floor_ms"] / table["latency_ms"]
+    table["traced_ratio"] = table["bytes_traced"] / table["bytes_model"]
+    table["dram_ratio"] = table["bytes_dram"] / table["bytes_model"]
+    counted = table["launches_expected"].notna() & table["launches_observed"].notna()
+    agree = (table["launches_expected"] == table["launches_observed"]).astype("boolean")
+    table["launches_agree"] = agree.where(counted)
+    table["extrapolated_ms"] = _extrapolated(table)
+    return table
+
+
+def published(runs: Sequence[Run]) -> pd.DataFrame:
+    """The published figures that apply to the rows of each run.
+
+    A figure applies to a row when the rung is equal and so is every field named in its ``where``.
+
+    Returns:
+        One line for each figure and each ``run``, ``case``, ``phase``, ``dtype``, ``weights``,
+        ``directions``, ``chunk``, ``rung`` that it applies to, with ``published_ms`` and
+        ``published_gbps`` (one of them NaN; GB/s as the source counts it),
+        ``published_machine`` and ``published_source``.
+    """
+    keys = ["case", "phase", "dtype", "weights", "directions", "chunk", "rung"]
+    lines: list[dict[str, object]] = [
+        {"run": run.record.run_id}
+        | {key: getattr(row, key) for key in keys}
+        | {
+            "published_ms": _published_ms(figure, row),
+            "published_gbps": figure.gbps,
+            "published_machine": figure.machine,
+            "published_source": figure.source,
+        }
+        for run in runs
+        for row in run.rows
+        for figure in run.record.published
+        if figure.rung == row.rung
+        and all(getattr(row, key, None) == value for key, value in figure.where.items())
+    ]
+    numbers, words = ["published_ms", "published_gbps"], ["published_machine", "published_source"]
+    made = pd.DataFrame(lines, columns=["run", *keys, *numbers, *words])
+    made[numbers] = made[numbers].astype("float64")
+    return made.drop_duplicates(ignore_index=True)
+
+
+def _published_ms(figure: Published, row: Row) -> float | None:
+    """A figure's latency; of images a second that of the row's batch."""
+    if figure.images_per_s is not None:
+        return row.batch / figure.images_per_s * 1e3
+    return figure.latency_ms
+
+
+def machine(record: RunRecord) -> str | None:
+    """The name of what ran the kernels, or None where the run does not say."""
+    if record.simulated:
+        return "Numba CUDA simulator"
+    for key in ("gpu", "gpu_name", "gpus", "device"):
+        found = record.environment.get(key)
+        if isinstance(found, list):
+            found = found[0] if found else None
+        if isinstance(found, dict):
+            found = found.get("name")
+        if isinstance(found, str) and found.strip():
+            return found
+    return None
+
+
+def rung_order(rung: str) -> tuple[bool, int, str]:
+    """Sort key of rungs: r01, r02, ... r10 by number, then a user's own by name."""
+    number = re.fullmatch(r"r(\d+)", rung)
+    return (number is None, int(number[1]) if number else 0, rung)
+
+
+def _extrapolated(table: pd.DataFrame) -> pd.Series:
+    """What attention would take where it was not measured, ms.
+
+    From the largest map that the same back end was measured on, by the square of the number of
+    positions: the products with the channels, which grow with their number only, are taken to grow
+    likewise.
+    """
+    sizes = table["height"].astype("float64") * table["width"].astype("float64")
+    measured = table.assign(positions=sizes)[table["latency_ms"].notna()]
+    largest = measured.sort_values("positions").drop_duplicates(SCALED, keep="last")
+    known = table[SCALED].merge(largest[[*SCALED, "positions", "latency_ms"]], "left", on=SCALED)
+    known.index = table.index
+    scaled = known["latency_ms"] * (sizes / known["positions"]) ** 2
+    attention = table["rung"].str.startswith("attention_") & (table["part"] == "module")
+    missing = table["status"].isin(["skipped", "oom", "timeout"])
+    return scaled.where(attention & missing & (sizes > known["positions"]))
+
+
+def _chunking(table: pd.DataFrame) -> pd.Series:
+    vertical = table["direction"].isin(["down", "up"])
+    steps = table["height"].where(vertical, table["width"])
+    return table["chunk"].map("chunk {}".format).where(table["chunk"] < steps, "whole scan")
+
+
+def _titles(table: pd.DataFrame) -> pd.Series:
+    """The case, followed by what tells it from others of the same label."""
+    titles = table["case"].astype("object")
+    for field, word in TITLED.items():
+        several = table.groupby(["run", "case"])[field].transform("nunique") > 1
+        titles = titles.where(~several, titles + ", " + table[field].map(word.format))
+    return titles
+
+
+def _withhold(table: pd.DataFrame) -> None:
+    """Blank each number that may not be shown; say why where the status does not."""
+    # NaN compares false: a gate without an error or a tolerance is not green
+    table["gate_green"] = table["gate_error"] <= table["gate_tolerance"]
+    table["withheld"] = ""
+    for bad, why in (
+        (table["machine"] == "", "the run does not name its GPU"),
+        (~table["gate_green"], "the gate is not green"),
+        (table["simulated"], "simulated"),
+    ):
+        table.loc[bad & (table["status"] == "ok"), "withheld"] = why
+    table.loc[~table["gate_green"], OBSERVED] = float("nan")
+    hidden = (table["status"] != "ok") | (table["withheld"] != "")
+    table.loc[hidden, LATENCIES] = float("nan")
+
+
+def _pair(table: pd.DataFrame) -> None:
+    """Add the base rung of each row that has a latency, and the speed-up over it."""
+    shown = table[table["latency_ms"].notna()]
+    ranked = shown.assign(rank=shown["rung"].map(rung_order)).sort_values(["rank", "latency_ms"])
+    base = ranked.drop_duplicates(PAIR)[[*PAIR, "rung", *LATENCIES]]
+    base = shown[PAIR].merge(base, how="left", on=PAIR).set_index(shown.index).reindex(table.index)
+    table["base_rung"] = base["rung"].astype("object")
+    table["base_latency_ms"] = base["latency_ms"]
+    table["speedup"] = base["latency_ms"] / table["latency_ms"]
+    # both compare false where an interval is missing
+    table["overlaps"] = (table["latency_ms_low"] <= base["latency_ms_high"]) & (
+        table["latency_ms_high"] >= base["latency_ms_low"]
+    )

@@ -1,0 +1,1 @@
+"""Recorded runs: ``schema`` defines rows and run.json, ``store`` reads and writes run folders."""

@@ -1,0 +1,1 @@
+"""The HTML report: one page that opens offline, and its figures as PNG files."""

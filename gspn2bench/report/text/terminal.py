@@ -1,0 +1,162 @@
+"""A run for the terminal, in 80 columns: the verdict, trends over swept axes, a table a case."""
+
+import math
+from typing import Any, Literal
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gspn2bench.analysis.frame import PAIR, QUOTED, TIMINGS, frame, rung_order
+from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
+from gspn2bench.records.store import Run
+from gspn2bench.report.formatting import TIMES, count, number, percent, printable, scientific, size
+from gspn2bench.report.text.sparklines import Trend, sparkline, trends
+from gspn2bench.report.verdict import verdict
+
+
+def screen(run: Run) -> RenderableType:
+    """What ``gspn2bench show`` prints; names are text, never rich's markup."""
+    said = verdict(run)
+    lines: list[RenderableType] = [
+        Text(printable(run.record.run_id), style="dim"),
+        Text(printable(said.headline), style="bold"),
+        *(Text(f"- {printable(detail)}") for detail in said.details),
+    ]
+    table = frame([run])
+    for trend in trends(table):
+        lines += [Text(), *_trend(trend)]
+    keys = [key for key in PAIR if key not in ("phase", "timing")]
+    for _, rows in table.groupby(keys, sort=False):
+        lines += [Text(), _heading(rows), _simulated(rows) if run.record.simulated else _real(rows)]
+    return Group(*lines, *_failures(table))
+
+
+def _trend(trend: Trend) -> list[RenderableType]:
+    """The rate of each rung over the axis as blocks, and what it, latency and speed-up go to."""
+    over = " ".join(map(count, trend.values))
+    top = f"a full block is {number(trend.top_gbps, 4)} GB/s"
+    table = _table("rung", "pass", "over", "GB/s", "ms", "speed-up")
+    for rung, phase, line in trend.lines:
+        compared = line["speedup"].where(line["rung"] != line["base_rung"])
+        table.add_row(
+            *_names({"rung": rung, "phase": phase}),
+            sparkline(line["gbps"].tolist(), trend.top_gbps),
+            _ends(line["gbps"]),
+            _ends(line["latency_ms"]),
+            _ends(compared, TIMES) or "base",
+        )
+    heading = Text.assemble((f"over {trend.axis}", "bold"), f"  {over}")
+    return [heading, Text(printable(f"{trend.where}; {top}")), table]
+
+
+def _ends(values: pd.Series, unit: str = "") -> str:
+    """The first and the last of the values there are: 102 → 3,562."""
+    there = values.dropna()
+    if there.empty:
+        return ""
+    return f"{number(there.iloc[0])}{unit} → {number(there.iloc[-1])}{unit}"
+
+
+def _failures(table: pd.DataFrame) -> list[Text]:
+    """Each row that is not ok, with its reason; once for all the timings it holds for."""
+    bad = table[table["status"] != "ok"]
+    bad = bad.drop_duplicates(["title", "rung", "phase", "status", "reason"])
+    if bad.empty:
+        return []
+    lines = [Text(), Text("Not ok", style="bold")]
+    for row in bad.to_dict("records"):
+        why = row["reason"] if isinstance(row["reason"], str) else "no reason recorded"
+        line = f"{row['title']}, {row['rung']} {row['phase']}, {row['status']}: {why}"
+        if not math.isnan(row["extrapolated_ms"]):
+            line += f"; extrapolated, not measured: {number(row['extrapolated_ms'])} ms"
+        lines.append(Text(f"- {printable(line)}"))
+    return lines
+
+
+def _heading(rows: pd.DataFrame) -> Text:
+    first = rows.iloc[0]
+    where = "simulated" if first["simulated"] else f"{first['l2']} L2, {first['machine']}"
+    return Text.assemble((printable(first["title"]), "bold"), printable(f"  {where}"))
+
+
+def _real(rows: pd.DataFrame) -> Table:
+    table = _table(
+        "rung", "pass", "time", "ms", "±", "speed-up", "GB/s", "floor", "launches", "status"
+    )
+    for row in _records(rows):
+        half = (row["latency_ms_high"] - row["latency_ms_low"]) / 2
+        spread = half / row["latency_ms"]
+        table.add_row(
+            *_names(row, row["timing"]),
+            number(row["latency_ms"]),
+            percent(spread),
+            _speedup(row),
+            number(row["gbps"]),
+            "" if math.isnan(row["floor_share"]) else f"{100 * row['floor_share']:.0f} %",
+            _launches(row),
+            Text(row["status"] if not row["withheld"] else "no number"),
+        )
+    return table
+
+
+def _simulated(rows: pd.DataFrame) -> Table:
+    traced = ["traced"] if rows["bytes_traced"].notna().any() else []
+    table = _table(
+        *("rung", "pass", "gate error", "tolerance", "launches", "model", *traced, "status")
+    )
+    rows = rows.drop_duplicates(["rung", "phase", "direction", "status", "gate_error"])
+    for row in _records(rows):
+        table.add_row(
+            *_names(row),
+            scientific(row["gate_error"]),
+            scientific(row["gate_tolerance"]),
+            _launches(row),
+            size(row["bytes_model"]),
+            *(size(row["bytes_traced"]) for _ in traced),
+            Text(row["status"]),
+        )
+    return table
+
+
+def _speedup(row: dict[str, Any]) -> str:
+    if math.isnan(row["speedup"]) or row["timing"] not in QUOTED:
+        return ""
+    return "base" if row["rung"] == row["base_rung"] else f"{number(row['speedup'])}{TIMES}"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in headers:
+        text = header in ("rung", "pass", "time", "over", "status")
+        folds = header in ("rung", "over")  # a name or a line of blocks may be long
+        justify: Literal["left", "right"] = "left" if text else "right"
+        table.add_column(header, justify=justify, no_wrap=not folds, overflow="fold")
+    return table
+
+
+def _names(row: dict[str, Any], *more: str) -> list[Text]:
+    phase = SHORT_PHASES[row["phase"]]
+    return [Text(printable(name)) for name in (row["rung"], phase, *more)]
+
+
+def _launches(row: dict[str, Any]) -> str:
+    """The launches observed; where they are not as expected, both."""
+    expected, observed = row["launches_expected"], row["launches_observed"]
+    if math.isnan(expected) or math.isnan(observed) or expected == observed:
+        return count(observed)
+    return f"{count(observed)}\N{NOT EQUAL TO}{count(expected)}"
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    lines = [{str(key): value for key, value in line.items()} for line in rows.to_dict("records")]
+    return sorted(
+        lines,
+        key=lambda row: (
+            CASE_PHASES.index(row["phase"]),
+            TIMINGS.index(row["timing"]),
+            rung_order(row["rung"]),
+        ),
+    )

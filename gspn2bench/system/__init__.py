@@ -1,0 +1,1 @@
+"""The machine: CUDA driver, environment, backend, installed programs, and the doctor's checks."""

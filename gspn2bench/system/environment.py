@@ -1,0 +1,167 @@
+"""The machine and the software that a run was made with, as run.json records them.
+
+The machine's name is never stored: ``host`` is a label of the user's choice, or a hash.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.resources
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from gspn2bench.system.driver import Driver, DriverError
+
+HOST_VARIABLE: Final = "GSPN2BENCH_HOST"
+PACKAGES: Final = (
+    "gspn2bench",
+    "cuda-bindings",
+    "cuda-core",
+    "llvmlite",
+    "numba",
+    "numba-cuda",
+    "numpy",
+    "nvidia-ml-py",
+    "nvtx",
+    "pandas",
+    "plotly",
+    "pydantic",
+    "scipy",
+    "torch",
+    "triton",
+)
+SOURCES: Final = ("gspn2bench", "gspn2bench.kernels", "gspn2bench.measure")
+
+
+def collect() -> dict[str, Any]:
+    """What run.json keeps of the environment; whatever cannot be known is None.
+
+    Returns:
+        Plain JSON values: host, platform, python, cpu_count, gpu (name, driver, cuda,
+        multiprocessors, l2_bytes, memory_bytes, clocks in MHz), packages (version by name) and
+        source (hash of the code; commit and dirty where it runs from a git checkout).
+    """
+    return {
+        "host": host_label(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cpu_count": os.cpu_count(),
+        "gpu": _gpu(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "source": {"sha256": _source_hash()} | _git(Path(__file__).resolve().parents[2]),
+    }
+
+
+def find_cuda() -> str | None:
+    """Why CUDA cannot be used here, or None where it can."""
+    try:
+        driver = Driver()
+        if driver.device_count() == 0:
+            return "the NVIDIA driver finds no GPU"
+    except DriverError as error:
+        return str(error)
+    # last: this import takes seconds
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        newest = ".".join(map(str, driver.version()))
+        return (
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, "
+            f"the driver runs up to {newest}"
+        )
+    return None
+
+
+def host_label() -> str:
+    """$GSPN2BENCH_HOST, or 12 hexadecimal digits of a hash of the machine's name."""
+    digest = hashlib.sha256(socket.gethostname().encode()).hexdigest()
+    return os.environ.get(HOST_VARIABLE) or digest[:12]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _gpu(device: int = 0) -> dict[str, Any] | None:
+    try:
+        driver = Driver()
+        if driver.device_count() == 0:
+            return None
+        known: dict[str, Any] = {
+            "name": driver.name(device),
+            "cuda": ".".join(map(str, driver.version())),
+            "multiprocessors": driver.attribute(device, "multiprocessors"),
+            "l2_bytes": driver.attribute(device, "l2_bytes"),
+            "memory_bytes": driver.memory_bytes(device),
+        }
+        return known | _management(driver.bus_id(device))
+    except DriverError:
+        return None
+
+
+def _management(bus_id: str) -> dict[str, Any]:
+    """What only NVML knows: the driver's version and the clocks, in MHz."""
+    import pynvml
+
+    def ask(question: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return question(*arguments)
+        except pynvml.NVMLError:
+            return None
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {"driver": None}
+    try:
+        gpu = ask(pynvml.nvmlDeviceGetHandleByPciBusId, bus_id)
+        sm, memory = pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM
+        return {
+            "driver": ask(pynvml.nvmlSystemGetDriverVersion),
+            "clock_sm_mhz": ask(pynvml.nvmlDeviceGetClockInfo, gpu, sm),
+            "clock_sm_max_mhz": ask(pynvml.nvmlDeviceGetMaxClockInfo, gpu, sm),
+            "clock_memory_mhz": ask(pynvml.nvmlDeviceGetClockInfo, gpu, memory),
+            "clock_memory_max_mhz": ask(pynvml.nvmlDeviceGetMaxClockInfo, gpu, memory),
+        }
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _source_hash() -> str:
+    """One hash of the modules that numbers come from, the same for a checkout and its wheel."""
+    digest = hashlib.sha256()
+    for package in SOURCES:
+        files = [f for f in importlib.resources.files(package).iterdir() if f.name.endswith(".py")]
+        for file in sorted(files, key=lambda f: f.name):
+            digest.update(f"{package}/{file.name}\0".encode())
+            digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _git(root: Path) -> dict[str, Any]:
+    """Commit and dirty flag of the checkout at ``root``; None for both where it is none."""
+    commit = status = None
+    if (root / ".git").exists():
+        commit = _run_git(root, "rev-parse", "HEAD")
+        status = _run_git(root, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or status is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(status)}
+
+
+def _run_git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,433 @@
+import math
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gspn2bench.analysis.compare import compare, parse_threshold
+from gspn2bench.analysis.significance import FLOOR, MIN_SAMPLES, Verdict, judge
+from gspn2bench.commands import compare as command
+from gspn2bench.errors import UsageError
+from gspn2bench.records.store import Run
+
+from ..helpers import calibration
+from ..helpers.report_fixtures import HOSTILE, NO_GATE, record, row, save, simulated_run
+
+GPU = {"gpu": {"name": "Fixture GPU", "driver": "000.00"}}
+STEADY = tuple(1 + 0.002 * math.sin(7 * i) for i in range(30))
+NOISY = tuple(1 + 0.2 * math.sin(7 * i) for i in range(30))
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "measured" / "calibration.md"
+
+
+def scaled(samples, factor):
+    return tuple(factor * ms for ms in samples)
+
+
+def measured(samples=STEADY, **changes):
+    return row(
+        **{"samples_ms": samples, "latency_ms": statistics.median(samples), **changes},
+    )
+
+
+def run_of(*rows, name="base", **changes):
+    return Run(Path(name), record(**{"run_id": name, "environment": GPU, **changes}), tuple(rows))
+
+
+# --- the rule
+
+
+REALISTIC = {
+    **{f"synthetic, {name}": noise for name, noise in calibration.REALISTIC.items()},
+    **calibration.recorded(calibration.reference_runs()),
+}
+
+
+MISSED = {
+    "graph time, halves of a row": "66 of 69, one too few: docs/measured/calibration.md names them",
+    "graph time, halves of a library's row": "54 of 69: their samples scatter",
+}
+"""Sources of samples that miss the bar for slowdowns, and by how much."""
+
+
+def pairs_of(source):
+    return calibration.synthetic(source) if isinstance(source, calibration.Noise) else source
+
+
+@pytest.mark.parametrize("name", REALISTIC)
+def test_equal_code_is_not_called_changed(name):
+    pairs = pairs_of(REALISTIC[name])
+    assert calibration.false(calibration.tally(pairs)) <= 2 / 50 * len(pairs)
+
+
+@pytest.mark.parametrize("name", REALISTIC)
+def test_5_percent_is_found(name, request):
+    if name in MISSED:
+        request.applymarker(pytest.mark.xfail(reason=MISSED[name], strict=True))
+    pairs = pairs_of(REALISTIC[name])
+    slower = calibration.tally(pairs, calibration.SLOWDOWN)[Verdict.SLOWER]
+    assert slower >= 48 / 50 * len(pairs)
+
+
+@pytest.mark.parametrize("name", calibration.HARSH)
+def test_no_noise_makes_it_cry_wolf(name):
+    counts = calibration.tally(calibration.synthetic(calibration.HARSH[name]))
+    assert calibration.false(counts) <= 2
+
+
+def test_recorded_runs_give_halves_and_repeats(tmp_path):
+    assert calibration.recorded([]) == {}
+    other = {**GPU, "source": {"sha256": "0"}}
+    runs = [
+        run_of(measured(), measured(STEADY[:9], rung="r02"), name="one"),
+        run_of(measured(NOISY), measured(rung="r03"), name="two"),
+        run_of(measured(), name="three", environment=other),
+        simulated_run(),
+    ]
+    found = calibration.recorded([save(run, tmp_path) for run in runs])
+    assert found == {
+        "graph time, halves of a row": (
+            (STEADY[:15], STEADY[15:]),
+            (NOISY[:15], NOISY[15:]),
+            (STEADY[:15], STEADY[15:]),
+            (STEADY[:15], STEADY[15:]),
+        ),
+        "graph time, run against run": ((STEADY, NOISY),),
+    }
+
+
+@pytest.mark.parametrize("table", [calibration.references, calibration.noises, calibration.changes])
+def test_the_tables_of_the_docs_are_these(table):
+    assert table() in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict"),
+    [
+        (STEADY, STEADY, Verdict.SAME),
+        (STEADY, scaled(STEADY, 1.01), Verdict.SAME),
+        (STEADY, scaled(STEADY, 1.025), Verdict.AMBIGUOUS),
+        (STEADY, scaled(STEADY, 1.031), Verdict.SLOWER),
+        (STEADY, scaled(STEADY, 1 / 1.031), Verdict.FASTER),
+        (NOISY, scaled(NOISY, 1.05), Verdict.AMBIGUOUS),
+        (NOISY, scaled(NOISY, 3), Verdict.SLOWER),
+        (STEADY, STEADY[:7], Verdict.SAME),
+    ],
+)
+def test_verdicts(base, new, verdict):
+    assert judge(base, new).verdict is verdict
+
+
+@pytest.mark.parametrize("count", range(1, MIN_SAMPLES))
+def test_too_few_samples_are_ambiguous_and_have_no_interval(count):
+    for base, new in ((STEADY, STEADY[:count]), (STEADY[:count], scaled(STEADY, 2))):
+        change = judge(base, new)
+        assert change.verdict is Verdict.AMBIGUOUS
+        assert change.interval is None
+        assert math.isfinite(change.ratio)
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    [(1.0, Verdict.SAME), (1.04, Verdict.SLOWER), (0.96, Verdict.FASTER)],
+)
+@pytest.mark.parametrize("count", [5, 6, 30])
+def test_without_variance_the_interval_is_that_of_two_runs(new, verdict, count):
+    change = judge([1.0] * count, [new] * count)
+    assert change.verdict is verdict
+    assert change.interval == pytest.approx((new * math.exp(-FLOOR), new * math.exp(FLOOR)))
+
+
+def test_below_the_difference_of_two_runs_nothing_is_the_same():
+    assert judge([1.0] * 30, [1.0] * 30, threshold=0.01).verdict is Verdict.AMBIGUOUS
+    assert judge([1.0] * 30, [1.012] * 30, threshold=0.01).verdict is Verdict.AMBIGUOUS
+    assert judge([1.0] * 30, [1.02] * 30, threshold=0.01).verdict is Verdict.SLOWER
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.02, 1.05, 2.0])
+def test_swapping_the_runs_swaps_the_verdict(factor):
+    opposite = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
+    for base, new in calibration.synthetic(calibration.TYPICAL)[:20]:
+        there, back = judge(base, scaled(new, factor)), judge(scaled(new, factor), base)
+        assert back.verdict is opposite.get(there.verdict, there.verdict)
+        assert back.interval == pytest.approx([1 / edge for edge in reversed(there.interval)])
+
+
+def test_outliers_do_not_move_the_verdict():
+    late = tuple(ms * (9 if i % 7 == 0 else 1) for i, ms in enumerate(STEADY))
+    assert judge(STEADY, late).verdict is Verdict.SAME
+
+
+def test_neighbours_that_are_alike_widen_the_interval():
+    rng = np.random.default_rng(0)
+    levels = np.repeat(rng.normal(1, 0.01, 6), 5)
+    mixed = rng.permutation(levels)
+    clumped, shuffled = (judge(list(x), list(x)).interval for x in (levels, mixed))
+    assert clumped[1] - clumped[0] > shuffled[1] - shuffled[0]
+
+
+def test_two_modes_are_inside_the_interval():
+    modes = [1.0, 1.1] * 15
+    low, high = judge(modes, [*modes, 1.1]).interval
+    assert low < 1
+    assert high > 1.1
+
+
+def test_many_samples_are_judged_a_part_at_a_time(monkeypatch):
+    whole = judge(STEADY, NOISY)
+    monkeypatch.setattr("gspn2bench.analysis.significance.BATCH", 64)
+    assert judge(STEADY, NOISY).interval == pytest.approx(whole.interval, rel=0.05)
+
+
+# --- the pairs
+
+
+def test_pairs_are_rows_equal_in_the_case_and_how_it_was_run():
+    ways = [
+        {},
+        {"case": "other"},
+        {"rung": "r02"},
+        {"phase": "backward"},
+        {"timing": "device"},
+        {"l2": "warm"},
+        {"dtype": "float16"},
+        {"weights": "shared"},
+        {"directions": 4},
+        {"chunk": 64},
+        {"direction": "right"},
+    ]
+    rows = [measured(scaled(STEADY, 2**i), **way) for i, way in enumerate(ways)]
+    found = compare(run_of(*rows), run_of(*reversed(rows), name="new"))
+    assert [pair.change.base_ms for pair in found.pairs] == [r.latency_ms for r in rows]
+    assert all(pair.change.ratio == 1 for pair in found.pairs)
+
+
+def test_rows_of_one_run_only_are_listed_and_are_no_regression():
+    gone = measured(rung="r02")
+    fresh = row(rung="r03", status="oom", reason="too large", **NO_GATE)
+    found = compare(run_of(measured(), gone), run_of(measured(), fresh, name="new"))
+    assert [(p.row.rung, p.base, p.new) for p in found.pairs] == [
+        ("r01", "", ""),
+        ("r02", "", None),
+        ("r03", None, "oom: too large"),
+    ]
+    assert not found.regressed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "oom", "reason": "too large"},
+        {"status": "skipped", "reason": "too large", "l2": "warm"},
+        {"status": "unstable", "reason": "too large", "samples_ms": STEADY},
+        {"status": "ok", "gate_error": 1.0, "samples_ms": STEADY, "latency_ms": 1.0},
+        {"status": "ok"},
+    ],
+)
+def test_a_latency_that_is_lost_is_a_regression(changes):
+    found = compare(run_of(measured()), run_of(row(**changes), name="new"))
+    (pair,) = found.pairs
+    assert pair.lost
+    assert pair.change is None
+    assert found.regressed
+    if "reason" in changes:
+        assert "too large" in pair.new
+
+
+def test_a_row_that_had_no_latency_is_neither():
+    bad = row(rung="r02", status="failed", reason="boom", **NO_GATE)
+    for after in (bad, measured(rung="r02")):
+        found = compare(run_of(measured(), bad), run_of(measured(), after, name="new"))
+        assert found.pairs[1].change is None
+        assert not found.regressed
+
+
+def test_cold_is_not_compared_with_warm():
+    with pytest.raises(UsageError, match="none of the 1 rows of base"):
+        compare(run_of(measured()), run_of(measured(l2="warm"), name="new"))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "what"),
+    [
+        ({"name": "Other GPU", "driver": "000.00"}, "GPU"),
+        ({"name": "Fixture GPU", "driver": "000.01"}, "driver"),
+        ({"name": "Fixture GPU", "driver": None}, "driver"),
+        (None, "GPU"),
+    ],
+)
+def test_another_gpu_or_driver_is_refused(gpu, what):
+    base, new = run_of(measured()), run_of(measured(), name="new", environment={"gpu": gpu})
+    for first, second in ((base, new), (new, base)):
+        with pytest.raises(UsageError, match=f"the {what} of BASE is .*--ignore-environment"):
+            compare(first, second)
+    if gpu:
+        assert compare(base, new, ignore_environment=True).pairs[0].change
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_simulated_run_has_nothing_to_compare(ignore):
+    with pytest.raises(UsageError, match="is simulated and has no latency"):
+        compare(run_of(measured()), simulated_run(), ignore_environment=ignore)
+
+
+@pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("0.03", 0.03), (" 2.5 % ", 0.025)])
+def test_threshold(text, share):
+    assert parse_threshold(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0%", "-3%", "100%", "3", "nan", "nan%", "inf", "", "3%%", "x"]
+)
+def test_threshold_out_of_bounds_names_the_token(text):
+    with pytest.raises(UsageError, match=re.escape(f"--threshold: {text!r} is not above 0")):
+        parse_threshold(text)
+
+
+# --- the command
+
+
+@pytest.fixture
+def invoke(tmp_path):
+    app = typer.Typer()
+    app.command()(command.compare)
+
+    def call(base, new, *options):
+        folders = [str(save(run, tmp_path / side)) for side, run in (("a", base), ("b", new))]
+        return CliRunner().invoke(app, [*folders, *options], env={"COLUMNS": "80"})
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("factor", "options", "code"),
+    [
+        (1.0, [], 0),
+        (1.05, [], 1),
+        (0.9, ["--strict"], 0),
+        (1.025, [], 0),
+        (1.025, ["--strict"], 4),
+        (1.05, ["--strict"], 1),
+        (1.05, ["--threshold", "10%"], 0),
+        (1.05, ["--threshold", "0.02"], 1),
+    ],
+)
+def test_exit_codes(invoke, factor, options, code):
+    new = run_of(measured(scaled(STEADY, factor)), name="new")
+    assert invoke(run_of(measured()), new, *options).exit_code == code
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [measured(scaled(STEADY, 1.1)), row(status="oom", reason="too large", **NO_GATE)],
+    ids=["slower", "lost"],
+)
+def test_a_regression_wins_over_ambiguity(invoke, worse):
+    base = run_of(measured(), measured(rung="r02"))
+    unsure = measured(scaled(STEADY, 1.025), rung="r02")
+    assert invoke(base, run_of(worse, unsure, name="new"), "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("new", "options", "said"),
+    [
+        (run_of(measured(), name="new"), ["--threshold", "3"], "'3'"),
+        (run_of(measured(), name="new", environment={}), [], "unknown"),
+        (simulated_run(), [], "simulated"),
+    ],
+)
+def test_usage_errors(invoke, new, options, said):
+    done = invoke(run_of(measured()), new, *options)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+
+
+def everything():
+    """Two runs with a pair of each kind."""
+    shared = {"case": "N16 C8 1024x1024 float32", "rung": "r07", "weights": "shared"}
+    bad = row(rung="r04", status="failed", reason="boom", **NO_GATE)
+    base = [
+        measured(scaled(STEADY, 31.6), direction="right"),
+        measured(rung="r02", direction="right", timing="eager"),
+        measured(rung="r03"),
+        measured(rung="r07", phase="backward"),
+        measured(rung="r05"),
+        measured(rung="r05", timing="device"),
+        bad,
+        measured(rung="r06"),
+        measured(**shared, directions=4, direction="all"),
+        measured(rung="r08", l2="warm"),
+    ]
+    new = [
+        measured(scaled(STEADY, 31.6 * 1.07), direction="right"),
+        measured(STEADY[:1], rung="r02", direction="right", timing="eager"),
+        measured(scaled(STEADY, 0.8), rung="r03"),
+        measured(NOISY, rung="r07", phase="backward"),
+        row(rung="r05", status="oom", reason="needs 150 GB", **NO_GATE),
+        row(rung="r05", status="oom", reason="needs 150 GB", timing="device", **NO_GATE),
+        bad,
+        measured(rung="r09"),
+        measured(scaled(STEADY, 5), **shared, directions=4, direction="all"),
+        measured(rung="r08", l2="warm"),
+    ]
+    return run_of(*base), run_of(*new, name="new")
+
+
+def test_the_table_fits_80_columns_and_says_what_was_found(invoke):
+    done = invoke(*everything())
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in done.stdout
+    text = " ".join(done.stdout.split())
+    assert re.search(
+        r"r01 right fwd graph 31\.6\d 33\.8\d \+7\.0 % \+5\.\d to \+8\.\d SLOWER", text
+    )
+    assert re.search(r"r02 right fwd eager \S+ \S+ \S+ % under 5 samples AMBIGUOUS", text)
+    assert "N16 C8 1024x1024 float32, shared weights, 4 directions cold L2" in text
+    assert "+400 % " in text
+    assert (
+        "Lost: a latency in BASE, none in NEW - N16 C8 1024x1024 float32, r05 down forward,"
+        " graph device: oom: needs 150 GB" in text
+    )
+    assert "r04 down forward, graph: failed: boom; in NEW failed: boom" in text
+    assert "Only in BASE - N16 C8 1024x1024 float32, r06 down forward, graph: ok" in text
+    assert "Only in NEW - N16 C8 1024x1024 float32, r09 down forward, graph: ok" in text
+    assert (
+        "6 rows compared, threshold 3 %: 1 SAME, 1 FASTER, 2 SLOWER, 2 AMBIGUOUS, 2 lost." in text
+    )
+    assert done.exit_code == 1
+
+
+def test_nan_is_nowhere(invoke):
+    found = compare(*everything())
+    numbers = [
+        number
+        for pair in found.pairs
+        if (change := pair.change)
+        for number in (change.base_ms, change.new_ms, change.ratio, *(change.interval or ()))
+    ]
+    assert len(numbers) > 20
+    assert all(map(math.isfinite, numbers))
+    assert not re.search(r"\b(nan|None|inf)\b", invoke(*everything()).stdout)
+
+
+def test_a_threshold_below_what_runs_differ_by_and_a_run_with_itself_are_pointed_out(invoke):
+    base = run_of(measured())
+    notes = ("No row can be SAME to within 1 %", "BASE and NEW are the same run")
+    said = invoke(base, base, "--threshold", "1%").stdout
+    assert all(note in said for note in notes)
+    said = invoke(run_of(measured(), name="one"), run_of(measured(), name="two")).stdout
+    assert not any(note in said for note in notes)
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "[red]x[/red]\x1b]0;title\x07"])
+def test_names_are_text(invoke, name):
+    rows = [measured(case=name, rung=name), row(rung=name, status="oom", reason=name)]
+    gpu = {"gpu": {"name": name}}
+    out = invoke(*(run_of(*rows, name=side, environment=gpu) for side in ("one", "two"))).stdout
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert name.partition("\x1b")[0][:12] in out

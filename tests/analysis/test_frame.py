@@ -1,0 +1,176 @@
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from gspn2bench.analysis.frame import frame, machine, published, rung_order
+from gspn2bench.records.schema import Published, Row, RunRecord
+from gspn2bench.records.store import Run
+
+from ..helpers.report_fixtures import real_run, record, row, simulated_run, timed
+
+
+def table(*rows: Row, run: RunRecord | None = None) -> pd.DataFrame:
+    return frame([Run(Path("fixture"), run or record(), rows)])
+
+
+def test_speedup_is_base_over_latency():
+    made = table(timed(31.6, direction="right"), timed(0.79, rung="r07"))
+    assert list(made["base_rung"]) == ["r01", "r01"]
+    assert list(made["speedup"]) == pytest.approx([1.0, 40.0])
+
+
+def test_base_is_the_lowest_rung_that_is_ok():
+    made = table(row(status="oom"), timed(2.0, rung="r10"), timed(4.0, rung="r09"))
+    assert list(made["base_rung"].iloc[1:]) == ["r09", "r09"]
+    assert made["speedup"].iloc[1] == pytest.approx(2.0)
+
+
+def test_base_with_several_rows_is_its_fastest():
+    made = table(timed(5.0, direction="left"), timed(4.0), timed(2.0, rung="r07"))
+    assert made["speedup"].iloc[2] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("status", ["incorrect", "skipped", "oom", "failed", "unstable", "invalid"])
+def test_row_that_is_not_ok_has_no_speedup_nor_latency(status):
+    made = table(timed(31.6), timed(0.5, rung="r07", status=status, reason="fixture"))
+    assert made.loc[1, ["latency_ms", "latency_ms_low", "speedup", "gbps"]].isna().all()
+    assert made["base_rung"].isna()[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"timing": "device"},
+        {"l2": "warm"},
+        {"case": "another"},
+        {"phase": "backward"},
+        {"dtype": "float16"},
+        {"weights": "shared"},
+        {"directions": 4},
+        {"chunk": 64},
+    ],
+)
+def test_rows_that_differ_never_pair(other):
+    made = table(timed(31.6), timed(0.79, rung="r07", **other))
+    assert list(made["base_rung"]) == ["r01", "r07"]
+    assert list(made["speedup"]) == [1.0, 1.0]
+
+
+def test_whole_scans_of_either_axis_pair():
+    size = {"height": 16, "width": 33}
+    right = timed(4.0, **size, direction="right", chunk=33)
+    made = table(right, timed(1.0, **size, rung="r07", chunk=16))
+    assert made["speedup"][1] == pytest.approx(4.0)
+    assert made["title"][0] == "N16 C8 1024x1024 float32"
+    chunked = timed(4.0, **size, direction="right", chunk=16)
+    made = table(chunked, timed(1.0, **size, rung="r07", chunk=16))
+    assert made["speedup"][1] == 1.0
+
+
+def test_runs_never_pair():
+    first = Run(Path("a"), record(run_id="a"), (timed(31.6),))
+    second = Run(Path("b"), record(run_id="b"), (timed(0.79, rung="r07"),))
+    assert list(frame([first, second])["speedup"]) == [1.0, 1.0]
+
+
+def test_simulated_row_never_shows_a_latency():
+    made = table(timed(31.6, simulated=True), timed(0.79, rung="r07"))
+    assert math.isnan(made["latency_ms"][0])
+    assert made["withheld"][0] == "simulated"
+    assert made["base_rung"][1] == "r07"
+
+
+@pytest.mark.parametrize(
+    "gate", [{"gate_error": None}, {"gate_tolerance": None}, {"gate_error": 1.0}]
+)
+def test_no_number_without_a_green_gate(gate):
+    made = table(timed(31.6, **gate))
+    assert made.loc[0, ["latency_ms", "speedup", "gbps", "launches_observed"]].isna().all()
+    assert made["withheld"][0] == "the gate is not green"
+
+
+def test_nan_tolerance_is_refused():
+    with pytest.raises(ValidationError, match="gate_tolerance"):
+        timed(31.6, gate_tolerance=math.nan)
+
+
+def test_no_latency_without_a_machine():
+    made = table(timed(31.6), run=record(environment={"gpu": None}))
+    assert math.isnan(made["latency_ms"][0])
+    assert made["withheld"][0] == "the run does not name its GPU"
+
+
+def test_nan_latency_is_refused():
+    with pytest.raises(ValidationError, match="latency_ms"):
+        timed(math.nan)
+
+
+def test_rates_and_shares():
+    made = table(timed(0.8, bytes_model=3_200_000_000, floor_ms=0.6, bytes_dram=4_800_000_000))
+    assert made["gbps"][0] == pytest.approx(4000.0)
+    assert made["copy_share"][0] == pytest.approx(4000 / 4180)
+    assert made["floor_share"][0] == pytest.approx(0.75)
+    assert made["dram_ratio"][0] == pytest.approx(1.5)
+
+
+def test_copy_bandwidth_of_the_run_stands_in():
+    made = table(timed(0.8, copy_gbps=None), run=record(copy_gbps=2000.0))
+    assert made["copy_gbps"][0] == 2000.0
+
+
+def test_launches_agree_or_unknown():
+    made = table(timed(1.0), timed(1.0, launches_observed=1), timed(1.0, launches_observed=None))
+    assert made["launches_agree"][0] is True or made["launches_agree"][0] == True  # noqa: E712
+    assert not made["launches_agree"][1]
+    assert made["launches_agree"][2] is pd.NA
+
+
+def test_intervals_that_overlap():
+    made = table(timed(1.0, 0.1), timed(0.95, 0.1, rung="r02"), timed(0.5, 0.1, rung="r03"))
+    assert list(made["overlaps"]) == [True, True, False]
+
+
+def test_title_tells_apart_what_shares_a_case():
+    made = table(timed(1.0), timed(1.0, rung="r06", weights="shared"))
+    assert made["title"][0].endswith("float32, channel weights")
+    assert made["title"][1].endswith("float32, shared weights")
+    assert table(timed(1.0))["title"][0] == "N16 C8 1024x1024 float32"
+
+
+def test_published_applies_where_every_field_is_equal():
+    figure = {"rung": "r07", "latency_ms": 1.8, "machine": "A", "source": "B"}
+    figures = [
+        Published(**figure, where={"batch": 16, "phase": "forward"}),
+        Published(**figure | {"latency_ms": 9.0}, where={"batch": 16, "phase": "backward"}),
+        Published(**figure | {"latency_ms": 8.0}, where={"nothing": 1}),
+        Published(**figure | {"latency_ms": 7.0, "rung": "r06"}, where={}),
+    ]
+    rows = (timed(31.6), timed(0.79, rung="r07"), timed(0.78, rung="r07", timing="device"))
+    made = published([Run(Path("fixture"), record(published=figures), rows)])
+    assert list(made["published_ms"]) == [1.8]
+
+
+def test_published_rate_is_no_latency():
+    figure = Published(rung="r01", gbps=94.0, machine="A", source="B")
+    made = published([Run(Path("fixture"), record(published=[figure]), (timed(31.6),))])
+    assert math.isnan(made["published_ms"][0])
+    assert made["published_gbps"][0] == 94.0
+
+
+def test_rungs_in_the_order_of_the_ladder():
+    assert sorted(["mine", "r10", "a", "r09"], key=rung_order) == ["r09", "r10", "a", "mine"]
+
+
+def test_empty_run():
+    made = table()
+    assert made.empty
+    assert {"speedup", "gbps", "title"} <= set(made)
+
+
+def test_machine():
+    assert machine(real_run().record) == "Fixture GPU"
+    assert machine(simulated_run().record) == "Numba CUDA simulator"
+    assert machine(record(environment={"gpu": {"name": " "}})) is None

@@ -1,0 +1,226 @@
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gspn2bench.analysis.frame import frame
+from gspn2bench.commands.show import show
+from gspn2bench.errors import UsageError
+from gspn2bench.records.schema import Row
+from gspn2bench.records.store import Run
+from gspn2bench.report.text.sparklines import sparkline, trends
+from gspn2bench.report.text.terminal import screen
+
+from ..helpers.report_fixtures import (
+    HOSTILE,
+    NO_GATE,
+    hostile_run,
+    real_run,
+    record,
+    row,
+    save,
+    simulated_run,
+    timed,
+)
+
+
+def printed(run, width=80):
+    console = Console(width=width, highlight=False, color_system="truecolor", force_terminal=True)
+    with console.capture() as capture:
+        console.print(screen(run))
+    return capture.get()
+
+
+def plain(run, width=80):
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as capture:
+        console.print(screen(run))
+    return capture.get()
+
+
+def test_fits_80_columns_with_nothing_cut():
+    for run in (real_run(), simulated_run()):
+        lines = plain(run).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert "…" not in "".join(lines)
+
+
+def test_verdict_stands_above_the_tables():
+    text = plain(real_run(), 200)
+    assert text.index("r07 is 15.9 to 41.0 times as fast") < text.index("speed-up")
+
+
+def test_rows_and_reasons():
+    lines = plain(real_run(), 120).splitlines()
+    r07 = next(line for line in lines if line.startswith("r07   fwd   device"))
+    assert r07.split()[:4] == ["r07", "fwd", "device", "0.770"]
+    assert "41.0×" in r07  # noqa: RUF001
+    assert "- N16 C8 1024x1024 float32, r06 forward, incorrect: h[3, 0, 1, 2] is nan" in lines
+    assert sum("needs 512 columns" in line for line in lines) == 1
+
+
+def test_simulated_run_shows_no_latency_column():
+    text = plain(simulated_run())
+    assert "latencies are empty (no CUDA driver was found)." in " ".join(text.split())
+    assert " ms" not in text
+    assert "simulated" in text
+    assert "98.3 kB" in text
+
+
+def test_markup_and_control_characters_in_names_are_inert():
+    name = "[red]x[/red]\x1b]0;title\x07"
+    text = printed(hostile_run(name), 300)
+    assert "[red]x[/red]" in text
+    assert "\x1b]0" not in text
+    assert "\x07" not in text
+    assert HOSTILE in plain(hostile_run(), 300)
+
+
+@pytest.fixture
+def app():
+    made = typer.Typer()
+    made.command()(show)
+    return made
+
+
+def test_command(app, tmp_path):
+    save(simulated_run(), tmp_path)
+    done = CliRunner().invoke(app, ["quick", "--results", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "Correctness: 3 of 3 gates green" in done.stdout
+    assert "\x1b" not in done.stdout
+    done = CliRunner().invoke(app, ["nothing", "--results", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+
+
+def size(extent, **changes):
+    """Fields of a case of this size; its bytes grow with it."""
+    label = f"N16 C8 {extent}x{extent} float32"
+    many = {"height": extent, "width": extent, "chunk": extent}
+    return {"case": label, "bytes_model": 4_000_000 * extent, **many, **changes}
+
+
+def swept_run(*more: Row):
+    """r01 at 100 GB/s; r07 at 1,000, 2,000 and 4,000 GB/s; one size that r07 skips."""
+    rows = []
+    for timing in ("eager", "graph", "device"):
+        for extent, rate in ((512, 2000), (256, 1000), (1024, 4000), (2048, None)):
+            case = size(extent, timing=timing)
+            rows.append(timed(case["bytes_model"] / 100e6, **case, direction="right"))
+            if rate is None:
+                rows.append(row(rung="r07", status="skipped", reason="why", **case, **NO_GATE))
+            else:
+                rows.append(timed(case["bytes_model"] / (rate * 1e6), rung="r07", **case))
+    return Run(Path("swept"), record(copy_gbps=4000.0), (*rows, *more))
+
+
+def test_sparkline():
+    assert sparkline([0.0, 1, 12.5, 12.6, 50, 87.5, 87.6, 100], 100) == "▁▁▁▂▄▇██"
+    assert sparkline([math.nan, 100, math.nan], 100) == "·█·"
+
+
+def test_a_swept_axis_is_a_line_for_each_rung():
+    text = plain(swept_run())
+    lines = text.splitlines()
+    at = lines.index("over size  256 512 1,024 2,048")
+    assert lines[at + 1] == "N16 C8 float32, graph time, cold L2; a full block is 4,180 GB/s"
+    r01 = ["r01", "fwd", "▁▁▁▁", "100", "→", "100", "10.2", "→", "81.9", "base"]
+    r07 = ["r07", "fwd", "▂▄█·", "1,000", "→", "4,000", "1.02", "→", "1.02", "10.0×", "→", "40.0×"]  # noqa: RUF001
+    assert [line.split() for line in lines[at + 4 : at + 6]] == [r01, r07]
+    assert lines[at + 6] == ""
+    assert text.count("over size") == 1
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+
+
+def test_each_axis_has_its_own_trend_and_other_cases_stay_apart():
+    def found(*rows):
+        made = trends(frame([Run(Path("f"), record(), rows)]))
+        return [(trend.axis, trend.values, len(trend.lines)) for trend in made]
+
+    batches = [timed(1.0, case=f"N{n}", batch=n) for n in (1, 2, 4)]
+    assert found(*batches) == [("batch", (1, 2, 4), 1)]
+    assert found(*batches[:2]) == []
+    assert found(*batches[:2], timed(1.0, case="N4", batch=4, dtype="float16")) == []
+    assert found(*batches[:2], timed(1.0, case="N4", batch=4, l2="warm")) == []
+    chunks = [timed(1.0, case=f"chunk {n}", chunk=n) for n in (16, 64, 1024)]
+    assert found(*chunks) == [("chunk", (16, 64, 1024), 1)]
+    widths = [timed(1.0, case=f"W{n}", width=n, height=63) for n in (63, 500, 1025)]
+    assert [axis for axis, *_ in found(*widths)] == ["width"]
+    eager = [timed(1.0, case=f"N{n}", batch=n, timing="eager") for n in (1, 2, 4)]
+    assert found(*eager) == []
+    ways = [
+        timed(1.0, case=f"N{n}, {way}", batch=n, direction=way)
+        for n in (1, 2, 4)
+        for way in ("up", "down")
+    ]
+    assert found(*ways) == [("batch", (1, 2, 4), 2)]
+    assert found(*(r.model_copy(update={"simulated": True}) for r in batches)) == []
+
+
+def test_a_long_sweep_and_a_long_name_are_folded_and_not_cut():
+    rows = [timed(1.0, case=f"N{n}", batch=n, rung="my_own_kernel_v2") for n in range(1, 61)]
+    text = plain(Run(Path("f"), record(), tuple(rows)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("▇") == 60
+
+
+def test_eager_time_has_no_speed_up():
+    eager = [line for line in plain(real_run()).splitlines() if " eager " in line]
+    assert eager
+    assert all("×" not in line and "base" not in line for line in eager)  # noqa: RUF001
+
+
+def invoke(app, run, folder, *arguments):
+    save(run, folder)
+    done = CliRunner().invoke(app, ["latest", "--results", str(folder), *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_json_says_what_the_screen_says(app, tmp_path):
+    said = json.loads(invoke(app, real_run(), tmp_path, "--json"))
+    assert "r07 is 15.9 to 41.0 times as fast" in said["verdict"]["headline"]
+    assert dict(said["facts"])["machine"] == "Fixture GPU"
+    assert len(said["rows"]) == len(real_run().rows)
+    first, bad = said["rows"][0], said["rows"][3]
+    assert first["bytes_model"] == 3_221_225_472
+    assert isinstance(first["bytes_model"], int)
+    assert first["latency_ms"] == pytest.approx(31.6 * 1.3)
+    assert first["launches_agree"] is True
+    assert first["overlaps"] is True
+    assert bad["status"] == "incorrect"
+    assert bad["latency_ms"] is bad["speedup"] is bad["gate_error"] is None
+    assert "samples_ms" not in first
+
+
+def test_csv_has_the_rows_of_json(app, tmp_path):
+    text = invoke(app, real_run(), tmp_path / "a", "--csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    other = json.loads(invoke(app, real_run(), tmp_path / "b", "--json"))["rows"]
+    assert [list(r) for r in rows] == [list(r) for r in other]
+    for name in ("case", "latency_ms", "bytes_dram", "reason", "speedup"):
+        assert [r[name] for r in rows] == ["" if r[name] is None else str(r[name]) for r in other]
+
+
+def test_no_name_steers_the_terminal_of_a_script(app, tmp_path):
+    run = hostile_run('\x1b]0;title\x07\nx,"y')
+    run = Run(run.path, run.record.model_copy(update={"run_id": "hostile"}), run.rows)
+    for number, way in enumerate(("--csv", "--json", "--quiet")):
+        text = invoke(app, run, tmp_path / str(number), way)
+        assert not {"\x1b", "\x07"} & set(text)
+    rows = csv.DictReader(io.StringIO(invoke(app, run, tmp_path / "again", "--csv")))
+    assert len(list(rows)) == len(run.rows)
+
+
+def test_quiet_prints_the_verdict_alone(app, tmp_path):
+    assert invoke(app, simulated_run(), tmp_path, "--quiet") == (
+        "The run is simulated and its latencies are empty (no CUDA driver was found).\n"
+    )

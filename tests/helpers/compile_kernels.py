@@ -1,0 +1,124 @@
+"""Compiles every rung's kernels for sm_90 without a GPU, and prints what the assembler says.
+
+A program of its own, since the other tests run in the simulator, which knows no types; here they
+are inferred as on a GPU. Prints a JSON object for each kernel: name, threads of a block,
+registers, stack (bytes of a thread's local memory), spills (bytes), double (whether there is
+float64 arithmetic), limit (the registers that the launch leaves a thread), parameters (their
+types), and words (8 bytes each, that a launch gives it).
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numba.cuda.dispatcher
+import numpy as np
+from numba import cuda
+
+from gspn2bench.kernels import launch, ready
+from gspn2bench.kernels.contract import Rung
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
+from gspn2bench.workload import inputs
+
+CAPABILITY = (9, 0)
+STEPS = 128  # enough for the longest ring of operands
+LINES = (1024, 256, 1023, 2048)
+LONG = {"r07": (1025,)}  # an odd line longer than a block: 17 warps, two columns a thread
+Launch = tuple[Any, int, tuple[Any, ...], int]
+
+
+def record_launches() -> list[Launch]:
+    """Stand in for the GPU: arguments become their types, launches are written down."""
+    device = SimpleNamespace(compute_capability=CAPABILITY)
+    numba.cuda.dispatcher.get_current_device = lambda: device
+    seen: list[Launch] = []
+
+    def record(
+        compiled: Any,
+        _grid: int,
+        block: int | tuple[int, int],
+        arguments: tuple[Any, ...],
+        _shared_bytes: int,
+    ) -> Callable[[], None]:
+        words = sum(len(ready.words_of(argument)) for argument in arguments)
+        launched = compiled, int(np.prod(block)), ready.signature(ready.dtypes_of(arguments)), words
+        return lambda: seen.append(launched)
+
+    ready.Launch = record  # type: ignore[assignment,misc]
+    return seen
+
+
+def problems(rung: Rung) -> Iterator[ScanProblem]:
+    """Small problems that between them ask for every kernel of a rung."""
+    for dtype, weights, phase, direction in product(DTYPES, WEIGHTS, PHASES, ("down", "right")):
+        for line in (*LINES, *LONG.get(rung.id, ())) if dtype == "float32" else LINES[:1]:
+            size = (STEPS, line) if direction == "down" else (line, STEPS)
+            for logits in (False, True) if phase == "forward" else (False,):
+                problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
+                if rung.unsupported(problem) is None:
+                    yield problem
+
+
+def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """What the assembler says of one kernel."""
+    ptx, _ = cuda.compile_ptx(compiled.py_func, arguments, cc=CAPABILITY)
+    entry = ptx.partition(".entry")[2]
+    limit = compiled.targetoptions.get("max_registers") or 255
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx)
+        command = [ptxas(), "-arch=sm_90", "-v", f"-maxrregcount={limit}", source, "-o", target]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    def number(pattern: str) -> int:
+        return max(map(int, re.findall(pattern, told)), default=0)
+
+    return {
+        "name": compiled.py_func.__name__,
+        "threads": threads,
+        "registers": number(r"Used (\d+) registers"),
+        "limit": launch.registers_of(threads),
+        "stack": number(r"(\d+) bytes stack frame"),
+        "spills": number(r"(\d+) bytes spill"),
+        "double": bool(re.search(r"\.f64\b", entry.replace(".reg .f64", ""))),
+        "parameters": re.findall(r"^\s*\.param \.(\w+)", entry, re.MULTILINE),
+    }
+
+
+def ptxas() -> str:
+    """The assembler of NVIDIA's compiler wheel, or of an installed toolkit."""
+    wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/ptxas")
+    return str(next(wheels, None) or shutil.which("ptxas"))
+
+
+def main() -> None:
+    """Compile each kernel once for each configuration that it is built for."""
+    seen = record_launches()
+    done: set[tuple[int, tuple[str, ...]]] = set()
+    for rung in LADDER.values():
+        for problem in problems(rung):
+            rung.bind(problem, inputs.make(problem, "cpu", 0))()
+            for compiled, threads, arguments, words in seen:
+                key = (id(compiled), tuple(map(str, arguments)))
+                if key not in done:
+                    done.add(key)
+                    given = f"{problem.weights} logits" if problem.logits else problem.weights
+                    case = f"{problem.width} {problem.dtype} {given} {problem.phase}"
+                    told = {"rung": rung.id, "case": case, "words": words}
+                    told |= assembled(compiled, threads, arguments)
+                    print(json.dumps(told), flush=True)
+            seen.clear()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""Files of profilers as their manuals document them, made up: nobody measured these."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gspn2bench.profile.trace import Label
+from gspn2bench.records.store import Run
+
+from .report_fixtures import record, row
+
+CASE = "N16 C8 1024x1024 float32"
+GPU = "Fixture GPU"
+PROCESS = (1 << 56) | (2 << 48) | (77 << 24)
+"""A globalPid: hardware, virtual machine, process id; the thread's bits are 0."""
+THREAD = PROCESS | 78
+BEGIN = 1_000_000_000
+MANGLED = (
+    "_ZN10gspn2bench7kernels15{rung}23{rung}_forwardB3v11B92cw51cXTLSUwv1sDUaKthqaNgoKmjgOR3W3CwAk"
+    "MXLaJtQYkOIgxJU0gCqOkEJoHkbttqdVhoqlspQGNFHSgJ5BnXagIAE5ArrayIfLi1E1C7mutable7alignedExxxx"
+)
+R01 = MANGLED.format(rung="r01_line_launch")
+
+# Nsight Systems 2025.3, Post-Collection Analysis Guide, SQLite schema reference
+SCHEMA = """
+CREATE TABLE StringIds (id INTEGER NOT NULL PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE META_DATA_EXPORT (name TEXT NOT NULL, value TEXT);
+CREATE TABLE TARGET_INFO_GPU (vmId INTEGER NOT NULL, id INTEGER NOT NULL, name TEXT,
+  busLocation TEXT, isDiscrete INTEGER, l2CacheSize INTEGER, totalMemory INTEGER,
+  memoryBandwidth INTEGER, clockRate INTEGER, smCount INTEGER, pwGpuId INTEGER, uuid TEXT,
+  luid INTEGER, chipName TEXT, cuDevice INTEGER, ctxswDevPath TEXT, ctrlDevPath TEXT);
+CREATE TABLE NVTX_EVENTS (start INTEGER NOT NULL, end INTEGER, eventType INTEGER NOT NULL,
+  rangeId INTEGER, category INTEGER, color INTEGER, text TEXT, globalTid INTEGER,
+  endGlobalTid INTEGER, textId INTEGER, domainId INTEGER, uint64Value INTEGER,
+  int64Value INTEGER, doubleValue REAL, uint32Value INTEGER, int32Value INTEGER, floatValue REAL,
+  jsonTextId INTEGER, jsonText TEXT, binaryData TEXT);
+CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER NOT NULL, end INTEGER NOT NULL,
+  eventClass INTEGER NOT NULL, globalTid INTEGER, correlationId INTEGER, nameId INTEGER NOT NULL,
+  returnValue INTEGER NOT NULL, callchainId INTEGER);
+CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER NOT NULL, end INTEGER NOT NULL,
+  deviceId INTEGER NOT NULL, contextId INTEGER NOT NULL, greenContextId INTEGER,
+  streamId INTEGER NOT NULL, correlationId INTEGER, globalPid INTEGER,
+  demangledName INTEGER NOT NULL, shortName INTEGER NOT NULL, mangledName INTEGER,
+  launchType INTEGER, cacheConfig INTEGER, registersPerThread INTEGER NOT NULL,
+  gridX INTEGER NOT NULL, gridY INTEGER NOT NULL, gridZ INTEGER NOT NULL,
+  blockX INTEGER NOT NULL, blockY INTEGER NOT NULL, blockZ INTEGER NOT NULL,
+  staticSharedMemory INTEGER NOT NULL, dynamicSharedMemory INTEGER NOT NULL,
+  graphId INTEGER, graphNodeId INTEGER);
+CREATE TABLE CUPTI_ACTIVITY_KIND_MEMSET (start INTEGER NOT NULL, end INTEGER NOT NULL,
+  deviceId INTEGER NOT NULL, contextId INTEGER NOT NULL, streamId INTEGER NOT NULL,
+  correlationId INTEGER, globalPid INTEGER, value INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  graphNodeId INTEGER, memKind INTEGER);
+"""
+PUSH_POP, DOMAIN_CREATED = 59, 75
+
+CSV_TITLES = (
+    "ID",
+    "Process ID",
+    "Process Name",
+    "Host Name",
+    "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg",
+    "Id:Domain:Start/Stop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg",
+    "Kernel Name",
+    "Context",
+    "Stream",
+    "Block Size",
+    "Grid Size",
+    "Device",
+    "CC",
+    "device__attribute_display_name",
+    "gpu__time_duration.sum",
+)
+
+
+class Kernel(NamedTuple):
+    """A launch: its name, its time on the GPU, and when the CPU asked for it, nanoseconds."""
+
+    name: str
+    start: int
+    end: int
+    asked: int | None
+
+
+def label(rung: str = "r01", **changes: Any) -> Label:
+    """The label of a trial of the fixture run."""
+    fields: dict[str, Any] = {"case": CASE, "rung": rung, "phase": "forward", "timing": "graph"}
+    return Label(**fields | changes)
+
+
+def fixture_run(
+    extra: Sequence[dict[str, Any]] = (), run: dict[str, Any] | None = None, **changes: Any
+) -> Run:
+    """r01, of 1024 launches, and r07, of one, on one case; changes are of every row."""
+    few = {"rung": "r07", "launches_expected": 1, "launches_observed": 1}
+    rows = [row(**each | changes) for each in ({}, few, *extra)]
+    made = record(**{"environment": {"gpu": {"name": GPU}}} | (run or {}))
+    return Run(Path("fixture-run"), made, tuple(rows))
+
+
+def kernels(count: int, calls: int = 1, name: str = R01, asked: bool = True) -> list[Kernel]:
+    """Kernels of 10 us, 5 us apart; calls are a millisecond apart."""
+    made = []
+    for i in range(count * calls):
+        start = BEGIN + 15_000 * i + 1_000_000 * (i // count)
+        made.append(Kernel(name, start, start + 10_000, start - 5_000 if asked else None))
+    return made
+
+
+def export(
+    path: Path,
+    launches: Sequence[Kernel],
+    ranges: Sequence[tuple[str, int, int | None]] | None = None,
+    gpu: str = GPU,
+    without: Sequence[str] = (),
+    fills: int = 0,
+    graph: bool = True,
+) -> Path:
+    """Build an SQLite export; by default one range ``measure`` with r01's label holds it all.
+
+    Args:
+        path: of the file.
+        launches: to be told of.
+        ranges: (name, start, end) in nanoseconds; an end of None is a range that was still open.
+        gpu: the machine's.
+        without: tables to leave out.
+        fills: memory fills after the kernels.
+        graph: whether the kernels are nodes of a graph; fills are not.
+    """
+    end = max(launch.end for launch in launches) + 20_000
+    if ranges is None:
+        ranges = [("measure", BEGIN - 20_000, end), (str(label()), BEGIN - 19_000, end)]
+    strings: dict[str, int] = {}
+
+    def string(text: str) -> int:
+        return strings.setdefault(text, len(strings) + 1)
+
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(SCHEMA)
+
+        def add(table: str, **values: object) -> None:
+            known = [r[1] for r in database.execute(f"PRAGMA table_info({table})") if r[3]]
+            filled = dict.fromkeys(known, 0) | values
+            names = ", ".join(f'"{name}"' for name in filled)
+            marks = ", ".join("?" * len(filled))
+            database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", (*filled.values(),))
+
+        add("META_DATA_EXPORT", name="EXPORT_PRODUCT_VERSION", value="2025.3.1.90")
+        add("TARGET_INFO_GPU", id=0, name=gpu)
+        add("NVTX_EVENTS", start=0, eventType=DOMAIN_CREATED, text="gspn2bench", domainId=1)
+        for name, start, stop in ranges:
+            where = {"eventType": PUSH_POP, "globalTid": THREAD, "domainId": 1}
+            add("NVTX_EVENTS", start=start, end=stop, textId=string(name), **where)
+        for number, launch in enumerate(launches, 1):
+            names = {"demangledName": string(launch.name), "shortName": string("kernel")}
+            how = {
+                "correlationId": number,
+                "globalPid": PROCESS,
+                "graphNodeId": number if graph else None,
+            }
+            add("CUPTI_ACTIVITY_KIND_KERNEL", start=launch.start, end=launch.end, **names, **how)
+            if launch.asked is not None:
+                asked = {"start": launch.asked, "end": launch.asked + 2_000, "globalTid": THREAD}
+                name_id = string("cuLaunchKernelEx")
+                add("CUPTI_ACTIVITY_KIND_RUNTIME", correlationId=number, nameId=name_id, **asked)
+        for number in range(fills):
+            start = launches[-1].end + 1_000 * number
+            add("CUPTI_ACTIVITY_KIND_MEMSET", start=start, end=start + 500, globalPid=PROCESS)
+        for text, key in strings.items():
+            add("StringIds", id=key, value=text)
+        for table in without:
+            database.execute(f"DROP TABLE {table}")
+        database.commit()
+    return path
+
+
+def csv(
+    path: Path,
+    count: int,
+    name: str = "r01_line_launch_forward",
+    trial: Label | None = None,
+    **cells: str,
+) -> Path:
+    """Build ncu's raw page as CSV, with ncu's own lines around it.
+
+    Args:
+        path: of the file.
+        count: kernels, of 10 us.
+        name: of each kernel.
+        trial: its label; by default r01's.
+        cells: values that replace the usual ones; ``unit`` is the duration's.
+    """
+    unit = cells.pop("unit", "ns")
+    ranges = [
+        f"gspn2bench:{text}:none:none:none:none:registered:{text}"
+        for text in ("scenario", "fixture", "case", f"{CASE} r01", "measure", str(trial or label()))
+    ]
+    usual = dict.fromkeys(CSV_TITLES, "1") | {
+        CSV_TITLES[4]: "140  " + "  ".join(f'"{text}"' for text in ranges) + " ",
+        CSV_TITLES[5]: "",
+        "Kernel Name": name,
+        "Block Size": "(512, 1, 1)",
+        "device__attribute_display_name": GPU,
+        "gpu__time_duration.sum": "10,000",
+    }
+    values = usual | cells
+    units = [unit if title.startswith("gpu__") else "" for title in CSV_TITLES]
+    lines = [CSV_TITLES, units, *[tuple(values.values())] * count]
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines]
+    text = ["==PROF== Connected to process 77", *quoted, "==PROF== Disconnected from process 77"]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,350 @@
+"""Runs made up for the tests of analysis and reports: believable numbers, measured by nobody."""
+
+from pathlib import Path
+from typing import Any
+
+from gspn2bench.records.schema import (
+    SCHEMA_VERSION,
+    Launch,
+    Profile,
+    ProfiledTrial,
+    Published,
+    Row,
+    RunRecord,
+)
+from gspn2bench.records.store import Run, RunWriter
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+NO_GATE: dict[str, Any] = {"gate_error": None, "launches_observed": None}
+"""What a row lacks that never went through the gate, or came out as NaN."""
+
+
+def row(**changes: Any) -> Row:
+    """A fixture row: r01 on N16 C8 1024x1024, forward, graph time, cold L2, ok."""
+    fields: dict[str, Any] = {
+        "scenario": "fixture",
+        "case": "N16 C8 1024x1024 float32",
+        "batch": 16,
+        "channels": 8,
+        "height": 1024,
+        "width": 1024,
+        "dtype": "float32",
+        "direction": "down",
+        "chunk": 1024,
+        "weights": "channel",
+        "seed": 0,
+        "rung": "r01",
+        "phase": "forward",
+        "timing": "graph",
+        "l2": "cold",
+        "simulated": False,
+        "launches_expected": 1024,
+        "launches_observed": 1024,
+        "bytes_model": 3_221_225_472,
+        "copy_gbps": 4180.0,
+        "floor_ms": 0.7706,
+        "gate_error": 2.4e-7,
+        "gate_tolerance": 1e-5,
+        "gate_slices": 16,
+        "status": "ok",
+    }
+    return Row.model_validate(fields | changes)
+
+
+def timed(latency_ms: float, spread: float = 0.01, **changes: Any) -> Row:
+    """A fixture row with a latency and an interval of ``spread`` to either side."""
+    interval = {
+        "latency_ms": latency_ms,
+        "latency_ms_low": latency_ms * (1 - spread),
+        "latency_ms_high": latency_ms * (1 + spread),
+    }
+    return row(**(interval | changes))
+
+
+def record(**changes: Any) -> RunRecord:
+    """A fixture run record on a GPU that does not exist."""
+    fields: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": "fixture-20260101T000000Z-abc123",
+        "scenario": "fixture",
+        "title": "Fixture: made-up numbers of the ladder",
+        "description": "Made up for tests; nobody measured this.",
+        "source": "made up",
+        "command": ["gspn2bench", "sweep", "fixture", "--rung", "r01,r07", "-a", "size=[256, 512]"],
+        "started_utc": "2026-01-01T00:00:00Z",
+        "finished_utc": "2026-01-01T00:01:00Z",
+        "simulated": False,
+        "seed": 0,
+        "l2": "cold",
+        "environment": {
+            "gpu": {"name": "Fixture GPU", "memory_bytes": 1 << 37, "sms": 132},
+            "driver": "000.00",
+            "packages": {"numba": "0.0", "torch": "0.0"},
+            "git": {"commit": "0" * 40, "dirty": False},
+        },
+        "copy_gbps": 4180.0,
+        "copy_samples_gbps": [4160.0, 4180.0, 4190.0],
+        "step_us": 0.19,
+    }
+    return RunRecord.model_validate(fields | changes)
+
+
+def real_run() -> Run:
+    """A run with latencies in three timings, published figures, failures and a backward pass."""
+    small = {
+        "case": "N1 C64 256x256 float32",
+        "batch": 1,
+        "channels": 64,
+        "height": 256,
+        "width": 256,
+        "chunk": 256,
+        "bytes_model": 100_663_296,
+        "floor_ms": 0.0486,
+    }
+    one = {"launches_expected": 1, "launches_observed": 1}
+    few = {"launches_expected": 256, "launches_observed": 256}
+    right = {"direction": "right"}
+    rows = []
+    for timing, scale in (("eager", 1.3), ("graph", 1.02), ("device", 1.0)):
+        how = {"timing": timing}
+        rows += [
+            timed(31.6 * scale, **right, **how),
+            timed(28.9 * scale, rung="r02", **right, **one, **how),
+            timed(1.39 * scale, rung="r03", spread=0.06, **one, **how),
+            row(rung="r06", status="incorrect", reason="h[3, 0, 1, 2] is nan", **NO_GATE, **how),
+            timed(0.77 * scale, rung="r07", bytes_dram=3_260_000_000, **one, **how),
+            timed(1.32 * scale, **small, **right, **few, **how),
+            row(
+                rung="r02", status="skipped", reason="needs 512 columns", **small, **NO_GATE, **how
+            ),
+            timed(0.083 * scale, rung="r07", bytes_dram=104_000_000, **small, **one, **how),
+        ]
+    back = {"phase": "backward", "bytes_model": 6_442_450_944, "floor_ms": 1.541}
+    rows += [
+        timed(77.0, **back, **right),
+        row(
+            rung="r07", status="oom", reason="needs 150.3 GB, 139.8 GB are free", **NO_GATE, **back
+        ),
+    ]
+    fig = "GSPN-2 (arXiv 2512.07884), Figure 3"
+    where = {"batch": 16, "channels": 8, "height": 1024, "width": 1024, "phase": "forward"}
+    published = [
+        Published(rung=rung, latency_ms=ms, machine="NVIDIA A100", source=fig, where=where)
+        for rung, ms in (("r01", 71.4), ("r02", 57.4), ("r03", 2.4), ("r07", 1.8))
+    ]
+    return Run(Path("fixture"), record(published=published), tuple(rows))
+
+
+def sweep_run(**changes: Any) -> Run:
+    """A run over sizes, channels and batches of two types, both passes and two timings.
+
+    Latencies are a cost for each launch and a time for the bytes; small cases have a warm L2.
+    """
+    shapes = [(16, 8, size) for size in (64, 128, 256, 512)]
+    shapes += [(n, c, 256) for n in (1, 4, 16) for c in (4, 8, 32) if (n, c) != (16, 8)]
+    rows = []
+    for dtype, bytes_each in (("float32", 4), ("float16", 2)):
+        for batch, channels, size in shapes:
+            for phase, tensors in (("forward", 6), ("backward", 12)):
+                model = batch * channels * size * size * tensors * bytes_each
+                case = {
+                    "case": f"N{batch} C{channels} {size}x{size} {dtype}",
+                    "batch": batch,
+                    "channels": channels,
+                    "height": size,
+                    "width": size,
+                    "chunk": size,
+                    "dtype": dtype,
+                    "phase": phase,
+                    "bytes_model": model,
+                    "floor_ms": model / 4180e6,
+                    "l2": "cold" if model > 10_000_000 else "warm",
+                }
+                for rung, launches, direction, gaps in (
+                    ("r01", size, "right", 0.1),
+                    ("r07", 1, "down", 0.02),
+                ):
+                    for timing, over in (("graph", 1.0), ("device", 1.0 - gaps)):
+                        latency = over * (0.002 * launches + 1.2 * model / 4180e6)
+                        samples = [latency * (1 + 0.001 * (place % 7 - 3)) for place in range(21)]
+                        counts = {"launches_expected": launches, "launches_observed": launches}
+                        how = {"rung": rung, "direction": direction, "timing": timing}
+                        rows.append(
+                            timed(latency, samples_ms=tuple(samples), **case, **counts, **how)
+                        )
+    run = record(run_id="sweep-20260101T000000Z-0f0f0f", title="Fixture: a sweep", **changes)
+    return Run(Path("sweep"), run, tuple(rows))
+
+
+def slower(run: Run, rung: str, times: float) -> Run:
+    """The run once more, one of its rungs so many times as slow."""
+    rows = tuple(
+        each.model_copy(
+            update={
+                "latency_ms": each.latency_ms * times,
+                "samples_ms": tuple(sample * times for sample in each.samples_ms),
+            }
+        )
+        if each.rung == rung and each.latency_ms
+        else each
+        for each in run.rows
+    )
+    return Run(Path("again"), run.record.model_copy(update={"run_id": "again"}), rows)
+
+
+def large_run(rows: int = 2000, samples: int = 50) -> Run:
+    """A run of many rows, no two of which have the same latency."""
+    shapes = [(n, c, size) for n in (1, 2, 4, 8, 16) for c in (1, 3, 8, 32) for size in (65, 257)]
+    made = []
+    for place in range(rows):
+        batch, channels, size = shapes[place // 5 % len(shapes)]
+        latency = 0.1 + 0.0012345 * place
+        made.append(
+            timed(
+                latency,
+                case=f"N{batch} C{channels} {size}x{size} float32",
+                batch=batch,
+                channels=channels,
+                height=size,
+                width=size,
+                chunk=size,
+                rung=f"r{place % 5 + 1:02}",
+                timing=("graph", "device", "eager")[place // 5 // len(shapes) % 3],
+                bytes_model=batch * channels * size * size * 24,
+                compile_s=0.1 + 0.00321 * place,
+                clock_mhz=1500.0 + place % 400,
+                gate_error=1e-7 * (1 + place / 1000),
+                samples_ms=tuple(latency * (1 + 1e-4 * each) for each in range(samples)),
+                seed=place,
+            )
+        )
+    return Run(Path("large"), record(run_id="large", title="Fixture: many rows"), tuple(made))
+
+
+def profile_of(run: Run) -> Profile:
+    """A made-up profile of the first case of a run: r01's many launches, r07's one."""
+    case = run.rows[0].case
+    seen: dict[str, Any] = {"case": case, "phase": "forward", "timing": "graph", "calls": 3}
+    many = [
+        Launch(name="r01_line_launch_forward", start_us=1.5 * place, duration_us=1.0)
+        for place in range(64)
+    ]
+    one = [Launch(name="r07_gspn2_forward", start_us=0.0, duration_us=24.0)]
+    trials = [
+        ProfiledTrial(
+            rung=rung,
+            launches=len(timeline),
+            launches_expected=len(timeline),
+            gpu_ms=len(timeline) * timeline[0].duration_us / 1e3,
+            span_ms=0.0955 if rung == "r01" else 0.024,
+            gap_ms=0.0315 if rung == "r01" else 0.0,
+            timeline=tuple(timeline),
+            **seen,
+        )
+        for rung, timeline in (("r01", many), ("r07", one))
+    ]
+    return Profile(
+        schema_version=SCHEMA_VERSION,
+        tool="nsys",
+        tool_version="2025.3",
+        gpu="Fixture GPU",
+        file="fixture.sqlite",
+        sha256="0" * 64,
+        added_utc="2026-01-01T00:02:00Z",
+        trials=tuple(trials),
+    )
+
+
+def simulated_run() -> Run:
+    """A run of the simulator: gates, launches and traced bytes, no latency."""
+    case = {
+        "case": "N1 C2 16x16 float32",
+        "batch": 1,
+        "channels": 2,
+        "height": 16,
+        "width": 16,
+        "chunk": 16,
+        "bytes_model": 12288,
+        "copy_gbps": None,
+        "floor_ms": None,
+        "simulated": True,
+        "timing": "device",
+        "gate_slices": 2,
+    }
+    ragged = {"case": "N1 C1 13x63 float32", "channels": 1, "height": 13, "width": 63, "chunk": 13}
+    rows = (
+        row(**case | {"launches_expected": 16, "launches_observed": 16, "bytes_traced": 98304}),
+        row(
+            **case
+            | {"rung": "r07", "launches_expected": 1, "launches_observed": 1}
+            | {"bytes_traced": 12288}
+        ),
+        row(
+            **case
+            | ragged
+            | {"launches_expected": 63, "launches_observed": 63, "bytes_model": 19656}
+            | {"bytes_traced": 157248, "gate_error": 3.1e-7}
+        ),
+        row(
+            **case
+            | ragged
+            | {
+                "rung": "r07",
+                "status": "skipped",
+                "reason": "needs warp shuffles: no simulator has",
+            }
+            | NO_GATE
+        ),
+    )
+    run = record(
+        run_id="quick-20260101T000000Z-51a71d",
+        title="Fixture: a run of the simulator",
+        simulated=True,
+        simulated_reason="no CUDA driver was found",
+        environment={"host": "fixture-host", "cpu": "Fixture CPU"},
+        copy_gbps=None,
+        copy_samples_gbps=(),
+        step_us=None,
+    )
+    return Run(Path("simulated"), run, rows)
+
+
+def hostile_run(name: str = HOSTILE) -> Run:
+    """The real run with every free name replaced by a hostile one."""
+    base = real_run()
+    rows = tuple(
+        r.model_copy(
+            update={
+                "scenario": name,
+                "case": name,
+                "rung": r.rung + name,
+                "reason": name,
+                "throttle": name,
+            }
+        )
+        for r in base.rows
+    )
+    figures = [Published(rung="r07" + name, latency_ms=1.8, machine=name, source=name, where={})]
+    hostile = record(
+        scenario=name,
+        title=name,
+        description=name,
+        source=name,
+        command=["gspn2bench", "sweep", name],
+        environment={"gpu": {"name": name}, "host": name, name: name},
+        published=figures,
+        run_id=name,
+    )
+    return Run(Path("hostile"), hostile, rows)
+
+
+def save(run: Run, results: Path) -> Path:
+    """Write a run into a results folder, as a sweep would; returns its folder."""
+    path = results / run.record.run_id
+    path.mkdir(parents=True)
+    with RunWriter(path, run.record) as writer:
+        for line in run.rows:
+            writer.add(line)
+    return path

@@ -1,0 +1,237 @@
+"""Every rung against the float64 reference: ragged sizes, poisoned outputs, hostile borders."""
+
+import ast
+import math
+import re
+from dataclasses import replace
+from importlib import resources
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from gspn2bench.kernels import r07_gspn2
+from gspn2bench.kernels.contract import Operands, Rung
+from gspn2bench.kernels.jit import SIMULATED
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.measure import launches
+from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
+from gspn2bench.workload import gate, inputs
+
+TINY = [(1, 1, 1, 1), (2, 1, 1, 5), (1, 2, 5, 1), (1, 3, 7, 8), (2, 2, 3, 33), (1, 1, 17, 31)]
+RAGGED = [(2, 3, 63, 500), (1, 2, 500, 1025), (3, 1, 32, 2049), (1, 1, 31, 4096)]
+
+
+def wild_operands(problem: ScanProblem, device: str) -> Operands:
+    """Operands whose weights point outside the line too: a kernel must take those as zero."""
+    operands = inputs.make(problem, device, seed=3)
+    generator = torch.Generator(device).manual_seed(4)
+    operands.w.uniform_(-0.5, 0.5, generator=generator)
+    return operands
+
+
+def native_problem(rung: Rung, shape: tuple[int, int, int, int]) -> ScanProblem:
+    """The scan that a rung was written for: its own direction, and the weights that it takes."""
+    problem = ScanProblem(*shape, direction=rung.native)
+    return problem if rung.supports(problem) is None else replace(problem, weights="shared")
+
+
+def held_to_the_reference(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
+    rung = LADDER[rung_id]
+    problem = native_problem(rung, shape)
+    operands = wild_operands(problem, device)
+    kept = inputs.clone(operands)
+    call = rung.bind(problem, operands)
+    verdict = gate.check(problem, operands, call)
+    assert verdict.passed, verdict.reason
+    for name in ("x", "lam", "w"):
+        assert torch.equal(getattr(operands, name), getattr(kept, name)), f"{name} was written"
+    assert launches.observe(call) == rung.launches(problem)
+
+
+@pytest.mark.parametrize(("rung_id", "shape"), list(product(LADDER, TINY)))
+def test_tiny(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
+    held_to_the_reference(rung_id, shape, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rung_id", "shape"), list(product(LADDER, RAGGED)))
+def test_ragged(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
+    held_to_the_reference(rung_id, shape, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rung_id", list(LADDER))
+def test_many_slices(rung_id: str, device: str) -> None:
+    held_to_the_reference(rung_id, (7, 10_000, 3, 5), device)
+
+
+@pytest.mark.parametrize(
+    ("words", "pack", "depth", "dtype", "width"),
+    [
+        (3, 1, 2, "float32", 70),  # the last columns of some threads are outside the line
+        (2, 2, 2, "float32", 100),
+        (1, 1, 8, "float32", 32),
+        (1, 4, 2, "bfloat16", 100),
+        (2, 2, 4, "float16", 90),
+    ],
+)
+@pytest.mark.parametrize("phase", PHASES)
+def test_r07_with_a_run_of_columns_a_thread(
+    phase: Phase,
+    words: int,
+    pack: int,
+    depth: int,
+    dtype: DType,
+    width: int,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    height = 2 * depth + 3  # whole turns of the ring, and a ragged rest
+    problem = ScanProblem(1, 1, height, width, dtype=dtype, phase=phase)
+    config = replace(
+        r07_gspn2.choose(problem),
+        line_words=width // pack,
+        threads=32,
+        words=words,
+        pack=pack,
+        depth=depth,
+    )
+    monkeypatch.setattr(r07_gspn2, "choose", lambda problem: config)
+    operands = wild_operands(problem, device)
+    verdict = gate.check(problem, operands, LADDER["r07"].bind(problem, operands))
+    assert verdict.passed, verdict.reason
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 512, 513, 1024, 1025, 2048, 2049, 4096])
+def test_r07_covers_every_column_within_the_limits_of_a_block(width: int, dtype: DType) -> None:
+    config = r07_gspn2.choose(ScanProblem(1, 1, 2, width, dtype=dtype))
+    assert width % config.pack == 0
+    assert config.threads * config.words * config.pack >= width
+    assert config.threads % 32 == 0
+    assert config.threads <= 1024
+    assert config.words <= r07_gspn2.MAX_WORDS
+    assert config.depth % 2 == 0
+    assert config.word_bytes in (2, 4, 8)
+    edges = 4 * (config.threads + 2) * 2 * 4  # backward's, the larger
+    assert edges <= 48 * 1024
+
+
+def test_the_same_bits_every_time(device: str) -> None:
+    problem = ScanProblem(1, 2, 4, 9)
+    operands = inputs.make(problem, device, seed=0)
+    call = LADDER["r07"].bind(problem, operands)
+    call()
+    first = operands.h.clone()
+    call()
+    assert torch.equal(first, operands.h)
+
+
+@pytest.mark.gpu
+def test_calls_follow_the_current_stream_and_allocate_nothing(device: str) -> None:
+    problem = ScanProblem(2, 2, 64, 128)
+    operands = inputs.make(problem, device, seed=0)
+    call = LADDER["r07"].bind(problem, operands)
+    call()
+    torch.cuda.synchronize()
+    expected = operands.h.clone()
+
+    stream = torch.cuda.Stream()
+    operands.h.fill_(math.nan)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)  # what is enqueued after it has to wait
+        call()
+        assert not stream.query(), "the call synchronised with the host, or ran elsewhere"
+        assert torch.cuda.memory_allocated() == before
+    stream.synchronize()
+    assert torch.equal(operands.h, expected)
+
+
+SHAPE = (2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("x", torch.zeros(2, 3, 4, 6), "x: shape (2, 3, 4, 6), expected (2, 3, 4, 5)"),
+        ("w", torch.zeros(3, 2, 4, 5), "w: shape (3, 2, 4, 5), expected (3, 2, 3, 4, 5)"),
+        (
+            "lam",
+            torch.zeros(SHAPE, dtype=torch.float64),
+            "lam: shape (2, 3, 4, 5) of torch.float64, expected torch.float32",
+        ),
+        (
+            "h",
+            torch.zeros(2, 3, 5, 4).swapaxes(-1, -2),
+            "h: shape (2, 3, 4, 5) with strides (60, 20, 1, 4), expected contiguous",
+        ),
+        (
+            "h",
+            torch.zeros(SHAPE, device="meta"),
+            "h: shape (2, 3, 4, 5) on meta, expected cpu, as x",
+        ),
+    ],
+)
+def test_bad_operands_are_refused_before_any_launch(
+    name: str, tensor: torch.Tensor, message: str
+) -> None:
+    problem = ScanProblem(*SHAPE)
+    operands = replace(inputs.make(problem, "cpu", seed=0), **{name: tensor})
+    with pytest.raises(ValueError) as caught:
+        LADDER["r07"].bind(problem, operands)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("width", "refused"), [(512, True), (511, False)])
+def test_memory_that_begins_between_two_words_is_refused(width: int, refused: bool) -> None:
+    problem = ScanProblem(1, 1, 2, width)  # words of two columns where there are pairs
+    begun_late = torch.zeros(1 + 2 * width)[1:].view(problem.data_shape)
+    operands = replace(inputs.make(problem, "cpu", seed=0), x=begun_late)
+    if not refused:
+        LADDER["r07"].bind(problem, operands)
+        return
+    with pytest.raises(ValueError) as caught:
+        LADDER["r07"].bind(problem, operands)
+    expected = "x: shape (1, 1, 2, 512), whose memory begins at no multiple of 8 bytes"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("rung_id", list(LADDER))
+def test_what_a_rung_cannot_do_it_says(rung_id: str) -> None:
+    rung = LADDER[rung_id]
+    operands = inputs.make(ScanProblem(1, 1, 4, 4), "cpu", seed=0)
+    native = native_problem(rung, (1, 1, 4, 4))
+    assert rung.unsupported(native) is None
+    changes: list[dict[str, Any]] = [
+        {"direction": "left"}, {"dtype": "bfloat16"}, {"chunk": 2}, {"height": 70_000},
+        {"weights": "shared"}, {"weights": "channel"}, {"phase": "backward"}, {"width": 70_000},
+    ]  # fmt: skip
+    for change in changes:
+        problem = replace(native, **change)
+        reason = rung.unsupported(problem)
+        if reason is not None:
+            assert reason.split(":")[0] in change
+            with pytest.raises(ValueError, match=re.escape(reason)):
+                rung.bind(problem, operands)
+
+
+def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:
+    folder = resources.files("gspn2bench.kernels")
+    files = sorted(f.name for f in folder.iterdir() if f.name[:1] == "r" and f.name[1:3].isdigit())
+    assert [f"{name[:3]}" for name in files] == list(LADDER)
+    for number, name in enumerate(files):
+        header = ast.get_docstring(ast.parse(folder.joinpath(name).read_text())) or ""
+        wanted = ["Idea:", "Expect:", "Source:"] + (["Changes since r"] if number else [])
+        for field in wanted:
+            assert field in header, f"{name} has no {field!r} in its header"
+
+
+@pytest.mark.skipif(not SIMULATED, reason="asks the driver on a GPU: see test_tiny")
+def test_the_simulator_counts_launches_not_names() -> None:
+    problem = ScanProblem(1, 1, 2, 6, direction="right")
+    call = LADDER["r01"].bind(problem, inputs.make(problem, "cpu", seed=0))
+    assert launches.observe(call) == 6

@@ -1,0 +1,407 @@
+"""The ladder's whole matrix: both phases, four directions, chunks, weights, storage types.
+
+Geometries are given as (batch, channels, steps, line, chunk) and turned to fit the direction, so
+that a scan of 5 lines stays one of 5 lines whichever way it runs.
+"""
+
+import sys
+import types
+from dataclasses import replace
+from importlib import resources
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from gspn2bench.kernels import (
+    launch,
+    r01_line_launch,
+    r02_fused,
+    r03_coalesced,
+    r04_shared,
+    r05_block2d,
+    r06_compact,
+    tiled,
+    transposed,
+)
+from gspn2bench.kernels.contract import Operands, Rung
+from gspn2bench.kernels.jit import SIMULATED, counting_launches
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.measure import launches
+from gspn2bench.problem import (
+    DIRECTIONS,
+    DTYPES,
+    PHASES,
+    Direction,
+    DType,
+    Phase,
+    ScanProblem,
+    Weights,
+)
+from gspn2bench.workload import gate, inputs
+
+Geometry = tuple[int, int, int, int, int | None]
+
+VERTICAL = [rung_id for rung_id, rung in LADDER.items() if rung.native == "down"]
+
+
+def oriented(geometry: Geometry, direction: Direction, phase: Phase) -> ScanProblem:
+    """The problem of a geometry whose lines run across the direction."""
+    batch, channels, steps, line, chunk = geometry
+    height, width = (steps, line) if direction in ("down", "up") else (line, steps)
+    return ScanProblem(batch, channels, height, width, "float32", direction, chunk, phase=phase)
+
+
+def taken(rung: Rung, problem: ScanProblem) -> ScanProblem | None:
+    """The problem with weights that the rung takes, or None if it takes it with neither."""
+    choices = (problem, replace(problem, weights="shared"))
+    return next((choice for choice in choices if rung.unsupported(choice) is None), None)
+
+
+def wild(problem: ScanProblem, device: str) -> Operands:
+    """Operands whose weights point outside the line too: a kernel must take those as zero."""
+    operands = inputs.make(problem, device, seed=5)
+    operands.w.uniform_(-0.5, 0.5, generator=torch.Generator(device).manual_seed(6))
+    return operands
+
+
+def verdict_of(rung: Rung, problem: ScanProblem, device: str) -> gate.Verdict:
+    """The gate's verdict; what the kernel may not do besides is asserted."""
+    operands = wild(problem, device)
+    kept = inputs.clone(operands)
+    call = rung.bind(problem, operands)
+    if SIMULATED:
+        with counting_launches() as count:
+            verdict = gate.check(problem, operands, call)
+        seen = count.launches
+    else:
+        verdict = gate.check(problem, operands, call)
+        seen = launches.observe(call)
+    assert seen == rung.launches(problem)
+    read = ("x", "lam", "w") if problem.phase == "forward" else ("x", "lam", "w", "h", "grad_h")
+    for name in read:
+        assert torch.equal(getattr(operands, name), getattr(kept, name)), f"{name} was written"
+    return verdict
+
+
+def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
+    verdict = verdict_of(rung, problem, device)
+    assert verdict.passed, f"{problem}: {verdict.reason}"
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Blocks of one warp, so that a line of 33 is longer than a block."""
+    monkeypatch.setattr(launch, "MAX_THREADS", 32)
+    monkeypatch.setattr(r06_compact, "MAX_THREADS", 32)
+    monkeypatch.setattr(r06_compact, "BLOCK_THREADS", 32)
+    modules = (r02_fused, r03_coalesced, r04_shared)
+
+    def forget() -> None:  # kernels are kept by the line's length
+        for module in modules:
+            module.build_forward.cache_clear()
+            module.build_backward.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+TINY: list[Geometry] = [
+    (1, 2, 5, 2, 2),  # the last chunk is shorter
+    (2, 1, 2, 33, None),
+    (1, 1, 3, 31, 1),
+    (1, 3, 9, 1, 7),
+]
+
+
+@pytest.mark.parametrize(
+    ("rung_id", "phase", "geometry"),
+    list(product([r for r in LADDER if r != "r01"], PHASES, TINY)),
+)
+def test_chunks(rung_id: str, phase: Phase, geometry: Geometry, device: str) -> None:
+    rung = LADDER[rung_id]
+    # Turn about, so that both signs are tried without trying everything twice.
+    up = rung.native == "down" and geometry[2] % 2 == (phase == "forward")
+    problem = taken(rung, oriented(geometry, "up" if up else rung.native, phase))
+    assert problem is not None
+    hold(rung, problem, device)
+
+
+@pytest.mark.parametrize("geometry", [(1, 2, 3, 4, None), (2, 1, 1, 33, None), (1, 2, 4, 1, None)])
+def test_r01_backward(geometry: Geometry, device: str) -> None:
+    hold(r01_line_launch.RUNG, oriented(geometry, "right", "backward"), device)
+
+
+@pytest.mark.parametrize(
+    ("rung_id", "phase", "direction"), list(product(VERTICAL, PHASES, ("right", "left")))
+)
+def test_transposed_directions(
+    rung_id: str, phase: Phase, direction: Direction, device: str, small_transposes: None
+) -> None:
+    problem = taken(LADDER[rung_id], oriented((1, 1, 3, 4, 2), direction, phase))
+    assert problem is not None
+    hold(LADDER[rung_id], problem, device)
+
+
+@pytest.mark.parametrize("direction", ["right", "left"])
+@pytest.mark.parametrize(
+    ("height", "width", "chunk", "weights"),
+    [
+        (3, 2, None, "channel"),
+        (70, 18, 4, "shared"),  # two warps, the second with rows outside the plane
+        (33, 16, None, "shared"),
+    ],
+)
+def test_r07_takes_columns_as_they_lie(
+    height: int,
+    width: int,
+    chunk: int | None,
+    weights: Weights,
+    direction: Direction,
+    device: str,
+) -> None:
+    problem = ScanProblem(1, 2, height, width, direction=direction, chunk=chunk, weights=weights)
+    assert tiled.fits(problem)
+    assert LADDER["r07"].launches(problem) == 1
+    assert LADDER["r07"].traffic(problem) == problem.compulsory_bytes
+    hold(LADDER["r07"], problem, device)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"direction": "down"},
+        {"phase": "backward"},
+        {"dtype": "float16"},
+        {"width": 17},
+        {"chunk": 3},
+        {"height": 513},
+    ],
+)
+def test_columns_that_do_not_fit_are_transposed(change: dict[str, Any]) -> None:
+    problem = ScanProblem(1, 1, 8, 16, direction="right")
+    assert tiled.fits(problem)
+    assert not tiled.fits(replace(problem, **change))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 33, 40), "float32"), ((3, 1, 5), "float16"), ((1, 1, 32, 31), "bfloat16")],
+)
+def test_a_transpose_moves_every_element(shape: tuple[int, ...], dtype: DType, device: str) -> None:
+    source = torch.randn(shape, device=device).to(getattr(torch, dtype))
+    target = torch.full_like(source.mT, torch.nan, memory_format=torch.contiguous_format)
+    transposed._transpose(source, target)()
+    assert torch.equal(target, source.mT)
+
+
+@pytest.mark.parametrize("rung_id", VERTICAL)
+def test_transposes_are_counted(rung_id: str) -> None:
+    rung = LADDER[rung_id]
+    for phase, tensors in (("forward", 4), ("backward", 8)):
+        down = taken(rung, ScanProblem(2, 3, 41, 50, phase=phase))  # type: ignore[arg-type]
+        assert down is not None
+        right = replace(down, height=50, width=41, direction="right")  # odd: r07 transposes too
+        assert rung.launches(right) == rung.launches(down) + tensors
+        assert rung.traffic(right) == rung.traffic(down) + 2 * down.compulsory_bytes
+
+
+SIXTEEN_BITS = [d for d in DTYPES if d != "float32"]
+
+
+@pytest.mark.parametrize(
+    ("rung_id", "phase", "dtype"), list(product(("r04", "r05", "r06"), PHASES, SIXTEEN_BITS))
+)
+def test_sixteen_bit_storage(rung_id: str, phase: Phase, dtype: DType, device: str) -> None:
+    problem = replace(oriented((1, 2, 4, 5, 3), "down", phase), dtype=dtype)
+    problem = replace(problem, weights="shared" if rung_id == "r06" else "channel")
+    hold(LADDER[rung_id], problem, device)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("rung_id", ["r02", "r03", "r04", "r05", "r06"])
+def test_lines_longer_than_a_block(
+    rung_id: str, phase: Phase, device: str, small_blocks: None
+) -> None:
+    rung = LADDER[rung_id]
+    problem = taken(rung, oriented((1, 1, 2, 67, None), rung.native, phase))
+    assert problem is not None
+    hold(rung, problem, device)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("module", "lanes", "cslice", "geometry"),
+    [
+        (r05_block2d, 32, 2, (1, 3, 3, 4, 2)),  # the last group has one slice of two
+        (r05_block2d, 32, 4, (3, 1, 2, 33, None)),
+        (r06_compact, 32, 2, (2, 3, 3, 4, 2)),  # two groups an image: a second launch
+        (r06_compact, 32, 3, (1, 3, 2, 33, None)),
+        (r06_compact, 32, 4, (1, 3, 3, 2, 2)),  # more rows than channels
+    ],
+)
+def test_several_slices_a_block(
+    module: Any,
+    lanes: int,
+    cslice: int,
+    geometry: Geometry,
+    phase: Phase,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "choose", lambda problem: r05_block2d.Config(lanes, cslice))
+    problem = taken(module.RUNG, oriented(geometry, "up", phase))
+    assert problem is not None
+    hold(module.RUNG, problem, device)
+
+
+@pytest.mark.parametrize("line", [1, 31, 33, 512, 513, 1024, 1025, 2049, launch.MAX_LINE])
+@pytest.mark.parametrize("batch", [1, 100, 1000])
+@pytest.mark.parametrize("module", [r05_block2d, r06_compact])
+def test_a_block_fits_its_multiprocessor(module: Any, batch: int, line: int) -> None:
+    config = module.choose(ScanProblem(batch, 8, 4, line, weights="shared"))
+    assert config.lanes % 32 == 0
+    assert config.lanes * config.cslice <= 1024
+    assert 4 * config.cslice * 2 * (line + 2) <= 48 * 1024
+    assert config.cslice == 1 or 8 * batch // config.cslice >= r05_block2d.MIN_BLOCKS
+
+
+def test_r06_sums_in_the_same_order_every_time(device: str) -> None:
+    problem = ScanProblem(1, 3, 2, 5, weights="shared", phase="backward")
+    operands = wild(problem, device)
+    assert operands.grad_w is not None
+    call = r06_compact.RUNG.bind(problem, operands)
+    call()
+    first = operands.grad_w.clone()
+    call()
+    assert torch.equal(first, operands.grad_w)
+
+
+UNSUPPORTED = [
+    ("r01", {"dtype": "float16"}, "dtype: float16"),
+    ("r01", {"direction": "left"}, "direction: left"),
+    ("r01", {"weights": "shared"}, "weights: shared"),
+    ("r01", {"chunk": 2}, "chunk: 2"),
+    ("r02", {"dtype": "bfloat16"}, "dtype: bfloat16"),
+    ("r02", {"direction": "down"}, "direction: down"),
+    ("r02", {"weights": "shared"}, "weights: shared"),
+    ("r03", {"dtype": "bfloat16"}, "dtype: bfloat16"),
+    ("r03", {"weights": "shared"}, "weights: shared"),
+    ("r04", {"weights": "shared"}, "weights: shared"),
+    ("r04", {"width": 6143}, "width: 6143 is above 6142"),
+    ("r04", {"height": 6143, "direction": "left"}, "height: 6143 is above 6142"),
+    ("r05", {"weights": "shared"}, "weights: shared"),
+    ("r05", {"width": 6143}, "width: 6143 is above 6142"),
+    ("r06", {"weights": "channel"}, "weights: channel"),
+    ("r06", {"width": 6143, "weights": "shared"}, "width: 6143 is above 6142"),
+    ("r03", {"batch": 2**20, "height": 2**12, "chunk": 1}, "batch * channels * chunks: "),
+    ("r03", {"batch": 2**30, "direction": "left"}, "direction: left takes "),
+]
+
+
+@pytest.mark.parametrize(("rung_id", "fields", "reason"), UNSUPPORTED)
+def test_what_a_rung_cannot_do(rung_id: str, fields: dict[str, Any], reason: str) -> None:
+    rung = LADDER[rung_id]
+    problem = ScanProblem(**{"batch": 1, "channels": 1, "height": 4, "width": 4} | fields)
+    if "direction" not in fields:
+        problem = problem.with_direction(rung.native)
+    empty = torch.empty(0)
+    with pytest.raises(ValueError) as caught:  # before the operands are looked at
+        rung.bind(problem, Operands(empty, empty, empty, empty))
+    assert str(caught.value).startswith(reason)
+
+
+FAULTS = [
+    ("r01_line_launch", "backward", "if row + 1 < height:", "if row + 2 < height:"),
+    ("r02_fused", "forward", "if column > first:", "if column > 0:"),  # h outlives its chunk
+    ("r03_coalesced", "backward", "if step + 1 < last:", "if step + 1 < height:"),
+    ("r04_shared", "forward", "line[j] = np.float32(0)", "line[j] = np.float32(1)"),  # the halo
+    ("r04_shared", "backward", "w_right = load(wl, below + one)", "w_right = load(wl, below)"),
+    ("r05_block2d", "backward", "store(grad_wr, at, g * right)", "store(grad_wr, at, g * left)"),
+    ("r06_compact", "backward", "in range(members):", "in range(members - 1):"),
+    ("r06_compact", "forward", "store(h, at, value)", "pass"),  # what is not written stays NaN
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "line", "fault"), FAULTS)
+def test_a_planted_fault_is_found(
+    name: str, phase: Phase, line: str, fault: str, device: str
+) -> None:
+    source = resources.files("gspn2bench.kernels").joinpath(f"{name}.py").read_text()
+    assert line in source
+    module = types.ModuleType(f"{name}_with_a_fault")
+    sys.modules[module.__name__] = module
+    try:
+        exec(source.replace(line, fault), module.__dict__)
+        rung = module.RUNG
+        chunk = None if name.startswith("r01") else 2
+        problem = taken(rung, oriented((1, 2, 5, 3, chunk), rung.native, phase))
+        assert problem is not None
+        assert not verdict_of(rung, problem, device).passed
+    finally:
+        del sys.modules[module.__name__]
+
+
+EXTENTS = (1, 2, 31, 32, 33, 63, 500, 1025, 2049)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("rung_id", "phase", "direction"), list(product(LADDER, PHASES, DIRECTIONS))
+)
+def test_every_extent(rung_id: str, phase: Phase, direction: Direction, device: str) -> None:
+    rung, tried = LADDER[rung_id], 0
+    for k, (steps, line) in enumerate(product(EXTENTS, EXTENTS)):
+        # Chunks and channels take turns, at periods without a factor in common with the extents.
+        chunk = (1, 7, 64, None)[k % 4]
+        channels = (1, 2, 3, 8, 1)[k % 5]
+        if rung_id == "r01" or (chunk or 0) > steps:
+            chunk = None
+        problem = taken(rung, oriented((2, channels, steps, line, chunk), direction, phase))
+        if problem is not None:
+            hold(rung, problem, device)
+            tried += 1
+    if not tried:
+        reason = rung.unsupported(oriented((1, 1, 1, 1, None), direction, phase))
+        pytest.skip(f"{rung_id}: {reason}")
+    assert tried > 0.9 * len(EXTENTS) ** 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("rung_id", "phase", "dtype"), list(product(VERTICAL, PHASES, SIXTEEN_BITS))
+)
+def test_every_storage_type(rung_id: str, phase: Phase, dtype: DType, device: str) -> None:
+    rung = LADDER[rung_id]
+    sizes: list[Geometry] = [(2, 3, 33, 500, 7), (3, 2, 64, 1025, None), (1, 8, 65, 63, 64)]
+    for geometry, direction in product(sizes, DIRECTIONS):
+        problem = taken(rung, replace(oriented(geometry, direction, phase), dtype=dtype))
+        if problem is None:
+            pytest.skip(f"{rung_id} does not store {dtype}")
+        hold(rung, problem, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rung_id", "phase"), list(product(LADDER, PHASES)))
+def test_more_slices_than_a_grid_axis_of_65535(rung_id: str, phase: Phase, device: str) -> None:
+    rung = LADDER[rung_id]
+    for direction in (rung.native, *(("left",) if rung.native == "down" else ())):
+        problem = taken(rung, oriented((7, 10_000, 3, 5, None), direction, phase))
+        assert problem is not None
+        hold(rung, problem, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rung_id", "phase"), list(product(LADDER, PHASES)))
+def test_a_call_allocates_nothing(rung_id: str, phase: Phase, device: str) -> None:
+    rung = LADDER[rung_id]
+    problem = taken(rung, oriented((1, 3, 8, 33, None), "right", phase))
+    assert problem is not None
+    call = rung.bind(problem, wild(problem, device))
+    call()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    assert torch.cuda.max_memory_allocated() == before

@@ -1,0 +1,299 @@
+"""The clockwork of the measurement, without a GPU; what needs one is marked gpu."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain, count, cycle
+
+import numpy as np
+import pytest
+import torch
+
+from gspn2bench.measure import clocks, launches, timing
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.measure.clocks import Clocks
+from gspn2bench.measure.intervals import median_interval
+from gspn2bench.measure.timing import Sampler
+from gspn2bench.problem import ScanProblem
+from gspn2bench.records.schema import Timing
+
+H200_L2 = 60 * 2**20
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("footprint", [61_500, 2**20, 25 * 2**20, 119 * 2**20, 2**27, 2**32])
+def test_a_rotation_passes_twice_the_cache_before_a_set_returns(footprint: int) -> None:
+    sets = timing.rotation(footprint, H200_L2)
+    assert sets <= timing.MAX_SETS
+    between = (sets - 1) * footprint if sets > 1 else footprint
+    assert between >= 2 * H200_L2
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> list[Clocks]:
+    """Readings to give out, the last one for ever; steady unless a test says otherwise."""
+    readings = [Clocks(1980.0, 40.0, "")]
+    monkeypatch.setattr(clocks, "read", lambda: readings.pop(0) if readings[1:] else readings[0])
+    return readings
+
+
+def device_samples(monkeypatch: pytest.MonkeyPatch, values: Iterable[float]) -> None:
+    endless = iter(values)
+    monkeypatch.setattr(timing, "durations_ms", lambda calls: [next(endless) for _ in calls])
+
+
+@pytest.mark.usefixtures("steady")
+def test_sampling_ends_when_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_samples(monkeypatch, cycle([1.0, 1.001, 0.999]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.stopped == "interval"
+    assert len(taken.samples) == 15
+    low, high = taken.interval
+    assert high - low <= 0.01
+
+
+@pytest.mark.usefixtures("steady")
+def test_sampling_ends_with_its_samples_or_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0)
+    device_samples(monkeypatch, (float(noise.uniform(1, 3)) for _ in count()))
+    by_samples = timing.measure("device", [nothing], timing.Budget(32, 60.0))
+    assert (by_samples.stopped, len(by_samples.samples)) == ("samples", 32)
+    by_time = timing.measure("device", [nothing], timing.Budget(1000, 0.0))
+    assert (by_time.stopped, len(by_time.samples)) == ("time", 5)
+    single = timing.measure("device", [nothing], timing.Budget(1, 60.0))
+    assert (single.stopped, len(single.samples)) == ("samples", 1)
+
+
+@pytest.mark.usefixtures("steady")
+def test_outliers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    device_samples(monkeypatch, chain([9.0], cycle([1.0])))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.samples[0] == 9.0
+
+
+SLOW = Clocks(900.0, 90.0, "hardware thermal slowdown")
+
+
+def test_a_block_under_throttle_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+) -> None:
+    steady.insert(0, SLOW)
+    device_samples(monkeypatch, chain([5.0] * 5, cycle([1.0])))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not taken.slowed
+    assert set(taken.samples) == {1.0}
+    assert taken.clocks == Clocks(1980.0, 40.0, "")
+
+
+def test_throttle_that_lasts_is_said(monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]) -> None:
+    steady[:] = [SLOW]
+    device_samples(monkeypatch, cycle([5.0]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert taken.slowed
+    assert taken.clocks == SLOW
+    assert taken.samples
+
+
+def test_the_power_cap_is_recorded_and_forgiven(
+    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+) -> None:
+    steady[:] = [Clocks(1700.0, 60.0, "power cap")]
+    device_samples(monkeypatch, cycle([1.0]))
+    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not taken.slowed
+    assert taken.clocks.throttle == "power cap"
+
+
+def test_readings_are_put_together() -> None:
+    readings = [Clocks(1900.0, 40.0, ""), Clocks(1980.0, 50.0, "power cap"), Clocks(1950.0)]
+    assert clocks.together(readings) == Clocks(1950.0, 50.0, "power cap")
+    assert clocks.together([Clocks()]) == Clocks()
+
+
+class FakeGraph:
+    def __init__(self, calls: int, call_ms: float) -> None:
+        self.calls, self.ms = calls, calls * call_ms
+
+    def replay(self) -> float:
+        return self.ms
+
+
+@pytest.mark.parametrize("call_ms", [31.6, 0.77, 0.002])
+@pytest.mark.parametrize("sets", [1, 6])
+def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
+    call_ms: float, sets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[FakeGraph] = []
+
+    def capture(calls: object, repeat: int) -> FakeGraph:
+        graphs.append(FakeGraph(repeat, call_ms))
+        return graphs[-1]
+
+    monkeypatch.setattr(timing, "_capture", capture)
+    monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 3 * graph.calls)
+    taken = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
+    assert taken.samples == pytest.approx([call_ms] * 5)
+    assert taken.nodes == 3
+    assert graphs[-1].ms >= timing.MIN_REPLAY_MS
+    assert all(graph.calls % sets == 0 for graph in graphs)
+    assert len(graphs) <= 3
+
+
+def test_a_call_too_short_to_be_timed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1e-9))
+    monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: graph.calls)
+    with pytest.raises(RuntimeError, match=r"graph: 20000 calls last only"):
+        timing.measure("graph", [nothing], timing.Budget(5, 1.0))
+
+
+@pytest.mark.parametrize("held", [0, 9, 11])
+def test_a_graph_that_does_not_hold_the_calls_launches_is_an_error(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a kernel works on a side stream, which is not captured."""
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
+    monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
+    monkeypatch.setattr(launches, "in_graph", lambda graph: held)
+    sampler = Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2)
+    with pytest.raises(RuntimeError, match=f"holds {held} launches of 5 calls that make 2 each"):
+        sampler.step()
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 2 * graph.calls)
+    assert Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2).step() is None
+
+
+def test_a_graph_that_holds_nothing_is_an_error_though_no_launches_are_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
+    monkeypatch.setattr(launches, "in_graph", lambda graph: 0)
+    with pytest.raises(RuntimeError, match="holds 0 launches of 5 calls; work on"):
+        Sampler("graph", [nothing] * 5, timing.Budget()).step()
+
+
+def test_device_time_is_summed_over_the_launches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "durations_ms", lambda calls: [0.25, 0.5] * len(calls))
+    taken = timing.measure("device", [nothing], timing.Budget(5, 60.0))
+    assert taken.samples == (0.75,) * 5
+
+
+def test_launches_that_do_not_divide_among_the_calls_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "durations_ms", lambda calls: [1.0] * (2 * len(calls) + 1))
+    with pytest.raises(RuntimeError, match="11 launches seen in 5 equal calls"):
+        timing.measure("device", [nothing], timing.Budget(5, 60.0))
+
+
+@pytest.mark.usefixtures("steady")
+def test_the_rotation_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    noise = iter(np.random.default_rng(0).uniform(1, 3, 100))
+
+    def durations(calls: list[Callable[[], None]]) -> list[float]:
+        for call in calls:
+            call()
+        return [float(next(noise)) for _ in calls]
+
+    calls = [lambda i=i: order.append(i) for i in range(3)]
+    monkeypatch.setattr(timing, "durations_ms", durations)
+    timing.measure("device", calls, timing.Budget(11, 60.0))
+    # 5 samples and 6, and before each block a call that is none
+    assert order == [i % 3 for i in range(13)]
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("mode", ["eager", "device"])
+def test_samplers_on_the_same_sets_go_through_one_rotation(
+    mode: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second would begin on the sets that the first has just made warm."""
+    order: list[int] = []
+
+    def durations(calls: list[Callable[[], None]]) -> list[float]:
+        for call in calls:
+            call()
+        return [1.0 for _ in calls]
+
+    monkeypatch.setattr(timing, "durations_ms", durations)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    calls = [lambda i=i: order.append(i) for i in range(7)]
+    shared = count()
+    samplers = [Sampler(mode, calls, timing.Budget(50, 60.0), shared) for _ in range(2)]
+    for _ in range(2):
+        for sampler in samplers:
+            sampler.step()
+    assert order == [i % 7 for i in range(len(order))]
+    assert len(order) == 2 * (1 + 5 + 1 + 10)
+
+
+def test_the_interval_holds_the_median_and_narrows() -> None:
+    few = [1.0, 1.1, 0.9, 1.05, 0.95]
+    low, high = median_interval(few)
+    assert 0.9 <= low <= 1.0 <= high <= 1.1
+    narrow = median_interval(few * 40)
+    assert narrow[1] - narrow[0] < high - low
+    assert median_interval([2.0]) == (2.0, 2.0)
+    assert median_interval([2.0] * 9) == (2.0, 2.0)
+
+
+def test_the_floor_is_bytes_or_steps_whichever_takes_longer() -> None:
+    ceilings = Ceilings((4000.0, 4100.0, 4200.0), step_us=0.05)
+    large = ScanProblem(16, 8, 1024, 1024)
+    assert ceilings.floor_ms(large.compulsory_bytes, 1024) == pytest.approx(
+        large.compulsory_bytes / 4100.0e6
+    )
+    single = ScanProblem(1, 1, 1024, 1024)
+    chain = ceilings.floor_ms(single.compulsory_bytes, 1024)
+    assert chain == pytest.approx(1024 * 0.05e-3)
+    assert Ceilings().floor_ms(large.compulsory_bytes, 1024) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.alone
+def test_every_mode_measures_a_kernel_of_known_length() -> None:
+    source = torch.randn(2**28, device="cuda")
+    target = torch.empty_like(source)
+
+    def double() -> None:
+        torch.mul(source, 2.0, out=target)
+
+    calls = [double]
+    double()
+    eager, graph, device = (
+        min(timing.measure(mode, calls, timing.Budget(10, 2.0)).samples)
+        for mode in ("eager", "graph", "device")  # type: ignore[arg-type]
+    )
+    assert launches.observe(calls[0]) == 1
+    assert device <= graph * 1.02 <= eager * 1.05
+
+
+@pytest.mark.gpu
+@pytest.mark.alone
+def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
+    x, side = torch.zeros(32, device="cuda"), torch.cuda.Stream()
+
+    def call() -> None:
+        x.add_(1.0)
+        with torch.cuda.stream(side):
+            x.add_(1.0)
+
+    call()
+    assert launches.observe(call) == 2
+    with pytest.raises(RuntimeError, match="holds 1 launches of 1 calls that make 2 each"):
+        Sampler("graph", [call], timing.Budget(), nodes=2).step()
+
+
+@pytest.mark.gpu
+@pytest.mark.alone
+def test_launches_are_counted_one_by_one() -> None:
+    x = torch.zeros(32, device="cuda")
+
+    def call() -> None:
+        for _ in range(17):
+            x.add_(1.0)
+
+    call()
+    assert launches.observe(call) == 17

@@ -1,0 +1,159 @@
+"""The operator on a real GPU: the kernels give what a CPU gives, on any stream and device."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+
+from gspn2bench.nn import GSPN2Attention
+from gspn2bench.ops import line_scan, line_scan4
+from gspn2bench.ops.library import scan
+from gspn2bench.problem import DIRECTIONS, DTYPES, WEIGHTS, Direction, DType, ScanProblem, Weights
+from gspn2bench.workload import inputs
+from gspn2bench.workload.gate import TOLERANCE
+
+pytestmark = pytest.mark.gpu
+Arguments = tuple[Tensor, Tensor, Tensor]
+SHAPE = (2, 3, 63, 130)
+
+
+def operands(
+    direction: Direction = "down", dtype: DType = "float32", weights: Weights = "channel"
+) -> Arguments:
+    problem = ScanProblem(*SHAPE, dtype=dtype, direction=direction, weights=weights)
+    made = inputs.make(problem, "cuda", seed=0)
+    return made.x.requires_grad_(), made.lam.requires_grad_(), made.w.requires_grad_()
+
+
+def of_four(weights: Weights = "shared") -> Arguments:
+    each = [operands(direction, weights=weights) for direction in DIRECTIONS]
+    _, lam, w = (torch.stack(tensors).detach().requires_grad_() for tensors in zip(*each))  # noqa: B905
+    return each[0][0], lam, w
+
+
+def close(found: Tensor, expected: Tensor, dtype: str = "float32") -> None:
+    expected = expected.double().to(found.device)
+    error = (found.double() - expected).abs().max() / expected.abs().max()
+    assert error <= 2 * TOLERANCE[dtype]
+
+
+def like_a_cpu(call: Any, arguments: Arguments, dtype: str = "float32") -> None:
+    h = call(*arguments)
+    upstream = torch.randn_like(h)
+    grads = torch.autograd.grad(h, arguments, upstream)
+    on_cpu = [tensor.detach().cpu().requires_grad_() for tensor in arguments]
+    expected = call(*on_cpu)
+    close(h, expected, dtype)
+    for mine, theirs in zip(
+        grads, torch.autograd.grad(expected, on_cpu, upstream.cpu()), strict=True
+    ):
+        close(mine, theirs, dtype)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_like_a_cpu(direction: Direction, dtype: DType, weights: Weights) -> None:
+    like_a_cpu(
+        lambda *tensors: line_scan(*tensors, direction=direction, chunk=50),
+        operands(direction, dtype, weights),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_four_directions_like_a_cpu(weights: Weights, logits: bool) -> None:
+    like_a_cpu(partial(line_scan4, logits=logits), of_four(weights))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rung", ["r07", "r05"])
+def test_logits_like_a_cpu(rung: str, direction: Direction, dtype: DType) -> None:
+    x, lam, w = operands(direction, dtype)
+    with torch.no_grad():
+        w.normal_(generator=torch.Generator("cuda").manual_seed(1))
+    call = partial(line_scan, direction=direction, chunk=50, rung=rung, logits=True)
+    like_a_cpu(call, (x, lam, w), dtype)
+
+
+def test_opcheck() -> None:
+    opcheck(scan, (*operands("left"), "left", None, "r07"))
+    opcheck(scan, (*of_four(), "all", None, "r07"))
+    opcheck(scan, (*of_four(), "all", None, "r07", True))
+
+
+def test_compiled_without_a_graph_break() -> None:
+    torch._dynamo.reset()
+    function: Any = torch.compile(line_scan4, fullgraph=True, backend="aot_eager")
+    like_a_cpu(function, of_four())
+
+
+def test_autocast() -> None:
+    with torch.autocast("cuda", torch.bfloat16):
+        assert line_scan(*operands()).dtype == torch.bfloat16
+
+
+def test_bad_input_is_named() -> None:
+    x, lam, w = operands()
+    with pytest.raises(ValueError, match=r"lam: on cpu, expected cuda:0, as x"):
+        line_scan(x, lam.cpu(), w)
+    with pytest.raises(ValueError, match=r"x: torch.float64 on cuda, expected float32, float16"):
+        line_scan(x.double(), lam.double(), w.double())
+    with pytest.raises(ValueError, match="rung: 'r99' is not one of r01"):
+        line_scan(x, lam, w, rung="r99")
+
+
+def test_two_streams_at_once() -> None:
+    x, lam, w = (tensor.detach() for tensor in of_four())
+    expected = line_scan4(x, lam, w)
+    torch.cuda.synchronize()
+    found = []
+    for stream in (torch.cuda.Stream(), torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(10_000_000)  # what came first on the stream is waited for
+            doubled = 2 * x
+            found.append(line_scan4(doubled, lam, w))
+    torch.cuda.synchronize()
+    for h in found:
+        close(h, 2 * expected)
+
+
+def test_captured_in_a_cuda_graph() -> None:
+    x, lam, w = (tensor.detach() for tensor in of_four())
+    line_scan4(x, lam, w)  # compiles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        h = line_scan4(x, lam, w)
+    x.mul_(-3)
+    graph.replay()
+    close(h, line_scan4(x, lam, w))
+
+
+def test_a_tensor_of_the_second_gpu() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    moved = [tensor.detach().to("cuda:1") for tensor in of_four()]
+    on_cpu = [tensor.cpu() for tensor in moved]
+    h = line_scan4(*moved)
+    assert (h.device.index, torch.cuda.current_device()) == (1, 0)
+    close(h, line_scan4(*on_cpu))
+
+
+def test_a_module_trains_like_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    module = GSPN2Attention(16, 4)
+    x = torch.randn(2, 16, 33, 20)
+    upstream = torch.randn_like(x)
+    module(x).backward(upstream)
+    expected = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    module.zero_grad()
+    module.cuda()(x.cuda()).backward(upstream.cuda())
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad.cpu(), expected[name], rtol=1e-3, atol=1e-3)

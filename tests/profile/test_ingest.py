@@ -1,0 +1,274 @@
+"""Profiles into runs: what is taken, and what is refused."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gspn2bench.app import app
+from gspn2bench.errors import UsageError
+from gspn2bench.records.store import Run, RunWriter, read_profiles, read_run
+from gspn2bench.system import executables
+
+from ..helpers.profile_fixtures import (
+    BEGIN,
+    CASE,
+    GPU,
+    Kernel,
+    csv,
+    export,
+    fixture_run,
+    kernels,
+    label,
+)
+
+R07 = "r07_gspn2_forward"
+
+
+def save(folder: Path, run: Run) -> Path:
+    folder.mkdir()
+    with RunWriter(folder, run.record) as writer:
+        for row in run.rows:
+            writer.add(row)
+    return folder
+
+
+def ingest(file: Path, folder: Path) -> Result:
+    return CliRunner().invoke(app, ["ingest", str(file), str(folder)], env={"COLUMNS": "160"})
+
+
+def refused(file: Path, folder: Path, said: str) -> None:
+    before = sorted(folder.iterdir())
+    done = ingest(file, folder)
+    assert isinstance(done.exception, UsageError), done.output
+    assert re.search(said, str(done.exception)), str(done.exception)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save(tmp_path / "run", fixture_run())
+
+
+def test_an_export_of_nsys_is_added_and_the_run_reads_as_before(tmp_path, folder):
+    before = read_run(folder)
+    file = export(tmp_path / "r01.sqlite", kernels(1024, calls=3))
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    assert "1,024" in done.stdout
+    added = Path(done.stdout.splitlines()[-1])
+    assert added.name.startswith("profile-nsys-")
+    (profile,) = read_profiles(folder)
+    assert (profile.tool, profile.tool_version, profile.gpu) == ("nsys", "2025.3.1.90", GPU)
+    assert profile.file == "r01.sqlite"
+    (trial,) = profile.trials
+    assert (trial.case, trial.rung, trial.phase, trial.timing) == (CASE, "r01", "forward", "graph")
+    assert (trial.calls, trial.launches) == (3, 1024)
+    assert trial.gpu_ms == pytest.approx(10.24)
+    assert trial.gap_ms == pytest.approx(5.115)
+    assert trial.span_ms == pytest.approx(15.355)
+    assert {launch.name for launch in trial.timeline} == {"r01_line_launch_forward"}
+    assert read_run(folder) == before
+
+
+def test_a_csv_of_ncu_is_added_without_a_time_line_of_its_own(tmp_path, folder):
+    done = ingest(csv(tmp_path / "r01.csv", 4), folder)
+    assert done.exit_code == 0, done.output
+    (profile,) = read_profiles(folder)
+    (trial,) = profile.trials
+    assert (trial.launches, trial.launches_expected) == (4, 1024)
+    assert trial.gpu_ms == pytest.approx(0.04)
+    assert (trial.gap_ms, trial.span_ms) == (None, None)
+    assert {launch.start_us for launch in trial.timeline} == {None}
+
+
+@pytest.mark.parametrize(("unit", "ms"), [("ns", 0.01), ("us", 10), ("usecond", 10), ("s", 1e7)])
+def test_durations_of_ncu_have_units(tmp_path, folder, unit, ms):
+    ingest(csv(tmp_path / "r01.csv", 1, unit=unit), folder)
+    assert read_profiles(folder)[0].trials[0].gpu_ms == pytest.approx(ms)
+
+
+def test_a_profile_is_added_once(tmp_path, folder):
+    file = csv(tmp_path / "r01.csv", 4)
+    assert ingest(file, folder).exit_code == 0
+    refused(file, folder, "in the run already")
+    assert ingest(csv(tmp_path / "again.csv", 5), folder).exit_code == 0
+    assert len(read_profiles(folder)) == 2
+
+
+def test_a_damaged_profile_is_told(folder):
+    (folder / "profile-nsys-0.json").write_text(json.dumps({"tool": "nsys"}))
+    with pytest.raises(UsageError, match="profile-nsys-0"):
+        read_profiles(folder)
+
+
+def test_a_launch_belongs_to_the_range_that_asked_for_it(tmp_path, folder):
+    """Asked for in the range, run on the GPU behind its end; and the other way round."""
+    late = Kernel(R07, BEGIN + 900, BEGIN + 1000, BEGIN + 50)
+    early = Kernel(R07, BEGIN + 60, BEGIN + 70, BEGIN - 50)
+    ranges = [("measure", BEGIN, BEGIN + 100), (str(label("r07")), BEGIN + 1, BEGIN + 100)]
+    file = export(tmp_path / "r07.sqlite", [early, late], ranges)
+    assert ingest(file, folder).exit_code == 0
+    (trial,) = read_profiles(folder)[0].trials
+    assert trial.calls == 1
+    assert trial.gpu_ms == pytest.approx(100 / 1e6)
+
+
+@pytest.mark.parametrize("without", [(), ("CUPTI_ACTIVITY_KIND_RUNTIME",)])
+def test_without_a_launching_call_the_start_on_the_gpu_decides(tmp_path, folder, without):
+    file = export(tmp_path / "r01.sqlite", kernels(1024, asked=False), without=without)
+    assert ingest(file, folder).exit_code == 0
+
+
+def test_ranges_of_several_trials_are_told_apart(tmp_path, folder):
+    slivers = kernels(1024)
+    bar = Kernel(R07, BEGIN + 10**9, BEGIN + 10**9 + 770_000, BEGIN + 10**9 - 100)
+    ranges = [
+        ("scenario", 0, BEGIN * 9),
+        ("fixture", 1, BEGIN * 9),
+        ("measure", BEGIN - 20_000, BEGIN + 10**8),
+        (str(label()), BEGIN - 19_000, BEGIN + 10**8),
+        ("measure", BEGIN + 9 * 10**8, None),
+        (str(label("r07")), BEGIN + 9 * 10**8, None),
+    ]
+    gate = Kernel(R07, BEGIN + 5 * 10**8, BEGIN + 5 * 10**8 + 1, BEGIN + 5 * 10**8)
+    file = export(tmp_path / "both.sqlite", [*slivers, gate, bar], ranges)
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    trials = {trial.rung: trial for trial in read_profiles(folder)[0].trials}
+    assert (trials["r01"].calls, trials["r01"].launches) == (1, 1024)
+    assert (trials["r07"].calls, trials["r07"].launches) == (1, 1)
+    assert trials["r07"].gpu_ms == pytest.approx(0.77)
+    assert trials["r07"].gap_ms == 0
+
+
+def test_copies_and_fills_are_launches_too(tmp_path, folder):
+    file = export(tmp_path / "r01.sqlite", kernels(1022), fills=2, graph=False)
+    assert ingest(file, folder).exit_code == 0
+    names = [launch.name for launch in read_profiles(folder)[0].trials[0].timeline]
+    assert names.count("[fill]") == 2
+
+
+def test_what_torch_launches_around_a_graph_is_not_of_the_call(tmp_path, folder):
+    file = export(tmp_path / "r01.sqlite", kernels(1024), fills=2)
+    assert ingest(file, folder).exit_code == 0
+    names = {launch.name for launch in read_profiles(folder)[0].trials[0].timeline}
+    assert names == {"r01_line_launch_forward"}
+
+
+# --- what does not match is refused
+
+
+def inside(trial):
+    return [(str(trial), BEGIN - 20_000, BEGIN + 10**9)]
+
+
+@pytest.mark.parametrize(
+    ("launches", "options", "said"),
+    [
+        (kernels(1024), {"gpu": "Another GPU"}, "taken on Another GPU, .* on Fixture GPU"),
+        (kernels(1023), {}, "1023 launches of r01 .* no whole number of calls of 1024"),
+        (kernels(1025), {}, "1025 launches"),
+        (kernels(9, name="r04_shared_forward"), {}, "r04_shared_forward is of r04"),
+        (kernels(1024, name=R07), {}, "r07_gspn2_forward lies in the range"),
+        (kernels(1024, name="r01_line_launch_backward"), {}, "backward lies in the range"),
+        (kernels(1024), {"ranges": inside(label(case="N1 C1 8x8 float32"))}, "no row for N1 C1"),
+        (kernels(1024), {"ranges": inside(label(phase="backward"))}, "lies in the range"),
+        (kernels(1), {"ranges": inside(label("mine"))}, "lies in the range"),
+        (kernels(1, name="x"), {"ranges": inside(label("mine"))}, "no row for .* mine"),
+        (
+            kernels(1024),
+            {"ranges": [("scenario", 0, 10**10), ("fig4", 1, 10**10), *inside(label())]},
+            "of the scenario fig4",
+        ),
+        (kernels(1024), {"ranges": [("measure", 0, 10)]}, "no kernel in an NVTX range measure"),
+        (kernels(1024), {"ranges": []}, "no kernel in an NVTX range measure"),
+        (kernels(1024), {"without": ["NVTX_EVENTS"]}, "no NVTX ranges; profile with -t cuda,nvtx"),
+        (kernels(1), {"without": ["CUPTI_ACTIVITY_KIND_KERNEL"]}, "no kernel"),
+    ],
+)
+def test_an_export_that_does_not_match_is_refused(tmp_path, folder, launches, options, said):
+    refused(export(tmp_path / "a.sqlite", launches, **options), folder, said)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"device__attribute_display_name": "Another GPU"}, "taken on Another GPU"),
+        ({"gpu__time_duration.sum": "n/a"}, "kernel 1 has no gpu__time_duration.sum"),
+        ({"unit": "cycle"}, "no unit of time"),
+        ({"Kernel Name": "r05_block2d_forward"}, "is of r05"),
+    ],
+)
+def test_a_csv_that_does_not_match_is_refused(tmp_path, folder, cells, said):
+    refused(csv(tmp_path / "a.csv", 4, **cells), folder, said)
+
+
+def test_of_several_calls_under_ncu_the_whole_ones_are_taken(tmp_path, folder):
+    file = csv(tmp_path / "a.csv", 2, R07, label("r07", timing="eager"))
+    assert ingest(file, folder).exit_code == 0
+    (trial,) = read_profiles(folder)[0].trials
+    assert (trial.calls, trial.launches, trial.launches_expected) == (2, 1, 1)
+
+
+def test_a_csv_without_our_ranges_is_refused(tmp_path, folder):
+    file = csv(tmp_path / "a.csv", 4)
+    file.write_text(file.read_text().replace("gspn2bench:", "other:"))
+    refused(file, folder, "no kernel in an NVTX range gspn2bench@measure")
+
+
+@pytest.mark.parametrize("name", ["a.sqlite", "a.csv"])
+@pytest.mark.parametrize("content", [b"", b"\0\xff" * 5000, b"ID,Kernel\n1,2\n"])
+def test_other_files_are_refused(tmp_path, folder, name, content):
+    file = tmp_path / name
+    file.write_bytes(content)
+    refused(file, folder, "profile: ")
+
+
+@pytest.mark.parametrize(
+    "run", [{"simulated": True}, {"environment": {"gpu": None}}, {"environment": {}}]
+)
+def test_a_run_without_a_gpu_has_no_profile(tmp_path, run):
+    folder = save(tmp_path / "run", fixture_run(run=run))
+    refused(csv(tmp_path / "a.csv", 4), folder, "made without a GPU")
+
+
+def test_a_row_that_knows_no_launches_matches_nothing(tmp_path):
+    folder = save(tmp_path / "run", fixture_run(launches_expected=None, launches_observed=None))
+    refused(csv(tmp_path / "a.csv", 4), folder, "does not say what")
+
+
+# --- reports that their tool must export first
+
+
+def test_a_report_is_exported_by_its_tool(tmp_path, folder, monkeypatch):
+    made = export(tmp_path / "made.sqlite", kernels(1024))
+    tool = tmp_path / "nsys"
+    tool.write_text(
+        f"#!{sys.executable}\nimport shutil, sys\n"
+        f"shutil.copy({str(made)!r}, sys.argv[sys.argv.index('--output') + 1])\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setattr(executables, "find_nsys", lambda: tool)
+    file = tmp_path / "r01.nsys-rep"
+    file.touch()
+    assert ingest(file, folder).exit_code == 0
+    assert read_profiles(folder)[0].file == "r01.nsys-rep"
+    tool.write_text("#!/bin/sh\necho cannot import >&2; exit 1\n")
+    refused(file, folder, "export failed: cannot import; try nsys export --type sqlite")
+    tool.write_text("#!/bin/sh\n")
+    refused(file, folder, "nsys made no export")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("a.nsys-rep", "nsys export --type sqlite"), ("a.ncu-rep", "ncu --import .* --page raw")],
+)
+def test_a_report_without_its_tool_says_how_to_export_it(tmp_path, folder, monkeypatch, name, how):
+    monkeypatch.setattr(executables, "find_nsys", lambda: None)
+    monkeypatch.setattr(executables, "find_ncu", lambda: None)
+    (tmp_path / name).touch()
+    refused(tmp_path / name, folder, how)

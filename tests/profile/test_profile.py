@@ -1,0 +1,464 @@
+"""Profiles: commands for stand-ins of nsys and ncu, and files built to their documented formats."""
+
+import json
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gspn2bench.app import app
+from gspn2bench.cases.axes import parse_axis
+from gspn2bench.cases.scenario import Case, cases, load
+from gspn2bench.errors import UsageError
+from gspn2bench.measure import launches
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.profile import command, figures, ncu, runner
+from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name, rung_of
+from gspn2bench.records.store import RunWriter
+from gspn2bench.run.worker import Worker
+from gspn2bench.system import executables
+
+from ..helpers.profile_fixtures import CASE, GPU, MANGLED, csv, export, fixture_run, kernels, label
+
+NSYS_HELP = """usage: nsys profile [<args>] [application] [<application args>]
+        -c, --capture-range=
+        --capture-range-end=
+        --cpuctxsw=
+        --cuda-graph-trace=
+        -o, --output=
+        -p, --nvtx-capture=
+        -s, --sample=
+        -t, --trace=
+"""
+NCU_HELP = """usage: ncu [options] [program] [program-arguments]
+  --target-processes arg (=all)
+  --nvtx
+  --nvtx-include arg
+  --clock-control arg (=base)
+  --set arg
+  -c [ --launch-count ] arg
+  -o [ --export ] arg
+"""
+NARROW = ("-a", "batch=1", "-a", "channels=2", "-a", "size=8", "--rung", "r01,r07")
+
+
+def tool(folder: Path, name: str, body: str, help_text: str) -> Path:
+    """An executable that prints its help, notes its words in argv.jsonl and goes on with body."""
+    path = folder / name
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, pathlib, sys\n"
+        "words = sys.argv[1:]\n"
+        f"if '--help' in words: print({help_text!r}); sys.exit()\n"
+        "here = pathlib.Path(__file__).parent\n"
+        "with (here / 'argv.jsonl').open('a') as log: print(json.dumps(words), file=log)\n"
+        "report = words[words.index('-o') + 1] if '-o' in words else None\n"
+        f"{body}\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that comes first on the path; no installed profiler is found beside it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(executables, "_newest", lambda *places: None)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+
+
+def words_of(folder: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (folder / "argv.jsonl").read_text().splitlines()]
+
+
+# --- the command lines
+
+
+def request(name, folder=Path("out"), **changes):
+    fields = {
+        "tool": name,
+        "scenario": "fig3",
+        "trials": (
+            (Case(16, 8, 1024, 1024, weights="shared"), "r01"),
+            (Case(16, 8, 1024, 1024, weights="shared"), "my rungs/mine.py"),
+            (Case(1, 2, 8, 9, chunk=4), "r01"),
+            (Case(1, 2, 8, 9, chunk=4), "my rungs/mine.py"),
+        ),
+        "timing": "graph",
+        "launches": 4,
+        "folder": folder,
+    }
+    return command.Request(**fields | changes)
+
+
+def test_nsys_starts_and_stops_on_the_measure_range():
+    jobs = command.jobs(request("nsys"), "nsys", ["python", "-m", "gspn2bench"])
+    assert shlex.join(jobs[0].command).startswith(
+        "env GSPN2BENCH_PROFILED=nsys nsys profile -t cuda,nvtx -s none --cpuctxsw=none -c nvtx "
+        "-p measure@gspn2bench --capture-range-end=stop --cuda-graph-trace=node -o out/01-r01 "
+        "python -m gspn2bench sweep fig3 --rung r01 -a batch=16 "
+    )
+    assert jobs[0].report == Path("out/01-r01.nsys-rep")
+    # only the first range of a process is captured: each case and rung has one of its own
+    assert len(jobs) == len({job.report for job in jobs}) == 4
+    assert jobs[3].report == Path("out/04-mine.nsys-rep")
+
+
+def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
+    line = shlex.join(command.jobs(request("ncu", launches=7), "ncu")[0].command)
+    assert "--target-processes all --nvtx --nvtx-include gspn2bench@measure/" in line
+    assert "--clock-control none" in line
+    assert "--launch-count 7 " in line
+
+
+@pytest.mark.parametrize("name", ["nsys", "ncu"])
+def test_a_profiled_sweep_is_one_sample_of_one_case_and_is_set_apart(name):
+    for scenario in ("fig3", "table1", "quick", "tableS2"):
+        plan = load(scenario)
+        wanted = request(name, trials=tuple((case, "r07") for case in cases(plan)))
+        for job, (case, _) in zip(command.jobs(wanted, name), wanted.trials, strict=True):
+            words = job.command[job.command.index("sweep") :]
+            axes = [parse_axis(words[i + 1]) for i, word in enumerate(words) if word == "-a"]
+            assert cases(plan, axes) == [case]
+            assert words[words.index("--samples") + 1] == "1"
+            assert words[words.index("--timing") + 1] == "graph"
+            assert "not-a-measurement" in words[words.index("--results") + 1]
+
+
+def test_each_case_is_profiled_with_the_rungs_that_run_its_part():
+    done = invoke("profile", "tableS4", "--rung", "r07,gspn2", "--dry-run")
+    assert done.exit_code == 0, done.output
+    jobs = [
+        (line[line.index("--rung") + 1], "part=kernel" in line)
+        for line in map(shlex.split, done.stdout.splitlines())
+    ]
+    assert jobs == [("gspn2", False)] * 3 + [("r07", True)]
+
+
+def test_the_words_that_run_this_program_run_it():
+    done = subprocess.run(
+        [*command.own_program(), "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_dry_run_prints_a_command_for_each_and_does_nothing(bin_folder):
+    done = invoke("profile", "quick", *NARROW, "--dry-run")
+    assert done.exit_code == 0, done.output
+    first, second = map(shlex.split, done.stdout.splitlines())
+    assert first[:4] == ["env", "GSPN2BENCH_PROFILED=nsys", "nsys", "profile"]
+    assert "r01" in first
+    assert "r07" in second
+    assert list(Path().iterdir()) == [Path("bin")]
+
+
+def test_without_the_tool_the_commands_are_given_to_run_elsewhere(bin_folder):
+    done = invoke("profile", "quick", *NARROW, "--tool", "ncu")
+    assert isinstance(done.exception, UsageError)
+    said = str(done.exception)
+    assert "ncu was not found" in said
+    assert "https://developer.nvidia.com/nsight-compute" in said
+    assert "gspn2bench ingest" in said
+    assert said.count("ncu --target-processes all") == 2
+    assert list(Path().iterdir()) == [Path("bin")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--tool", "nvprof"), "nvprof"),
+        (("--timing", "device"), "CUPTI"),
+        (("--timing", "eager,graph"), "alone"),
+        (("-a", "size=0"), "below 1"),
+    ],
+)
+def test_bad_options_are_told(bin_folder, arguments, said):
+    done = invoke("profile", "quick", *arguments)
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "help_text", "missing"),
+    [
+        ("nsys", NSYS_HELP.replace("--cuda-graph-trace=", ""), "--cuda-graph-trace"),
+        ("nsys", NSYS_HELP.replace("--capture-range=", "--capture-rang="), "--capture-range"),
+        ("ncu", NCU_HELP.replace("--nvtx-include", "--nvtx-exclude"), "--nvtx-include"),
+    ],
+)
+def test_a_version_without_an_option_is_told(bin_folder, name, help_text, missing):
+    tool(bin_folder, name, "", help_text)
+    done = invoke("profile", "quick", *NARROW, "--tool", name)
+    assert isinstance(done.exception, UsageError)
+    assert f"does not know {missing};" in str(done.exception)
+    assert not (bin_folder / "argv.jsonl").exists()
+
+
+def test_a_tool_that_fails_is_told(bin_folder):
+    tool(bin_folder, "nsys", "", "").write_text("#!/bin/sh\necho no licence >&2\nexit 3\n")
+    done = invoke("profile", "quick", *NARROW)
+    assert isinstance(done.exception, UsageError)
+    assert "no licence" in str(done.exception)
+
+
+def test_an_export_that_fails_is_told_with_the_tools_own_words(bin_folder):
+    """ncu prints its errors on stdout, and a last line that says nothing."""
+    said = "==ERROR== Option --nvtx is not allowed with --import.\\nUse --help for further details."
+    body = f"print('{said}'); print('and more', file=sys.stderr); sys.exit(1)"
+    tool(bin_folder, "ncu", body, NCU_HELP)
+    report = Path("a.ncu-rep")
+    report.touch()
+    with pytest.raises(UsageError) as caught:
+        runner.read(report)
+    for words in ("Option --nvtx is not allowed", "Use --help", "and more"):
+        assert words in str(caught.value)
+    (words,) = words_of(bin_folder)
+    assert words[2:] == ["--csv", "--page", "raw", "--print-units", "base"]
+
+
+def test_a_folder_that_is_there_is_left_alone(bin_folder):
+    tool(bin_folder, "nsys", "", NSYS_HELP)
+    Path("mine").mkdir()
+    done = invoke("profile", "quick", *NARROW, "-o", "mine")
+    assert isinstance(done.exception, UsageError)
+    assert "mine" in str(done.exception)
+
+
+# --- a profiled sweep
+
+
+def play(bin_folder: Path, name: str, **changes: object) -> None:
+    """Stand-ins for a tool: one case's report is made, and the sweep's run folder."""
+    rehearsal = bin_folder / "rehearsal"
+    rehearsal.mkdir()
+    run = fixture_run(**changes)
+    with RunWriter(rehearsal, run.record) as writer:
+        for row in run.rows:
+            writer.add(row)
+    suffix = command.SUFFIX[name]
+    if name == "nsys":
+        export(rehearsal / "export.sqlite", kernels(1024, calls=2))
+    else:
+        csv(rehearsal / "export.csv", 4)
+    tool(
+        bin_folder,
+        name,
+        "import shutil\n"
+        "made = here / 'rehearsal'\n"
+        "if 'export' in words:\n"
+        "    shutil.copy(made / 'export.sqlite', words[words.index('--output') + 1])\n"
+        "elif '--import' in words:\n"
+        "    print((made / 'export.csv').read_text())\n"
+        "else:\n"
+        "    assert os.environ['GSPN2BENCH_PROFILED']\n"
+        f"    pathlib.Path(report + '{suffix}').touch()\n"
+        "    shutil.copytree(made, words[words.index('--results') + 1] + '/run')\n",
+        NSYS_HELP if name == "nsys" else NCU_HELP,
+    )
+
+
+def test_nsys_is_run_and_its_gaps_are_summed_up(bin_folder):
+    play(bin_folder, "nsys")
+    done = invoke(
+        "profile", "fig3", "--rung", "r01", "-a", "weights=channel", "-a", "phase=forward"
+    )
+    assert done.exit_code == 0, done.output
+    (folder,) = Path("profiles").iterdir()
+    assert folder.name.startswith("fig3-nsys-")
+    assert done.stdout.splitlines()[-1] == str(folder)
+    # 1024 kernels of 10 us, 5 us apart
+    assert [line.split()[-6:] for line in done.stdout.splitlines() if "r01" in line] == [
+        ["fwd", "1,024", "10.2", "5.12", "33.3", "%"]
+    ]
+    run, export_ = words_of(bin_folder)
+    assert run[0] == "profile"
+    assert run[run.index("-m") + 1 :][:3] == ["gspn2bench", "sweep", "fig3"]
+    assert export_[:3] == ["export", "--type", "sqlite"]
+
+
+def test_a_page_of_a_real_ncu_is_read() -> None:
+    page = Path(__file__).resolve().parents[1] / "data" / "ncu-raw-page-h200.csv"
+    found = ncu.read(page)
+    assert found.gpus == ("NVIDIA H200",)
+    (launched,) = found.launches.values()  # in a measure range without a label
+    assert {launch.name: launch.duration_ns for launch in launched} == {
+        "r02_fused_forward": 27_752_416,
+        "r03_coalesced_forward": 1_170_944,
+        "r04_shared_forward": 1_118_464,
+        "r05_block2d_forward": 1_134_240,
+        "r07_gspn2_forward": 778_240,
+    }
+
+
+def test_ncu_is_run_and_says_how_many_of_the_launches_it_saw(bin_folder):
+    play(bin_folder, "ncu")
+    narrow = ("--rung", "r01", "-a", "weights=channel", "-a", "phase=forward")
+    done = invoke("profile", "fig3", "--tool", "ncu", *narrow, "-o", "here")
+    assert done.exit_code == 0, done.output
+    assert "4 of 1,024" in done.stdout
+    assert Path("here/01-r01.ncu-rep").is_file()
+
+
+def test_a_profiler_that_leaves_no_report_fails_with_its_last_words(bin_folder):
+    tool(bin_folder, "nsys", "print('out of luck')\nsys.exit(5)", NSYS_HELP)
+    done = invoke("profile", "quick", *NARROW, "-o", "here")
+    assert done.exit_code == 3
+    assert "exit code 5" in done.output
+    assert "out of luck" in done.output
+    assert "2/2" in done.output
+
+
+def test_an_nsys_without_its_importer_is_told(bin_folder):
+    tool(bin_folder, "nsys", "pathlib.Path(report + '.qdstrm').touch()", NSYS_HELP)
+    done = invoke("profile", "quick", *NARROW, "-o", "here")
+    assert done.exit_code == 3
+    assert "no importer" in done.output
+
+
+def test_a_case_that_the_rung_skips_needs_no_report(bin_folder):
+    play(bin_folder, "nsys", status="skipped", reason="weights: r06 shares them")
+    script = (bin_folder / "nsys").read_text()
+    (bin_folder / "nsys").write_text(script.replace(".touch()", ""))
+    done = invoke("profile", "quick", *NARROW, "-o", "here")
+    assert done.exit_code == 3  # none has a profile
+    assert "skipped: weights: r06 shares them" in done.output
+    assert "failed" not in done.output
+
+
+def test_launches_are_not_observed_where_a_profiler_has_cupti(monkeypatch):
+    monkeypatch.setattr("gspn2bench.kernels.jit.SIMULATED", False)
+    monkeypatch.setenv(executables.PROFILED, "nsys")
+    assert launches.observe(lambda: None) is None
+
+
+@pytest.mark.parametrize(("profiled", "code"), [("nsys", 0), ("", -signal.SIGKILL)])
+def test_a_profiled_worker_ends_by_itself_so_that_nothing_buffered_is_lost(
+    monkeypatch, profiled, code
+):
+    monkeypatch.setenv(executables.PROFILED, profiled)
+    worker = Worker("quick", Ceilings())
+    worker.stop()
+    assert worker._process.exitcode == code
+
+
+def test_the_profile_room_needs_neither_torch_nor_numba():
+    code = (
+        "import sys; from gspn2bench.profile import command, figures, runner; "
+        "print({'torch', 'numba', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        (MANGLED.format(rung="r01_line_launch"), "r01_line_launch_forward"),
+        ("r07_gspn2_forward", "r07_gspn2_forward"),
+        ("void a::r07_gspn2::r07_gspn2_forward[abi:v1](A<float, 1>)", "r07_gspn2_forward"),
+        ("void at::native::fill<float>(int)", "fill"),
+        ("_Z3foov", "_Z3foov"),
+        ("_ZN", "_ZN"),
+        ("", ""),
+    ],
+)
+def test_kernels_are_told_by_their_own_name(name, base):
+    assert base_name(name) == base
+
+
+@pytest.mark.parametrize(
+    ("name", "rung"),
+    [
+        ("r01_line_launch_forward", ("r01", "forward")),
+        ("r07_gspn2_backward", ("r07", "backward")),
+        ("r07_gspn2_weight_sum", ("r07", None)),
+        ("transpose_tile", None),
+        ("r1_forward", None),
+    ],
+)
+def test_rung_and_phase_are_in_a_kernels_name(name, rung):
+    assert rung_of(name) == rung
+
+
+def test_a_label_reads_back():
+    assert Label.parse(str(label())) == label()
+    assert Label.parse(f"{CASE} r01") is None
+
+
+# --- figures
+
+
+def traced(launches, named=None, **changes):
+    fields = {"tool": "nsys", "tool_version": None, "gpus": (GPU,)}
+    return Trace(**fields | changes, launches={named or label(): launches})
+
+
+def one(trace, tmp_path, run=None):
+    file = tmp_path / "a.sqlite"
+    file.write_bytes(b"")
+    (trial,) = figures.summarise(trace, file, run or fixture_run()).trials
+    return trial
+
+
+def test_figures_are_of_one_call_and_gaps_between_calls_do_not_count(tmp_path):
+    launches = [
+        TracedLaunch("r01_line_launch_forward", 10_000, 1_000_000 * (i // 1024) * 100 + 15_000 * i)
+        for i in range(3 * 1024)
+    ]
+    trial = one(traced(launches), tmp_path)
+    assert (trial.calls, trial.launches, trial.launches_expected) == (3, 1024, 1024)
+    assert trial.gpu_ms == pytest.approx(10.24)
+    assert trial.gap_ms == pytest.approx(1023 * 0.005)
+    assert trial.span_ms == pytest.approx(1024 * 0.010 + 1023 * 0.005)
+    assert len(trial.timeline) == 1024
+    assert trial.timeline[0].start_us == 0
+    assert trial.timeline[1].start_us == pytest.approx(15)
+    assert trial.timeline[1].duration_us == pytest.approx(10)
+
+
+def test_nothing_is_idle_while_another_stream_is_busy():
+    call = [TracedLaunch("a", 100, 0), TracedLaunch("b", 20, 10), TracedLaunch("c", 10, 110)]
+    assert figures.gap_ns(call) == 10
+    assert figures.span_ns(call) == 120
+
+
+def test_the_timeline_is_capped(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "MAX_LAUNCHES", 5)
+    launches = [TracedLaunch("r01_line_launch_forward", 1, i) for i in range(1024)]
+    trial = one(traced(launches), tmp_path)
+    assert len(trial.timeline) == 5
+    assert trial.launches == 1024
+
+
+def test_an_unlabelled_range_is_of_the_only_row_that_fits(tmp_path):
+    launches = [TracedLaunch("r07_gspn2_forward", 10, 0)]
+    trace = Trace("nsys", None, (GPU,), {None: launches})
+    assert one(trace, tmp_path).rung == "r07"
+    twice = fixture_run(extra=({"case": "another", "rung": "r07", "launches_expected": 1},))
+    with pytest.raises(UsageError, match=r"2 of .* fit"):
+        one(trace, tmp_path, twice)
+
+
+def test_runner_reads_by_the_files_ending(tmp_path):
+    with pytest.raises(UsageError, match="is no file"):
+        runner.read(tmp_path / "a.sqlite")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(UsageError, match="ends in none of"):
+        runner.read(tmp_path / "a.txt")

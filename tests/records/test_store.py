@@ -1,0 +1,299 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gspn2bench.errors import UsageError
+from gspn2bench.records import schema, store
+from gspn2bench.records.schema import SCHEMA_VERSION, Record, Row, RunRecord
+
+
+def record(run_id: str) -> RunRecord:
+    return RunRecord(
+        schema_version=SCHEMA_VERSION, run_id=run_id, scenario="s", title="t", description="d",
+        source="here", command=["gspn2bench", "sweep", "s"], started_utc=store.utc_now(),
+        simulated=True, simulated_reason="no GPU", seed=0, l2="cold", environment={},
+    )  # fmt: skip
+
+
+def row(**changes: object) -> Row:
+    fields: dict[str, object] = {
+        "scenario": "s", "case": "N1 C1 2x2 float32", "batch": 1, "channels": 1, "height": 2,
+        "width": 2, "dtype": "float32", "direction": "down", "chunk": 2, "weights": "channel",
+        "seed": 0, "rung": "r07", "phase": "forward", "timing": "graph", "l2": "cold",
+        "simulated": False, "latency_ms": 1.0, "samples_ms": (1.0, 1.1), "status": "ok",
+    }  # fmt: skip
+    return Row.model_validate(fields | changes)
+
+
+def write_run(results: Path, *rows: Row) -> Path:
+    path = store.create_folder(results, "s")
+    with store.RunWriter(path, record(path.name)) as writer:
+        for one in rows:
+            writer.add(one)
+    return path
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row(), row(status="failed", latency_ms=None, reason="boom"))
+    run = store.read_run(path)
+    assert run.record.run_id == path.name
+    assert [one.status for one in run.rows] == ["ok", "failed"]
+    assert run.rows[0].samples_ms == (1.0, 1.1)
+
+
+def test_a_row_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
+    path = store.create_folder(tmp_path, "s")
+    with store.RunWriter(path, record(path.name)) as writer:
+        writer.add(row())
+        assert len(store.read_run(path).rows) == 1
+        writer.update(copy_gbps=4000.0)
+        assert store.read_run(path).record.copy_gbps == 4000.0
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    folders = {store.create_folder(tmp_path, "s") for _ in range(20)}
+    assert len(folders) == 20
+    path = write_run(tmp_path, row())
+    with pytest.raises(FileExistsError):
+        store.RunWriter(path, record(path.name))
+    assert len(store.read_run(path).rows) == 1
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    with pytest.raises(UsageError, match=r"--results: .*file cannot be written"):
+        store.create_folder(file, "s")
+
+
+@pytest.mark.parametrize(
+    "field", ["latency_ms", "gate_error", "floor_ms", "clock_mhz", "compile_s"]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_nan_enters_a_row(field: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        row(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "is not JSON of a run"),
+        ("[]", "is not JSON of a run"),
+        ("", "is not JSON of a run"),
+        ('{"schema_version": 1, "run_id": "s-2026', "is not JSON of a run"),
+        ("{}", "has no schema version: it was not written by gspn2bench"),
+        ('{"schema_version": true}', "has no schema version"),
+        ('{"results": [], "version": "2.1"}', "has no schema version"),
+        ('{"schema_version": 0}', "has schema version 0, from which nothing leads to a newer one"),
+        ("[" * 100_000, "is not JSON of a run"),
+        (json.dumps({"schema_version": SCHEMA_VERSION + 1}), "has schema version 2, this is 1"),
+        (json.dumps({"schema_version": SCHEMA_VERSION}), "Field required"),
+    ],
+)
+def test_a_run_file_of_something_else(tmp_path: Path, text: str, message: str) -> None:
+    path = write_run(tmp_path)
+    (path / store.RUN_FILE).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        store.read_run(path)
+
+
+def test_a_damaged_row_is_named_by_its_line(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row())
+    with (path / store.ROWS_FILE).open("a") as rows:
+        rows.write('{"scenario": "s"\n')
+    with pytest.raises(UsageError, match=r"rows.jsonl line 2"):
+        store.read_run(path)
+
+
+def test_rows_of_another_tool_are_refused_and_briefly(tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    for end in ("", "\n"):
+        (path / store.ROWS_FILE).write_text('{"name": "BM_scan", "real_time": 1.5}' + end)
+        with pytest.raises(UsageError, match=r"rows.jsonl line 1: .*; and \d+ more") as caught:
+            store.read_run(path)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "\0", '{"name": "BM_sc', "[1, 2"])
+def test_what_was_never_a_row_is_not_a_torn_one(tmp_path: Path, text: str) -> None:
+    path = write_run(tmp_path, row())
+    with (path / store.ROWS_FILE).open("a") as rows:
+        rows.write(text)
+    with pytest.raises(UsageError, match=r"rows.jsonl line 2: "):
+        store.read_run(path)
+
+
+def test_rows_cut_in_half_are_those_before_the_cut(tmp_path: Path) -> None:
+    rows = [row(seed=seed) for seed in range(9)]
+    path = write_run(tmp_path, *rows)
+    file = path / store.ROWS_FILE
+    whole = file.read_bytes()
+    for length in (*range(30), *range(30, len(whole), 97)):
+        file.write_bytes(whole[:length])
+        run = store.read_run(path)
+        ended = whole[:length].count(b"\n")
+        assert [one.seed for one in run.rows][:ended] == list(range(ended))
+        assert len(run.rows) - ended in (0, 1)
+        assert run.torn == (length > 0 and whole[length - 1] != ord("\n"))
+
+
+@pytest.mark.parametrize("lost", [1, 2, 500])
+def test_rows_can_be_added_wherever_the_last_line_was_cut(tmp_path: Path, lost: int) -> None:
+    """A cut before the end of the line alone leaves a whole row."""
+    path = write_run(tmp_path, row(seed=0), row(seed=1))
+    file = path / store.ROWS_FILE
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-lost])
+    run = store.read_run(path)
+    assert run.torn == (lost > 1)
+    with store.RunWriter(path, run.record, resume=True) as writer:
+        aside = store.set_torn_aside(run)
+        if run.torn:
+            writer.add(row(seed=1))
+        writer.add(row(seed=2))
+    assert [one.seed for one in store.read_run(path).rows] == [0, 1, 2]
+    assert (aside is not None) == run.torn
+    if aside:
+        assert whole.endswith(aside.read_bytes() + whole[-lost:])
+
+
+def test_a_file_too_large_to_be_read_is_refused_at_once(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row())
+    os.truncate(path / store.ROWS_FILE, store.MAX_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(UsageError, match=r"536,870,913 bytes, above 536,870,912"):
+        store.read_run(path)
+
+
+def test_a_large_file_is_read_line_by_line(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row())
+    with (path / store.ROWS_FILE).open("ab") as file:
+        file.write(b"\0\n" * 10_000_000)
+    begun = time.perf_counter()
+    with pytest.raises(UsageError, match=r"rows.jsonl line 2: Invalid JSON"):
+        store.read_run(path)
+    assert time.perf_counter() - begun < 1.0
+
+
+def from_0(model: type[Record], document: dict[str, Any]) -> dict[str, Any]:
+    """A version that never was: rows told their rung as a kernel, and runs had no seed."""
+    changed = dict(document)
+    if model is Row:
+        changed["rung"] = changed.pop("kernel")
+    if model is RunRecord:
+        changed["seed"] = 7
+    return changed
+
+
+def older(path: Path) -> None:
+    run = json.loads((path / store.RUN_FILE).read_text()) | {"schema_version": 0}
+    del run["seed"]
+    (path / store.RUN_FILE).write_text(json.dumps(run))
+    rows = path / store.ROWS_FILE
+    rows.write_text(rows.read_text().replace('"rung":', '"kernel":'))
+
+
+def test_an_older_run_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(schema.MIGRATIONS, 0, from_0)
+    path = write_run(tmp_path, row(), row(rung="r01"))
+    was = store.read_run(path)
+    older(path)
+    run = store.read_run(path)
+    assert run.rows == was.rows
+    assert (run.record.schema_version, run.record.seed) == (SCHEMA_VERSION, 7)
+    before = (path / store.RUN_FILE).read_bytes()
+    with pytest.raises(UsageError, match="older schema: it can be read, not added to"):
+        store.RunWriter(path, run.record, resume=True)
+    assert (path / store.RUN_FILE).read_bytes() == before
+
+
+def test_migrations_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    steps = {
+        1: lambda model, document: document | {"seed": 1, "rung": "r01"},
+        2: lambda model, document: document | {"rung": document["rung"] + "b"},
+    }
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    text = row(seed=0).model_dump_json()
+    assert schema.check_version(1) == 1
+    found = schema.upgrade(Row, text, 1)
+    assert (found.seed, found.rung) == (1, "r01b")
+    assert schema.upgrade(Row, text, 2).rung == "r07b"
+    monkeypatch.setattr(schema, "MIGRATIONS", {2: steps[2]})
+    with pytest.raises(ValueError, match="schema version 1, from which nothing leads"):
+        schema.check_version(1)
+
+
+@pytest.mark.parametrize("version", [None, SCHEMA_VERSION + 1])
+def test_a_profile_of_another_version_is_refused(tmp_path: Path, version: int | None) -> None:
+    path = write_run(tmp_path)
+    (path / "profile-nsys-0.json").write_text(json.dumps({"schema_version": version}))
+    with pytest.raises(UsageError, match="schema version"):
+        store.read_profiles(path)
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from gspn2bench.records import store
+from gspn2bench.records.schema import Row
+path, text = Path(sys.argv[1]), sys.argv[2]
+run = store.read_run(path)
+size = (path / store.ROWS_FILE).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))  # as a disk that is full
+try:
+    with store.RunWriter(path, run.record, resume=True) as writer:
+        writer.add(Row.model_validate_json(text))
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_write_that_ends_in_mid_line_is_one_error_and_loses_no_row(tmp_path: Path) -> None:
+    path = write_run(tmp_path, *(row(seed=seed) for seed in range(4)))
+    words = [sys.executable, "-P", "-c", FILL, str(path), row(seed=4).model_dump_json()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "File too large"), done.stderr
+    run = store.read_run(path)
+    assert [one.seed for one in run.rows] == [0, 1, 2, 3]
+    assert run.torn
+
+
+def test_a_folder_that_is_read_only_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_run(tmp_path, row())
+    run = store.read_run(path)
+    refusal = OSError(errno.EROFS, "Read-only file system")
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match=r"--results: .* cannot be written: Read-only file"):
+        store.create_folder(tmp_path / "new", "s")
+    with pytest.raises(UsageError, match=r"--results: .* cannot be written: Read-only file"):
+        store.RunWriter(path, run.record, resume=True)
+
+
+def test_a_run_is_found_by_path_name_prefix_or_latest(tmp_path: Path) -> None:
+    first, second = write_run(tmp_path), write_run(tmp_path)
+    assert store.find_run(str(first), tmp_path) == first
+    assert store.find_run(first.name, tmp_path) == first
+    assert store.find_run(second.name[:-1], tmp_path) == second
+    assert store.find_run("latest", tmp_path) in (first, second)
+    with pytest.raises(UsageError, match="give more of one"):
+        store.find_run("s-", tmp_path)
+    with pytest.raises(UsageError, match=f"did you mean {first.name}|{second.name}"):
+        store.find_run(first.name[:-1] + "zz", tmp_path)
+    with pytest.raises(UsageError, match="holds no run"):
+        store.find_run("x", tmp_path / "nowhere")

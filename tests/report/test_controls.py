@@ -1,0 +1,353 @@
+"""Every control of the report, used as a reader would, and what changes by it."""
+
+import csv
+import json
+import time
+
+import pytest
+
+from gspn2bench.records.schema import Published
+from gspn2bench.records.store import Run, add_profile, read_run
+from gspn2bench.report import write, write_pictures
+from gspn2bench.report.formatting import TIMES
+
+from ..helpers.report_browser import choose, figure, settle, show, started, table, tick
+from ..helpers.report_fixtures import (
+    large_run,
+    profile_of,
+    real_run,
+    save,
+    slower,
+    sweep_run,
+    timed,
+)
+
+pytestmark = pytest.mark.browser
+
+CASE = "N16 C8 64x64 float32"
+FOUND = "return document.querySelector('#found').textContent"
+SHOWN = "return document.querySelector('#shown').textContent"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("controls")
+
+
+@pytest.fixture(scope="module")
+def browser(folder):
+    with started(folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    """A sweep with one case of shared weights, one scanned both ways, and a profile."""
+    run = sweep_run()
+    size = {"height": 64, "width": 64, "chunk": 64, "bytes_model": run.rows[0].bytes_model}
+    case = {"case": CASE, "channels": 8, **size}
+    more = (
+        timed(0.004, rung="r07", weights="shared", **case),
+        timed(0.006, rung="r07", direction="up", **case),
+    )
+    path = save(Run(run.path, run.record, run.rows + more), folder)
+    add_profile(path, profile_of(run))
+    return read_run(path)
+
+
+@pytest.fixture(scope="module")
+def page(folder, swept):
+    write([swept], folder / "sweep.html")
+    return folder / "sweep.html"
+
+
+def bars(browser, name="ladder"):
+    """Values of the first series of bars."""
+    return figure(browser, name)["data"][0]["x"]
+
+
+def ticks(browser, name="ladder"):
+    return figure(browser, name)["layout"]["yaxis"]["ticktext"]
+
+
+def latencies(run, **wanted):
+    rows = [r for r in run.rows if all(getattr(r, key) == value for key, value in wanted.items())]
+    return [r.latency_ms for r in rows]
+
+
+CHANNEL = {"phase": "forward", "timing": "graph", "dtype": "float32", "weights": "channel"}
+
+
+def test_at_first_the_main_case_is_shown(browser, page, swept):
+    show(browser, page)
+    assert browser.execute_script(SHOWN) == (
+        "Shown: r01, r07 · forward · graph time · float32 · channel weights · any direction."
+        " 25 rows, 25 with a latency."
+    )
+    assert sorted(bars(browser)) == pytest.approx(sorted(latencies(swept, **CHANNEL)), rel=1e-5)
+
+
+def test_rungs_are_taken_out_of_every_figure(browser, page):
+    show(browser, page)
+    assert {trace["name"] for trace in figure(browser, "size")["data"]} >= {"r01 right", "r07 down"}
+    tick(browser, "r01")
+    assert not any("r01" in label for label in ticks(browser) + ticks(browser, "launches"))
+    assert not any("r01" in trace["name"] for trace in figure(browser, "size")["data"])
+    assert not any("r01" in trace["name"] for trace in figure(browser, "roofline")["data"])
+    assert {row["rung"] for row in table(browser, "#rows")} == {"r07"}
+    assert len(figure(browser, "timeline")["data"]) == 1
+    tick(browser, "r07")
+    assert figure(browser, "ladder") is None
+    assert "no rung" in browser.execute_script(SHOWN)
+    tick(browser, "r01")
+    assert figure(browser, "heat") is None
+    assert [trace["name"] for trace in figure(browser, "timeline")["data"]] == ["r01"]
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [("phase", "backward"), ("timing", "device"), ("dtype", "float16")],
+)
+def test_a_choice_moves_every_figure(browser, page, swept, control, value):
+    show(browser, page)
+    names = ["ladder", "size", "channels", "batch", "slices", "heat", "roofline", "samples"]
+    before = {name: figure(browser, name)["data"] for name in names}
+    choose(browser, f"choose-{control}", value)
+    wanted = CHANNEL | {control: value}
+    assert sorted(bars(browser)) == pytest.approx(sorted(latencies(swept, **wanted)), rel=1e-5)
+    for name in names:
+        assert figure(browser, name)["data"] != before[name], name
+    assert value in browser.execute_script(SHOWN)
+    rows = table(browser, "#rows")
+    assert len(rows) == len(latencies(swept, **wanted))
+    browser.find_element("css selector", "button[type=reset]").click()
+    browser.execute_script("return new Promise((done) => setTimeout(done, 50))")
+    settle(browser)
+    assert figure(browser, "ladder")["data"] == before["ladder"]
+
+
+def test_weights_and_direction(browser, page):
+    show(browser, page)
+    choose(browser, "choose-weights", "shared")
+    assert bars(browser) == [0.004]
+    assert figure(browser, "size") is None
+    words = browser.find_element("css selector", "[data-figure=size] .words").text
+    assert words == "No figure: in this choice the size does not vary while the rest is held still."
+    choose(browser, "choose-weights", "channel")
+    assert "r07 up" in ticks(browser)
+    choose(browser, "choose-direction", "up")
+    assert bars(browser) == [0.006]
+    assert ticks(browser) == ["r07"]
+
+
+def test_launches_and_bytes_follow_the_pass(browser, page):
+    show(browser, page)
+    once = bars(browser, "bytes")
+    choose(browser, "choose-phase", "backward")
+    assert max(bars(browser, "bytes")) == pytest.approx(2 * max(once))
+    choose(browser, "choose-dtype", "float16")
+    assert max(bars(browser, "bytes")) == pytest.approx(max(once))
+
+
+def test_the_time_line_is_of_the_chosen_pass(browser, page):
+    show(browser, page)
+    many, one = figure(browser, "timeline")["data"]
+    assert len(many["base"]) == 64
+    assert one["x"] == [24]
+    choose(browser, "choose-phase", "backward")
+    assert figure(browser, "timeline") is None
+
+
+def test_launches_without_a_start_stand_in_the_table_of_the_time_line(browser, folder, swept):
+    """Nsight Compute runs launches one by one: what it saw is of any latency, and is not drawn."""
+    profile = profile_of(swept)
+    seen = {"timing": "eager", "span_ms": None, "gap_ms": None}
+    trials = [
+        trial.model_copy(
+            update=seen
+            | {"timeline": tuple(x.model_copy(update={"start_us": None}) for x in trial.timeline)}
+        )
+        for trial in profile.trials
+    ]
+    path = save(slower(sweep_run(), "r07", 1.01), folder)
+    add_profile(path, profile.model_copy(update={"tool": "ncu", "trials": tuple(trials)}))
+    write([read_run(path)], folder / "counted.html")
+    show(browser, folder / "counted.html")
+    assert figure(browser, "timeline") is None
+    words = browser.find_element("css selector", "[data-figure=timeline] .words")
+    assert words.text.startswith("A profile of Nsight Compute runs launches one by one")
+    lines = table(browser, "[data-figure=timeline]")
+    assert [(line["rung"], line["launches"]) for line in lines] == [("r01", "64"), ("r07", "1")]
+
+
+def test_intervals_and_axes_are_drawn(browser, page, swept):
+    show(browser, page)
+    drawn = figure(browser, "size")
+    assert drawn["layout"]["xaxis"]["type"] == drawn["layout"]["yaxis"]["type"] == "log"
+    line = next(trace for trace in drawn["data"] if trace["name"] == "r01 right")
+    assert line["x"] == [64, 128, 256, 512]
+    assert line["error_y"]["array"] == pytest.approx([0.01 * y for y in line["y"]], rel=1e-3)
+    heat = figure(browser, "heat")["data"][0]
+    assert [heat["x"], heat["y"]] == [["4", "8", "32"], ["1", "4", "16"]]
+    wanted = CHANNEL | {"batch": 4, "channels": 32, "height": 256}
+    slow, fast = latencies(swept, **wanted)
+    assert heat["z"][1][2] == pytest.approx(slow / fast, rel=1e-4)
+
+
+def test_samples_of_a_chosen_row(browser, page, swept):
+    show(browser, page)
+    fast = next(r for r in swept.rows if r.rung == "r07" and r.height == 512)
+    choose(browser, "sample-row", str(swept.rows.index(fast)))
+    assert figure(browser, "samples")["data"][0]["y"] == pytest.approx(fast.samples_ms, rel=1e-4)
+    numbers = table(browser, "[data-figure=samples]")
+    assert len(numbers) == len(fast.samples_ms)
+
+
+def test_a_row_of_the_table_shows_its_samples(browser, page, swept):
+    show(browser, page)
+    browser.find_element("id", "follow").send_keys(" ")
+    settle(browser)
+    wanted = next(r for r in swept.rows if r.dtype == "float16" and r.timing == "device")
+    button = browser.find_elements("css selector", "#rows td button")[swept.rows.index(wanted)]
+    browser.execute_script("arguments[0].click()", button)
+    settle(browser)
+    drawn = figure(browser, "samples")["data"][0]
+    assert drawn["y"] == pytest.approx(wanted.samples_ms, rel=1e-4)
+    assert "device time · float16" in browser.execute_script(SHOWN)
+
+
+def test_the_table_is_filtered_sorted_and_paged(browser, page, swept):
+    show(browser, page)
+    everything = len(swept.rows)
+    browser.find_element("id", "follow").send_keys(" ")
+    settle(browser)
+    found = f"{everything} rows of {everything}, the first 100 shown."
+    assert browser.execute_script(FOUND) == found
+    browser.find_element("id", "show-all").click()
+    assert len(table(browser, "#rows")) == everything
+    words = browser.find_element("id", "filter")
+    words.send_keys("r07 BACKWARD float16 512x512")
+    assert browser.execute_script(FOUND) == f"2 rows of {everything}."
+    words.clear()
+    words.send_keys("r07 float32 graph forward")
+    header = "//section[@id='rows']//th[button='latency, ms']"
+    for order, wanted in (("ascending", False), ("descending", True)):
+        browser.find_element("xpath", header + "/button").send_keys("\n")
+        assert browser.find_element("xpath", header).get_attribute("aria-sort") == order
+        found = [float(row["latency, ms"]) for row in table(browser, "#rows")]
+        assert len(found) > 10
+        assert found == sorted(found, reverse=wanted)
+    # the header keeps the focus, though the table is new
+    assert browser.switch_to.active_element.text == "latency, ms"
+
+
+def saved(folder, ending):
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if found := list((folder / "downloads").glob(f"*.{ending}")):
+            return found[0].read_text(encoding="utf-8")
+        time.sleep(0.1)
+    raise AssertionError(f"no .{ending} was saved")
+
+
+def test_rows_are_saved_as_csv_and_json(browser, folder, page, swept):
+    show(browser, page)
+    browser.find_element("id", "filter").send_keys("r07")
+    browser.find_element("id", "save-csv").click()
+    browser.find_element("id", "save-json").click()
+    ours = [r for r in swept.rows if r.rung == "r07"]
+    ours = [r for r in ours if all(getattr(r, key) == value for key, value in CHANNEL.items())]
+    lines = list(csv.DictReader(saved(folder, "csv").splitlines()))
+    assert [line["case"] for line in lines] == [r.case for r in ours]
+    assert [float(line["latency_ms"]) for line in lines] == pytest.approx(
+        [r.latency_ms for r in ours], rel=1e-5
+    )
+    records = json.loads(saved(folder, "json"))
+    assert [each["bytes_model"] for each in records] == [r.bytes_model for r in ours]
+    assert records[0]["samples_ms"] == pytest.approx(ours[0].samples_ms, rel=1e-4)
+    assert [line["run"] for line in lines] == [swept.record.run_id] * len(ours)
+
+
+def test_formulas_are_not_saved_for_a_spreadsheet_to_run(browser, page):
+    show(browser, page)
+    rows = [{"a": "=1+1", "b": -2}, {"a": 'x,"y"', "b": None}]
+    made = browser.execute_script("return grid.csv(['a', 'b'], arguments[0])", rows)
+    assert made == 'a,b\r\n\'=1+1,-2\r\n"x,""y""",\r\n'
+
+
+def test_numbers_read_as_in_the_terminal(browser, page):
+    from gspn2bench.report import formatting
+
+    show(browser, page)
+    values = [0.77, 31.6, 4185.3, 0.0001234, 12288, 3_221_225_472, 1]
+    for name in ("number", "size", "count", "percent", "scientific"):
+        theirs = browser.execute_script(f"return arguments[0].map((v) => text.{name}(v))", values)
+        assert theirs == [getattr(formatting, name)(value) for value in values], name
+    labels = ["<" * 9, "a\u202eb", "x" * 60, "A&'\""]
+    theirs = browser.execute_script("return arguments[0].map((v) => text.label(v))", labels)
+    assert theirs == [formatting.chart_label(label) for label in labels]
+
+
+def test_of_two_runs_one_is_shown_and_the_changes_follow(browser, folder):
+    base, new = sweep_run(), slower(sweep_run(), "r07", 1.08)
+    write([base, new], folder / "two.html")
+    show(browser, folder / "two.html")
+    before = bars(browser)
+    changes = table(browser, "[data-changes]")
+    assert len(changes) == 24
+    assert {row["verdict"] for row in changes if row["rung"] == "r07"} == {"SLOWER"}
+    tick(browser, "r07")
+    assert {row["verdict"] for row in table(browser, "[data-changes]")} == {"SAME"}
+    tick(browser, "r07")
+    choose(browser, "choose-run", base.record.run_id)
+    after = bars(browser)
+    assert sorted(after) != pytest.approx(sorted(before))
+    assert sorted(after) == pytest.approx(sorted(latencies(base, **CHANNEL)), rel=1e-5)
+
+
+def test_published_stand_beside_ours(browser, folder):
+    rate = Published(rung="r01", gbps=94.0, machine="A100", source="Table 1")
+    run = real_run()
+    record = run.record.model_copy(update={"published": (*run.record.published, rate)})
+    write([Run(run.path, record, run.rows)], folder / "published.html")
+    show(browser, folder / "published.html")
+    drawn = figure(browser, "ladder")
+    ours, published = drawn["data"][:2]
+    assert drawn["layout"]["xaxis"]["type"] == "log"
+    assert ours["x"][0] == pytest.approx(32.232)
+    assert ours["error_x"]["array"][0] == pytest.approx(0.32232, rel=1e-4)
+    assert published["x"] == [71.4, 57.4, 2.4, 1.8]
+    assert ours["marker"]["pattern"]["shape"] != published["marker"]["pattern"]["shape"]
+    texts = " ".join(drawn["data"][-1]["text"])
+    assert "incorrect" in texts
+    note = browser.find_element("css selector", "[data-figure=ladder] .note").text
+    assert "Published GB/s stand in the table only" in note
+    assert 94.0 not in published["x"]
+    cells = table(browser, "[data-figure=ladder]")
+    assert "94.0" in {row["published, GB/s as its source counts"] for row in cells}
+    assert TIMES in texts
+    choose(browser, "choose-timing", "eager")
+    assert TIMES not in " ".join(figure(browser, "ladder")["data"][-1]["text"])
+
+
+def test_many_cases_are_cut_with_a_word(browser, folder):
+    write([large_run(400, 5)], folder / "large.html")
+    show(browser, folder / "large.html")
+    assert len(figure(browser, "ladder")["layout"]["annotations"]) == 24
+    note = browser.find_element("css selector", "[data-figure=ladder] .note").text
+    assert note == "The first 24 of 40 cases; the table of all rows has every one."
+
+
+def test_pictures_are_drawn(browser, folder, swept):
+    stale = folder / "png" / f"{swept.record.run_id}-heat.png"
+    stale.parent.mkdir()
+    stale.write_text("an earlier picture")
+    files = write_pictures([swept], folder / "png")
+    assert stale in files
+    names = {file.stem.rpartition("-")[2] for file in files}
+    assert names >= {"ladder", "size", "heat", "roofline", "launches", "samples", "timeline"}
+    for file in files:
+        data = file.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert int.from_bytes(data[16:20]) == 1920
+        assert len(data) > 10_000

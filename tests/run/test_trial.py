@@ -1,0 +1,144 @@
+"""The way of a trial on a GPU, walked on a pretended one: what is measured, and what is doubted."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.measure import timing
+from gspn2bench.measure.clocks import Clocks
+from gspn2bench.measure.timing import Measurement
+from gspn2bench.problem import ScanProblem
+from gspn2bench.records.schema import Row
+from gspn2bench.run import interleave
+from gspn2bench.run.trial import Settings
+
+from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, FOOTPRINT, L2_BYTES, bind, pretended_gpu
+from ..helpers.pretended_gpu import RUNG as REFERENCE
+
+pytestmark = pytest.mark.usefixtures(pretended_gpu.__name__)
+bound: list[Operands] = []
+
+
+def bind_and_tell(problem: ScanProblem, operands: Operands) -> Call:
+    bound.append(operands)
+    return bind(problem, operands)
+
+
+RUNG: Rung = replace(REFERENCE, forward=bind_and_tell)
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    bound.clear()
+
+
+def rows(**settings: object) -> list[Row]:
+    chosen = replace(Settings("pretended", timings=("eager", "device")), **settings)  # type: ignore[arg-type]
+    return list(interleave.run(CASE, RUNG, chosen, BOUNDS))
+
+
+def test_a_whole_trial() -> None:
+    eager, device = rows()
+    for row in (eager, device):
+        assert row.status == "ok", row.reason
+        assert row.reason is None
+        assert not row.simulated
+        assert row.l2 == "cold"
+        assert row.launches_observed == 1
+        assert row.peak_memory_bytes == FOOTPRINT
+        assert row.compile_s is not None
+        assert row.compile_s >= 0
+        assert row.copy_gbps == 4000.0
+        assert row.floor_ms == pytest.approx(max(COPY_MS, 32 * 0.05e-3))
+        assert row.clock_mhz == 1980.0
+        assert row.stopped is not None
+        assert row.latency_ms_low is not None
+        assert row.latency_ms_high is not None
+        assert row.latency_ms_low <= (row.latency_ms or 0) <= row.latency_ms_high
+    assert device.latency_ms == pytest.approx(COPY_MS)
+    assert device.stopped == "interval"
+
+
+def test_cold_takes_as_many_operand_sets_as_the_cache_asks_for() -> None:
+    rows()
+    sets = bound[1:]  # the first is of the proof
+    assert len(sets) == timing.rotation(FOOTPRINT, L2_BYTES) == 6
+    assert len({operands.x.data_ptr() for operands in sets}) == 6
+    bound.clear()
+    assert {row.l2 for row in rows(l2="warm")} == {"warm"}
+    assert len(bound) == 2
+
+
+def test_a_case_too_small_to_be_made_cold_is_recorded_as_warm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "MAX_SETS", 5)
+    assert {row.l2 for row in rows()} == {"warm"}
+    assert len(bound) == 2
+
+
+class Fixed:
+    """Stands in for a sampler that needs one block."""
+
+    taken = Measurement((1.0,) * 20, "interval", Clocks(1980.0, 40.0, ""), slowed=False)
+
+    def __init__(self, mode: str, *arguments: object) -> None:
+        self.mode = mode
+
+    def step(self) -> Measurement:
+        if self.mode == "eager":
+            raise RuntimeError("eager: no luck")
+        return self.taken
+
+
+def measured(latency_ms: float, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Row:
+    fixed = replace(Fixed.taken, samples=(latency_ms,) * 20, **changes)  # type: ignore[arg-type]
+    monkeypatch.setattr(Fixed, "taken", fixed)
+    monkeypatch.setattr(interleave, "Sampler", Fixed)
+    return rows(timings=("graph",))[0]
+
+
+def test_faster_than_a_copy_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(COPY_MS / 1.02, monkeypatch).reason is None
+    suspect = measured(COPY_MS / 1.05, monkeypatch)
+    assert suspect.status == "ok"
+    assert suspect.reason == "suspect: 105% of copy bandwidth"
+
+
+def test_a_cache_that_was_never_cold_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "BOUNDS", replace(BOUNDS, l2_cold_ms=0.01))
+    row = measured(COPY_MS, monkeypatch)
+    assert row.reason == "suspect: rotating operand sets was not seen to empty the L2 cache"
+
+
+def test_a_gpu_that_stays_slowed_makes_the_row_unstable(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Clocks(900.0, 95.0, "thermal slowdown")
+    row = measured(1.0, monkeypatch, slowed=True, clocks=slow)
+    assert row.status == "unstable"
+    assert row.reason == "the GPU was slowed throughout: thermal slowdown"
+    assert row.samples_ms == (1.0,) * 20
+
+
+def test_a_mode_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleave, "Sampler", Fixed)
+    graph, eager, device = rows(timings=("graph", "eager", "device"))
+    assert graph.status == "ok"
+    assert (eager.status, eager.reason) == ("failed", "RuntimeError: eager: no luck")
+    assert device.status == "ok"
+
+
+@pytest.mark.parametrize(("samples", "count"), [(1, 1), (100, 15)])
+def test_samples_that_are_all_alike_or_alone_are_a_row(samples: int, count: int) -> None:
+    (row,) = rows(timings=("device",), budget=timing.Budget(samples, 60.0))
+    assert row.status == "ok", row.reason
+    assert row.samples_ms == (COPY_MS,) * count
+    assert row.latency_ms == row.latency_ms_low == row.latency_ms_high == COPY_MS
+    assert row.stopped == ("samples" if samples == 1 else "interval")
+
+
+def test_more_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device: (2**20, 2**34))
+    assert {row.status for row in rows()} == {"oom"}
+    assert not bound

@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gspn2bench.commands.doctor import doctor as command
+from gspn2bench.system import doctor, executables
+from gspn2bench.system.doctor import Check
+
+
+def put(root: Path, *places: str) -> None:
+    for place in places:
+        path = root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o755)
+
+
+@pytest.fixture
+def empty_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def test_the_newest_ncu_is_found(empty_path: Path) -> None:
+    assert executables.find_ncu(empty_path) is None
+    put(empty_path, "opt/nvidia/nsight-compute/2025.9.1/ncu")
+    put(empty_path, "opt/nvidia/nsight-compute/2025.10.0/ncu")
+    found = executables.find_ncu(empty_path)
+    assert found == empty_path / "opt/nvidia/nsight-compute/2025.10.0/ncu"
+
+
+def test_nsys_is_also_found_inside_nsight_compute(empty_path: Path) -> None:
+    assert executables.find_nsys(empty_path) is None
+    bundled = "opt/nvidia/nsight-compute/2025.3.1/host/target-linux-x64/nsys"
+    put(empty_path, bundled)
+    assert executables.find_nsys(empty_path) == empty_path / bundled
+    own = "opt/nvidia/nsight-systems/2024.1/bin/nsys"
+    put(empty_path, own)
+    assert executables.find_nsys(empty_path) == empty_path / own
+
+
+def test_the_path_comes_first(empty_path: Path) -> None:
+    put(empty_path, "bin/ncu", "bin/nsys", "bin/chromium", "bin/chromedriver")
+    put(empty_path, "opt/nvidia/nsight-compute/2025.9.1/ncu")
+    assert executables.find_ncu(empty_path) == empty_path / "bin/ncu"
+    assert executables.find_nsys(empty_path) == empty_path / "bin/nsys"
+    assert executables.find_chromium() == empty_path / "bin/chromium"
+    assert executables.find_chromedriver() == empty_path / "bin/chromedriver"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "capabilities", "answer"),
+    [
+        ("RmProfilingAdminOnly: 0\n", "0", "yes"),
+        ("RmProfilingAdminOnly: 1\n", "000001ffffffffff", "yes"),
+        ("RmProfilingAdminOnly: 1\n", "0000000000200000", "yes"),
+        ("RmProfilingAdminOnly: 1\n", "000001ffffdfffff", "no"),
+        ("RmProfilingAdminOnly: 1\n", "0", "no"),
+        ("RmProfilingAdminOnly: 1\n", None, "no"),
+        ("Other: 1\n", "000001ffffffffff", "unknown"),
+        (None, "000001ffffffffff", "unknown"),
+    ],
+)
+def test_counters(
+    tmp_path: Path, parameters: str | None, capabilities: str | None, answer: str
+) -> None:
+    params, status = tmp_path / "params", tmp_path / "status"
+    if parameters is not None:
+        params.write_text("ResmanDebugLevel: 4294967295\n" + parameters)
+    if capabilities is not None:
+        status.write_text(f"Name:\tpython\nCapEff:\t{capabilities}\n")
+    check = doctor.check_counters(params, status)
+    assert check.answer == answer
+    assert bool(check.mend) == (answer != "yes")
+
+
+def test_a_browser_without_its_driver_is_not_enough(empty_path: Path) -> None:
+    assert doctor.check_chromium().answer == "no"
+    put(empty_path, "bin/chromium")
+    assert doctor.check_chromium().detail.endswith("without chromedriver")
+    put(empty_path, "bin/chromedriver")
+    assert doctor.check_chromium() == Check("chromium", "yes", str(empty_path / "bin/chromium"))
+
+
+@pytest.mark.parametrize(
+    ("versions", "answer", "detail"),
+    [
+        ({}, "no", "not installed"),
+        ({"numba-cuda": "1"}, "unknown", "no NVRTC"),
+        ({"numba-cuda": "1", "nvidia-cuda-nvrtc": "13.0"}, "yes", "NVRTC 13.0 (cu13)"),
+        ({"numba-cuda": "1", "nvidia-cuda-nvrtc-cu12": "12.9"}, "yes", "NVRTC 12.9 (cu12)"),
+    ],
+)
+def test_compiler(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], answer: str, detail: str
+) -> None:
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    check = doctor.check_compiler()
+    assert check.answer == answer
+    assert detail in check.detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (None, None),
+        ("the NVIDIA driver finds no GPU", doctor.MEND_DRIVER),
+        ("torch 9.9 is built without CUDA", doctor.MEND_TORCH),
+    ],
+)
+def test_advice(monkeypatch: pytest.MonkeyPatch, reason: str | None, advice: str | None) -> None:
+    monkeypatch.setattr(doctor, "find_cuda", lambda: reason)
+    assert doctor.cuda_advice() == (f"{reason}; {advice}" if reason else None)
+    torch = doctor.check_torch()
+    assert torch.answer == ("no" if reason and reason.startswith("torch") else "yes")
+
+
+def test_every_check_answers_here() -> None:
+    checks = doctor.examine()
+    assert [check.name for check in checks] == [
+        "GPU",
+        "torch",
+        "numba-cuda",
+        "simulator",
+        "ncu",
+        "nsys",
+        "counters",
+        "chromium",
+    ]
+    for check in checks:
+        assert check.detail
+        assert check.mend or check.answer == "yes"
+
+
+def test_command_informs_and_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = [Check("ncu", "no", "[red]not[/] found", "install [cu13]"), Check("GPU", "yes", "one")]
+    fields = [
+        {"name": "ncu", "answer": "no", "detail": "[red]not[/] found", "mend": "install [cu13]"},
+        {"name": "GPU", "answer": "yes", "detail": "one", "mend": ""},
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda: checks)
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    assert "[red]not[/] found" in result.output
+    assert "to mend: install [cu13]" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert CliRunner().invoke(app, ["--quiet"]).output == "ncu\n"
+    assert json.loads(CliRunner().invoke(app, ["--json"]).output) == {"checks": fields}

@@ -1,0 +1,109 @@
+"""Four directions of one input, side by side."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gspn2bench.cases.scenario import Case
+from gspn2bench.kernels import reference
+from gspn2bench.kernels.contract import Call, Operands
+from gspn2bench.kernels.jit import SIMULATED
+from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.measure import launches
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
+from gspn2bench.run import interleave, trial
+from gspn2bench.workload import Scans, gate
+
+FOUR = Case(1, 1, 2, 3, directions=4)
+
+
+def test_four_scans_share_x_and_nothing_else(device: str) -> None:
+    work = Scans.of(FOUR, LADDER["r07"])
+    assert [problem.direction for problem in work.problems] == list(DIRECTIONS)
+    operands = work.operands(device, seed=0)
+    for made in (operands, work.clone(operands)):
+        assert len({each.x.data_ptr() for each in made}) == 1
+        assert len({each.lam.data_ptr() for each in made}) == 4
+        assert len({each.h.data_ptr() for each in made}) == 4
+    assert not torch.equal(operands[0].lam, operands[1].lam)
+
+
+def test_x_is_counted_once() -> None:
+    work = Scans.of(FOUR, LADDER["r07"])
+    tensor = 2 * 3 * 4
+    assert work.compulsory_bytes == (1 + 4 * 5) * tensor
+    assert Scans.of(replace(FOUR, directions=1), LADDER["r07"]).compulsory_bytes == 6 * tensor
+
+
+@pytest.mark.parametrize("phase", ["forward", pytest.param("backward", marks=pytest.mark.gpu)])
+def test_every_direction_is_run_and_checked(phase: Phase, device: str) -> None:
+    work = Scans.of(replace(FOUR, phase=phase), LADDER["r07"])
+    operands = work.operands(device, seed=0)
+    call = work.bind(operands)
+    scans = list(zip(work.problems, operands, strict=True))
+    verdict = gate.check_all(scans, call)
+    assert verdict.passed, verdict.reason
+    assert verdict.slices == 4
+    assert launches.observe(call) == work.launches
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_a_direction_left_out_is_seen(missing: int, device: str) -> None:
+    work = Scans.of(FOUR, LADDER["r07"])
+    operands = work.operands(device, seed=0)
+    scans = list(zip(work.problems, operands, strict=True))
+    calls = [work.rung.bind(problem, each) for problem, each in scans]
+    del calls[missing]
+
+    def call() -> None:
+        for each in calls:
+            each()
+
+    assert not gate.check_all(scans, call).passed
+
+
+def bind(problem: ScanProblem, operands: Operands) -> Call:
+    """The reference, in torch: quicker than the simulator."""
+    groups = (problem.slices, 1, problem.height, problem.width)
+
+    def call() -> None:
+        x, lam = (t.double().view(groups) for t in (operands.x, operands.lam))
+        h = reference.forward(problem, x, lam, operands.w.double().view(3, *groups))
+        operands.h.copy_(h.view(problem.data_shape))
+
+    return call
+
+
+@pytest.mark.skipif(not SIMULATED, reason="this rung launches nothing of ours")
+def test_the_row_says_four_directions() -> None:
+    rung = replace(LADDER["r07"], id="mine", forward=bind, launches=lambda problem: 0)
+    settings = trial.Settings("test", timings=("device",))
+    (row,) = interleave.run(FOUR, rung, settings, Ceilings())
+    assert row.status == "ok", row.reason
+    assert (row.direction, row.directions) == ("all", 4)
+    assert row.gate_slices == 4
+    assert "4 directions" in row.case
+    (skipped,) = interleave.run(FOUR, LADDER["r01"], settings, Ceilings())
+    assert skipped.status == "skipped"
+    assert "direction" in (skipped.reason or "")
+
+
+@pytest.mark.gpu
+def test_four_directions_are_captured_in_a_graph() -> None:
+    work = Scans.of(Case(2, 4, 256, 256, directions=4), LADDER["r07"])
+    operands = work.operands("cuda", seed=0)
+    call = work.bind(operands)
+    call()
+    torch.cuda.synchronize()
+    expected = [each.h.clone() for each in operands]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    for each in operands:
+        each.h.fill_(float("nan"))
+    graph.replay()
+    torch.cuda.synchronize()
+    for each, wanted in zip(operands, expected, strict=True):
+        assert torch.equal(each.h, wanted)
