@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gspn2bench.baselines.modules import MODULES, Module
-from gspn2bench.baselines.scans import PEERS
+from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases.scenario import Case
 from gspn2bench.errors import UsageError, unknown
 from gspn2bench.kernels.contract import Rung
@@ -21,12 +21,12 @@ from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import Part
 
 GROUP: Final = "gspn2bench.rungs"
-Subject = Rung | Module
+Candidate = Rung | Module
 """What a sweep can run: a rung or a peer runs bare scans, a module the other parts."""
 
 
 @cache
-def find(reference: str) -> Subject:
+def find(reference: str) -> Candidate:
     """The rung of a reference: an id, or a path that ends in .py.
 
     Raises:
@@ -35,7 +35,7 @@ def find(reference: str) -> Subject:
     """
     if reference.endswith(".py"):
         return _from_file(Path(reference))
-    known: dict[str, Subject] = {**LADDER, **PEERS, **MODULES}
+    known: dict[str, Candidate] = {**LADDER, **SCANS, **MODULES}
     if reference in known:
         return known[reference]
     offered = {point.name: point for point in entry_points(group=GROUP)}
@@ -44,7 +44,7 @@ def find(reference: str) -> Subject:
     return _checked(offered[reference].load(), f"entry point {reference}")
 
 
-def references(names: Iterable[str]) -> list[str]:
+def specs(names: Iterable[str]) -> list[str]:
     """References in the order given, each once, every one of them found.
 
     Raises:
@@ -58,17 +58,19 @@ def references(names: Iterable[str]) -> list[str]:
     return chosen
 
 
-def fitting(references: Iterable[str], part: Part) -> list[str]:
+def rungs_for_part(references: Iterable[str], part: Part) -> list[str]:
     """Those that run a part: a rung or a peer the kernel, a module the parts it is built of."""
     return [each for each in references if part in _parts(find(each))]
 
 
 def trials(cases: Iterable[Case], references: Sequence[str]) -> list[tuple[Case, str]]:
     """Every case with each of those that run its part, those of a case one after the other."""
-    return [(case, reference) for case in cases for reference in fitting(references, case.part)]
+    return [
+        (case, reference) for case in cases for reference in rungs_for_part(references, case.part)
+    ]
 
 
-def _parts(subject: Subject) -> Container[Part]:
+def _parts(subject: Candidate) -> Container[Part]:
     return ("kernel",) if isinstance(subject, Rung) else subject.build
 
 
@@ -91,7 +93,7 @@ def _from_file(path: Path) -> Rung:
 def _checked(found: object, origin: str) -> Rung:
     if not isinstance(found, Rung):
         raise UsageError(f"rung: {origin} defines no RUNG of gspn2bench.kernels.contract.Rung")
-    known = ((LADDER, "the ladder has"), (PEERS, "the peers have"), (MODULES, "the modules have"))
+    known = ((LADDER, "the ladder has"), (SCANS, "the peers have"), (MODULES, "the modules have"))
     for taken, whose in known:
         if found.id in taken:
             raise UsageError(f"rung: {origin} has the id {found.id}, which {whose} already")

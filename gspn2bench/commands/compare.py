@@ -33,7 +33,7 @@ def compare(
     from gspn2bench.analysis.compare import compare, parse_threshold
     from gspn2bench.analysis.significance import Verdict
     from gspn2bench.records.store import find_run, read_run
-    from gspn2bench.report.text.changes import document, screen, sum_of
+    from gspn2bench.report.text.changes import render_terminal, summary_line, to_json
 
     share = parse_threshold(threshold)
     before, after = (read_run(find_run(name, results)) for name in (base, new))
@@ -41,10 +41,10 @@ def compare(
     ambiguous = strict and found.count(Verdict.AMBIGUOUS)
     code = 1 if found.regressed else 4 if ambiguous else 0
     if as_json:
-        print_json(document(found) | {"exit_code": code})
+        print_json(to_json(found) | {"exit_code": code})
     elif quiet:
-        typer.echo(sum_of(found))
+        typer.echo(summary_line(found))
     else:
-        console().print(screen(found))
+        console().print(render_terminal(found))
     if code:
         raise typer.Exit(code)

@@ -74,12 +74,12 @@ def list_(
 def _rungs() -> dict[str, list[Entry]]:
     # numba and torch come with them
     from gspn2bench.baselines.modules import MODULES
-    from gspn2bench.baselines.scans import PEERS
+    from gspn2bench.baselines.scans import SCANS
     from gspn2bench.kernels.ladder import LADDER
 
     return {
         title: [(each.id, each.title, each.idea) for each in known.values()]
-        for title, known in (("rungs", LADDER), ("peers", PEERS), ("modules", MODULES))
+        for title, known in (("rungs", LADDER), ("peers", SCANS), ("modules", MODULES))
     }
 
 

@@ -15,7 +15,7 @@ from gspn2bench.problem import SHORT_PHASES
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gspn2bench.profile.command import Job
+    from gspn2bench.profile.command import ProfileJob
     from gspn2bench.records.schema import ProfiledTrial
     from gspn2bench.records.store import Run
 
@@ -89,7 +89,7 @@ def profile(
         launches=launches,
         folder=folder,
     )
-    jobs = command.jobs(request, str(executable or tool), elsewhere)
+    jobs = command.profile_jobs(request, str(executable or tool), elsewhere)
     lines = "\n".join(shlex.join(job.command) for job in jobs)
     if dry_run:
         if as_json:
@@ -118,7 +118,7 @@ def _make_folder(output: Path | None, name: str) -> Path:
     return output
 
 
-def _run(jobs: "Sequence[Job]", folder: Path, *, quiet: bool, as_json: bool) -> None:
+def _run(jobs: "Sequence[ProfileJob]", folder: Path, *, quiet: bool, as_json: bool) -> None:
     """Do the jobs in turn, then print what they found."""
     from gspn2bench.profile.runner import ProfilerError
 
@@ -150,7 +150,7 @@ def _run(jobs: "Sequence[Job]", folder: Path, *, quiet: bool, as_json: bool) -> 
         raise typer.Exit(code)
 
 
-def _profile(job: "Job") -> "tuple[ProfiledTrial, ...]":
+def _profile(job: "ProfileJob") -> "tuple[ProfiledTrial, ...]":
     """Run a job and read its report; empty where the rung can't run the case."""
     from gspn2bench.profile import figures, runner
 
@@ -173,7 +173,7 @@ def _profile(job: "Job") -> "tuple[ProfiledTrial, ...]":
     return figures.summarise(runner.read(job.report), job.report, run).trials
 
 
-def _swept(job: "Job") -> "Run | None":
+def _swept(job: "ProfileJob") -> "Run | None":
     """The run of the profiled sweep; None where it did not come so far."""
     from gspn2bench.records.store import read_run
 

@@ -29,7 +29,7 @@ class Ended:
     why: str = ""
 
 
-class Turns:
+class RungDisplay:
     """Told whose turn it is, shows it beside the bar that ``follow`` draws."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def follow(
     labels: Sequence[str],
     *,
     quiet: bool,
-    turns: Turns | None = None,
+    turns: RungDisplay | None = None,
 ) -> Ended:
     """Do the trials under a progress bar on stderr.
 

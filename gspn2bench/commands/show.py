@@ -20,17 +20,17 @@ def show(
     from gspn2bench.records.store import find_run, read_run
     from gspn2bench.report.formatting import printable
     from gspn2bench.report.text import records
-    from gspn2bench.report.text.terminal import screen
-    from gspn2bench.report.verdict import verdict
+    from gspn2bench.report.text.terminal import render_terminal
+    from gspn2bench.report.verdict import conclusion
 
     if csv and as_json:
         raise UsageError("--csv: give it or --json")
     found = read_run(find_run(run, results))
     if as_json:
-        print_json(records.document(found))
+        print_json(records.to_json(found))
     elif csv:
-        typer.echo(records.csv(found), nl=False)
+        typer.echo(records.to_csv(found), nl=False)
     elif quiet:
-        typer.echo(printable(verdict(found).headline))
+        typer.echo(printable(conclusion(found).headline))
     else:
-        console().print(screen(found))
+        console().print(render_terminal(found))

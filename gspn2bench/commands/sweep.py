@@ -20,7 +20,7 @@ from gspn2bench.commands.options import (
     Seed,
 )
 from gspn2bench.commands.output import console, print_json
-from gspn2bench.commands.progress import Ended, Turns, conclude, follow
+from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
 from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
@@ -105,8 +105,8 @@ def sweep(
     from gspn2bench.run import sweep as room
     from gspn2bench.run.trial import Settings
 
-    references = registry.references(words_of("rung", rung) if rung is not None else plan.rungs)
-    chosen_cases = [case for case in chosen_cases if registry.fitting(references, case.part)]
+    references = registry.specs(words_of("rung", rung) if rung is not None else plan.rungs)
+    chosen_cases = [case for case in chosen_cases if registry.rungs_for_part(references, case.part)]
     if not chosen_cases:
         raise UsageError(f"rung: no case of {plan.name} is for {', '.join(references)}")
     if dry_run:
@@ -156,7 +156,7 @@ def _run(
     if where.simulated and not quiet:
         typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
     labels = [case.label for case, _ in todo.trials]
-    turns = Turns()
+    turns = RungDisplay()
     with closing(room.run(writer, todo, done, turns)) as steps:
         return follow((step.rows for step in steps), labels, quiet=quiet, turns=turns)
 
@@ -186,7 +186,7 @@ def _list_cases(
     ids = [registry.find(reference).id for reference in references]
     listed = []
     for case in cases:
-        subjects = [registry.find(each) for each in registry.fitting(references, case.part)]
+        subjects = [registry.find(each) for each in registry.rungs_for_part(references, case.part)]
         works = {subject.id: workload_of(case, subject) for subject in subjects}
         skips = [name for name, work in works.items() if work.unsupported]
         most = max(work.compulsory_bytes for work in works.values())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gspn2bench.records.schema import Row
     from gspn2bench.records.store import RunWriter
-    from gspn2bench.traffic.rows import Plan
+    from gspn2bench.traffic.rows import TrafficSweep
 
 
 def traffic(
@@ -106,8 +106,15 @@ def _begin(
     from gspn2bench.traffic import run as room
 
     assert tools == get_args(traffic_rows.Tool)
-    references = registry.references(words_of("rung", rung) if rung is not None else made.rungs)
-    plan = traffic_rows.Plan(made.name, made.l2, tuple(chosen), tuple(references), tool, seed)  # type: ignore[arg-type]
+    references = registry.specs(words_of("rung", rung) if rung is not None else made.rungs)
+    plan = traffic_rows.TrafficSweep(
+        made.name,
+        made.l2,
+        tuple(chosen),
+        tuple(references),
+        tool,  # type: ignore[arg-type]
+        seed,
+    )
     with room.create(results, made, plan, ["gspn2bench", *sys.argv[1:]]) as writer:
         return _run(writer, plan, (), quiet=quiet), writer.path
 
@@ -134,7 +141,7 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
         return _run(writer, plan, run.rows, quiet=quiet), run.path
 
 
-def _run(writer: "RunWriter", plan: "Plan", done: "Sequence[Row]", *, quiet: bool) -> Ended:
+def _run(writer: "RunWriter", plan: "TrafficSweep", done: "Sequence[Row]", *, quiet: bool) -> Ended:
     from gspn2bench.traffic import run as room
 
     labels = [case.label for case, _ in plan.trials]

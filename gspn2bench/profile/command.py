@@ -70,7 +70,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Job:
+class ProfileJob:
     """One trial's command.
 
     Args:
@@ -86,7 +86,9 @@ class Job:
     runs: Path
 
 
-def jobs(request: Request, executable: str, python: Sequence[str] | None = None) -> list[Job]:
+def profile_jobs(
+    request: Request, executable: str, python: Sequence[str] | None = None
+) -> list[ProfileJob]:
     """The jobs of a request, the rungs of a case one after the other.
 
     Args:
@@ -115,7 +117,7 @@ def own_program() -> list[str]:
     return [sys.executable, "-P", "-m", "gspn2bench"]
 
 
-def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[Job]:
+def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[ProfileJob]:
     digits = max(2, len(str(len(request.trials))))
     for number, (case, rung) in enumerate(request.trials, 1):
         stem = f"{number:0{digits}}-{re.sub(r'[^A-Za-z0-9_-]', '_', Path(rung).stem)}"
@@ -125,7 +127,7 @@ def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[Job]
         sweep += ["--limit", str(LIMIT_SECONDS), "--results", str(runs)]
         options = _nsys if request.tool == "nsys" else _ncu
         command = [executable, *options(request, request.folder / stem), *sweep]
-        yield Job(
+        yield ProfileJob(
             name=f"{rung} {case.label} {case.phase}",
             command=["env", f"{PROFILED}={request.tool}", *command],
             report=request.folder / (stem + SUFFIX[request.tool]),

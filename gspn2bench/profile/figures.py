@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Final
 
 from gspn2bench.errors import UsageError
-from gspn2bench.profile.trace import Label, Trace, TracedLaunch, rung_of
+from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, rung_of
 from gspn2bench.records.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
 from gspn2bench.records.store import Run, utc_now
 
@@ -17,7 +17,7 @@ MAX_LAUNCHES: Final = 2048
 Call = Sequence[TracedLaunch]
 
 
-def summarise(trace: Trace, file: Path, run: Run) -> Profile:
+def summarise(trace: ProfilerTrace, file: Path, run: Run) -> Profile:
     """The figures of a trace that was taken of the cases of a run.
 
     Args:
@@ -67,7 +67,7 @@ def _gpu(run: Run) -> str | None:
     return None if name is None else str(name)
 
 
-def _check_machine(trace: Trace, run: Run) -> None:
+def _check_machine(trace: ProfilerTrace, run: Run) -> None:
     ours = _gpu(run)
     if run.record.simulated or ours is None:
         raise UsageError(f"profile: {run.path.name} was made without a GPU; nothing can match it")
@@ -83,7 +83,7 @@ def _check_machine(trace: Trace, run: Run) -> None:
 
 
 def _trial(
-    trace: Trace, label: Label | None, launches: list[TracedLaunch], run: Run
+    trace: ProfilerTrace, label: Label | None, launches: list[TracedLaunch], run: Run
 ) -> ProfiledTrial:
     _check_kernels(launches, label, run)
     row = _row(label, launches, run)

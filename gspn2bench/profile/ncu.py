@@ -9,7 +9,7 @@ from typing import Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.nvtx_ranges import DOMAIN
-from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name
 
 NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"
@@ -24,7 +24,7 @@ NANOSECONDS: Final = {
 }
 
 
-def read(path: Path) -> Trace:
+def read(path: Path) -> ProfilerTrace:
     """Read what ``ncu --csv --page raw`` printed; lines of ncu's own are passed over.
 
     Launches have no start: ncu runs them one by one.
@@ -62,7 +62,7 @@ def read(path: Path) -> Trace:
             launches[label].append(TracedLaunch(base_name(cells[NAME]), duration))
     if not launches:
         raise UsageError(f"profile: {path} has no kernel in an NVTX range {DOMAIN}@measure")
-    return Trace("ncu", None, tuple(gpus), dict(launches))
+    return ProfilerTrace("ncu", None, tuple(gpus), dict(launches))
 
 
 def _label(cells: Mapping[str, str]) -> tuple[bool, Label | None]:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.nvtx_ranges import RangeName
-from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"
@@ -46,7 +46,7 @@ class _Range:
         return self.start <= time <= self.end and (not known or process == self.process)
 
 
-def read(path: Path) -> Trace:
+def read(path: Path) -> ProfilerTrace:
     """Read an export made by ``nsys export --type sqlite``.
 
     Raises:
@@ -68,7 +68,7 @@ class _Export:
         self._tables = {str(name) for (name,) in names}
         self._strings = dict(self._rows("StringIds", "id", "value"))
 
-    def trace(self, path: Path) -> Trace:
+    def trace(self, path: Path) -> ProfilerTrace:
         """Everything of interest."""
         if "NVTX_EVENTS" not in self._tables:
             raise UsageError(f"profile: {path} has no NVTX ranges; profile with -t cuda,nvtx")
@@ -86,7 +86,7 @@ class _Export:
             raise UsageError(f"profile: {path} has no kernel in an NVTX range {MEASURE}")
         ordered = {label: _of_the_call(seen) for label, seen in launches.items()}
         scenarios = frozenset(_scenarios(ranges))
-        return Trace("nsys", self._version(), self._gpus(), ordered, scenarios)
+        return ProfilerTrace("nsys", self._version(), self._gpus(), ordered, scenarios)
 
     def _rows(self, table: str, *columns: str) -> Iterator[tuple[Any, ...]]:
         """Columns of a table; None for each column that it has not."""

@@ -7,8 +7,8 @@ from typing import Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import ncu, nsys
-from gspn2bench.profile.command import Job, help_command, missing_flags
-from gspn2bench.profile.trace import Tool, Trace
+from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
+from gspn2bench.profile.trace import ProfilerTrace, Tool
 from gspn2bench.system import executables
 
 GET: Final[dict[Tool, str]] = {
@@ -47,7 +47,7 @@ def check(tool: Tool, executable: Path) -> None:
         )
 
 
-def run(job: Job) -> None:
+def run(job: ProfileJob) -> None:
     """Run one job; what it prints goes to a .log file beside its report.
 
     Raises:
@@ -71,7 +71,7 @@ def run(job: Job) -> None:
         raise ProfilerError(f"no {job.report.name}, exit code {done.returncode}{hint}\n{last}")
 
 
-def read(file: Path) -> Trace:
+def read(file: Path) -> ProfilerTrace:
     """Read a file of a profiler: .sqlite or .csv, or a report that its tool exports first.
 
     Raises:
@@ -90,7 +90,7 @@ def read(file: Path) -> Trace:
     return readers[file.suffix](file)
 
 
-def _read_nsys_report(file: Path) -> Trace:
+def _read_nsys_report(file: Path) -> ProfilerTrace:
     by_hand = f"nsys export --type sqlite {file}"
     executable = _needed("nsys", file, by_hand)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +102,7 @@ def _read_nsys_report(file: Path) -> Trace:
         return nsys.read(made)
 
 
-def _read_ncu_report(file: Path) -> Trace:
+def _read_ncu_report(file: Path) -> ProfilerTrace:
     # the page has the ranges as columns where they were collected; --nvtx is for collecting
     words = ["--csv", "--page", "raw", "--print-units", "base"]
     by_hand = f"ncu --import {file} {' '.join(words)} > {file.with_suffix('.csv')}"

@@ -64,7 +64,7 @@ class TracedLaunch:
 
 
 @dataclass(frozen=True)
-class Trace:
+class ProfilerTrace:
     """A file of a profiler, read.
 
     Args:

@@ -125,7 +125,7 @@ class Row(Record):
     reason: str | None = None
 
 
-class Plan(Record):
+class SweepPlan(Record):
     """What a run set out to do; ``sweep --resume`` does what is left of it."""
 
     cases: tuple[dict[str, int | str | None], ...]
@@ -174,7 +174,7 @@ class RunRecord(Record):
     l2_warm_ms: Positive | None = None
     """The same kernel on one set, again and again."""
     published: tuple[Published, ...] = ()
-    plan: Plan | None = None
+    plan: SweepPlan | None = None
     traffic: TrafficPlan | None = None
 
 

@@ -9,7 +9,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import RunRecord
 from gspn2bench.records.store import Run
 from gspn2bench.report.formatting import number, plural
-from gspn2bench.report.verdict import Verdict, verdict
+from gspn2bench.report.verdict import Conclusion, conclusion
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Summary:
     """One run: what it says, how it was made, and the command to make it again."""
 
     record: RunRecord
-    verdict: Verdict
+    verdict: Conclusion
     facts: tuple[tuple[str, str], ...]
     command: str
 
@@ -55,7 +55,7 @@ def summary(run: Run) -> Summary:
         ("least step", f"{number(record.step_us)} µs" if record.step_us else "not measured"),
         ("seed", str(record.seed)),
     ]
-    return Summary(record, verdict(run), tuple(facts), shlex.join(record.command))
+    return Summary(record, conclusion(run), tuple(facts), shlex.join(record.command))
 
 
 def _copy(record: RunRecord) -> str:

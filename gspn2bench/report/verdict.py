@@ -13,23 +13,23 @@ from gspn2bench.report.formatting import count, number, percent, plural
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """One run in words: the headline first, then what supports or limits it."""
 
     headline: str
     details: tuple[str, ...]
 
 
-def verdict(run: Run) -> Verdict:
+def conclusion(run: Run) -> Conclusion:
     """Who is how much faster on what; for a simulated run, what was proven without latencies."""
     table = frame([run])
     support = [*_gates(table), *_launches(table), *_failures(table)]
     if run.record.simulated:
         why = simulated_because(run.record)
-        return Verdict(why[0].upper() + why[1:], tuple(support))
+        return Conclusion(why[0].upper() + why[1:], tuple(support))
     said = [sentence for phase in CASE_PHASES for sentence in _compared(table, phase)]
     said = said or [_alone(table)]
-    return Verdict(said[0], (*said[1:], *support))
+    return Conclusion(said[0], (*said[1:], *support))
 
 
 def simulated_because(record: RunRecord) -> str:

@@ -9,7 +9,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
 from gspn2bench.report.formatting import number
 from gspn2bench.report.tables import Column
-from gspn2bench.report.text.changes import case_name, interval_text, percent_text, sums
+from gspn2bench.report.text.changes import case_name, interval_text, percent_text, summary_lines
 
 CHANGE_COLUMNS: Final = (
     Column("case", "case"),
@@ -46,7 +46,7 @@ def _versus(base: Run, new: Run) -> Versus:
         found: Comparison = compare(base, new)
     except UsageError as error:
         return Versus(*ids, (f"Not compared: {str(error).removeprefix('compare: ')}.",))
-    return Versus(*ids, tuple(sums(found)), tuple(_row(pair) for pair in found.pairs))
+    return Versus(*ids, tuple(summary_lines(found)), tuple(_row(pair) for pair in found.pairs))
 
 
 def _row(pair: Pair) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Sampler
 from gspn2bench.nvtx_ranges import annotate
 from gspn2bench.records.schema import Row, Status, Timing
-from gspn2bench.registry import Subject
-from gspn2bench.run.preflight import ending, healthy
-from gspn2bench.run.trial import HEADROOM_BYTES, Settings, Trial, free_bytes, without_number
+from gspn2bench.registry import Candidate
+from gspn2bench.run.preflight import gpu_is_healthy, status_of_error
+from gspn2bench.run.trial import HEADROOM_BYTES, Settings, Trial, free_bytes, unmeasured_rows
 
 
 @dataclass(frozen=True)
-class Turn:
+class RungStarted:
     """Given out before a rung is at it: what goes wrong from here on is this rung's doing.
 
     Args:
@@ -33,8 +33,8 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker is asked to do: ``in_turn``, with the rungs by their references.
+class CaseJob:
+    """What a worker is asked to do: ``measure_interleaved``, with the rungs by their references.
 
     Args:
         case: to run.
@@ -46,12 +46,12 @@ class Job:
     rungs: tuple[tuple[str, Settings], ...]
     ceilings: Ceilings
 
-    def run(self) -> Iterator[Turn | Row]:
+    def run(self) -> Iterator[RungStarted | Row]:
         """The rows, each as soon as it is known, and whose turn it is."""
         found = [(registry.find(reference), settings) for reference, settings in self.rungs]
-        yield from in_turn(self.case, found, self.ceilings)
+        yield from measure_interleaved(self.case, found, self.ceilings)
 
-    def after(self, row: Row) -> "Job | None":
+    def remaining_after(self, row: Row) -> "CaseJob | None":
         """What is left when this row is done."""
         left = []
         for reference, settings in self.rungs:
@@ -62,25 +62,25 @@ class Job:
                 left.append((reference, replace(settings, timings=timings)))
         return replace(self, rungs=tuple(left)) if left else None
 
-    def ended(self, rung: str | None, status: Status, reason: str) -> list[Row]:
+    def rows_for_failure(self, rung: str | None, status: Status, reason: str) -> list[Row]:
         """The rows that are left of one rung, by its id, or of all, without a number."""
         return [
             row
             for reference, settings in self.rungs
             if rung in (None, (found := registry.find(reference)).id)
-            for row in without_number(self.case, found, settings, self.ceilings, status, reason)
+            for row in unmeasured_rows(self.case, found, settings, self.ceilings, status, reason)
         ]
 
 
-def run(case: Case, rung: Subject, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
-    """The rows of one rung by itself: see ``in_turn``."""
-    given = in_turn(case, [(rung, settings)], ceilings)
+def run(case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
+    """The rows of one rung by itself: see ``measure_interleaved``."""
+    given = measure_interleaved(case, [(rung, settings)], ceilings)
     return (each for each in given if isinstance(each, Row))
 
 
-def in_turn(
-    case: Case, chosen: Sequence[tuple[Subject, Settings]], ceilings: Ceilings
-) -> Iterator[Turn | Row]:
+def measure_interleaved(
+    case: Case, chosen: Sequence[tuple[Candidate, Settings]], ceilings: Ceilings
+) -> Iterator[RungStarted | Row]:
     """The rows of some rungs on one case, one for each timing, each as soon as it is known.
 
     A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
@@ -94,21 +94,21 @@ def in_turn(
     """
     ready = []
     for rung, settings in chosen:
-        yield Turn(rung.id)
+        yield RungStarted(rung.id)
         trial = Trial(case, rung, settings, ceilings)
         try:
             with annotate("case", case.label, rung.id):
                 trial.prove()
         except Exception as error:
-            yield from trial.ended(*ending(error))
-            if not healthy():
+            yield from trial.unmeasured_rows(*status_of_error(error))
+            if not gpu_is_healthy():
                 return
         else:
             if jit.SIMULATED:
-                yield from trial.ended("ok", None)
+                yield from trial.unmeasured_rows("ok", None)
                 continue
             if (reason := trial.work.not_in_graphs) and "graph" in trial.left:
-                yield from trial.ended("skipped", reason, ["graph"])
+                yield from trial.unmeasured_rows("skipped", reason, ["graph"])
             if trial.left:
                 ready.append(trial)
     alone = [[trial] for trial in ready]
@@ -116,16 +116,16 @@ def in_turn(
         yield from _measured(together)
 
 
-def _measured(trials: Sequence[Trial]) -> Iterator[Turn | Row]:
+def _measured(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
     """Measure trials in turn, in one timing after the other."""
     first = trials[0]
-    yield Turn(first.rung.id)
+    yield RungStarted(first.rung.id)
     calls = None
     try:
         calls = _calls(trials)
     except Exception as error:
-        if len(trials) == 1 or not healthy():
-            yield from first.ended(*ending(error))
+        if len(trials) == 1 or not gpu_is_healthy():
+            yield from first.unmeasured_rows(*status_of_error(error))
             return
     if calls is None:
         for trial in trials:  # together they were too many after all
@@ -140,16 +140,16 @@ def _measured(trials: Sequence[Trial]) -> Iterator[Turn | Row]:
             if mode in trial.left
         }
         yield from _blocks(mode, samplers)
-        if not healthy():
+        if not gpu_is_healthy():
             return
 
 
-def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[Turn | Row]:
+def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[RungStarted | Row]:
     """A block of each trial in turn until each has its row."""
     while samplers:
         for trial, sampler in list(samplers.items()):
             label, rung = trial.case.label, trial.rung.id
-            yield Turn(rung)
+            yield RungStarted(rung)
             try:
                 with (
                     annotate("case", label, rung),
@@ -158,8 +158,8 @@ def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[Turn | Row
                     taken = sampler.step()
             except Exception as error:
                 del samplers[trial]
-                well = healthy()
-                yield from trial.ended(*ending(error), [mode] if well else None)
+                well = gpu_is_healthy()
+                yield from trial.unmeasured_rows(*status_of_error(error), [mode] if well else None)
                 if not well:
                     return
             else:

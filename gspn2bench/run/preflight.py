@@ -16,7 +16,7 @@ from gspn2bench.workload.base import Held, Workload
 Result = TypeVar("Result")
 
 
-class EndedError(Exception):
+class TrialEndedError(Exception):
     """The trial ends without a number."""
 
     def __init__(self, status: Status, reason: str) -> None:
@@ -24,7 +24,7 @@ class EndedError(Exception):
         self.status: Status = status
 
 
-def prove(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
+def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
     """Run a call on operands of its own, which are given back: no number is taken.
 
     What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
@@ -46,7 +46,7 @@ def prove(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
     if declared is not None or not jit.SIMULATED:  # which counts none of a library's
         facts["launches_observed"] = observed = launches.observe(call)
     if None not in (declared, observed) and observed != declared:
-        raise EndedError("invalid", f"launches: {observed} observed, {declared} declared")
+        raise TrialEndedError("invalid", f"launches: {observed} observed, {declared} declared")
     if not jit.SIMULATED:
         torch.cuda.reset_peak_memory_stats()
         call()
@@ -54,9 +54,9 @@ def prove(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
         facts["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
 
 
-def ending(error: Exception) -> tuple[Status, str]:
+def status_of_error(error: Exception) -> tuple[Status, str]:
     """Status and reason of a trial that an error has ended."""
-    if isinstance(error, EndedError):
+    if isinstance(error, TrialEndedError):
         return error.status, str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "oom", f"memory: {first_line(error)}"
@@ -69,7 +69,7 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else "no message"
 
 
-def healthy() -> bool:
+def gpu_is_healthy() -> bool:
     """Whether the CUDA context still works: an illegal access breaks it for good."""
     if jit.SIMULATED:
         return True
@@ -98,10 +98,10 @@ def _pass_gate(
         facts["gate_tolerance"] = verdict.tolerance
         facts["gate_slices"] = verdict.slices
         if not verdict.passed:
-            raise EndedError("incorrect", f"{turn}{verdict.reason}")
+            raise TrialEndedError("incorrect", f"{turn}{verdict.reason}")
         for name, value in _sums(work, operands).items():
             if value != before[name]:
-                raise EndedError("incorrect", f"{turn}{name}: the call has changed this input")
+                raise TrialEndedError("incorrect", f"{turn}{name}: the call has changed this input")
         work.vary(operands)
         before = _sums(work, operands)
 

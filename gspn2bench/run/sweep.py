@@ -10,11 +10,11 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
 from gspn2bench.records import store
-from gspn2bench.records.schema import SCHEMA_VERSION, Plan, Row, RunRecord
-from gspn2bench.registry import Subject
+from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, SweepPlan
+from gspn2bench.registry import Candidate
 from gspn2bench.run import trial
-from gspn2bench.run.interleave import Job
-from gspn2bench.run.worker import Watch, Workers, unwatched
+from gspn2bench.run.interleave import CaseJob
+from gspn2bench.run.worker import Watch, WorkerSupervisor, unwatched
 from gspn2bench.system.backend import Backend
 from gspn2bench.system.environment import collect
 
@@ -46,7 +46,7 @@ class Step:
     """One trial of a sweep that is done, with its rows."""
 
     case: Case
-    rung: Subject
+    rung: Candidate
     rows: list[Row]
 
 
@@ -75,7 +75,7 @@ def create(
         l2=settings.l2,
         environment=collect(),
         published=scenario.published,
-        plan=Plan(
+        plan=SweepPlan(
             cases=tuple(asdict(case) for case in sweep.cases),
             rungs=sweep.rungs,
             timings=settings.timings,
@@ -105,7 +105,7 @@ def planned(record: RunRecord) -> Sweep:
         budget=Budget(plan.samples, plan.seconds),
     )
     cases = tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
-    return Sweep(cases, tuple(registry.references(plan.rungs)), settings, plan.limit_s)
+    return Sweep(cases, tuple(registry.specs(plan.rungs)), settings, plan.limit_s)
 
 
 def run(
@@ -129,7 +129,7 @@ def run(
     with _workers(writer, sweep.settings.scenario) as workers:
         for case in sweep.cases:
             steps, todo = [], []
-            for reference in registry.fitting(sweep.rungs, case.part):
+            for reference in registry.rungs_for_part(sweep.rungs, case.part):
                 rung = registry.find(reference)
                 had, settings = _left(case, rung, sweep.settings, workers.ceilings, kept)
                 steps.append(Step(case, rung, had))
@@ -137,7 +137,7 @@ def run(
                     todo.append((reference, settings))
             if todo:
                 by_rung = {step.rung.id: step for step in steps}
-                job = Job(case, tuple(todo), workers.ceilings)
+                job = CaseJob(case, tuple(todo), workers.ceilings)
                 for row in workers.rows(job, sweep.limit_s, watch):
                     writer.add(row)
                     by_rung[row.rung].rows.append(row)
@@ -147,13 +147,13 @@ def run(
     writer.update(finished_utc=store.utc_now())
 
 
-def _workers(writer: store.RunWriter, scenario: str) -> Workers:
+def _workers(writer: store.RunWriter, scenario: str) -> WorkerSupervisor:
     """Workers that know the run's ceilings, which are measured and recorded if they are not yet."""
     record = writer.record
     known = Ceilings(record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms)
     if known.copy_gbps is not None or record.simulated:
-        return Workers(scenario, known)
-    workers = Workers(scenario)
+        return WorkerSupervisor(scenario, known)
+    workers = WorkerSupervisor(scenario)
     found = workers.ceilings
     if found.copy_gbps is not None:
         writer.update(
@@ -173,13 +173,13 @@ def _key(row: Row) -> tuple[object, ...]:
 
 def _left(
     case: Case,
-    rung: Subject,
+    rung: Candidate,
     settings: trial.Settings,
     ceilings: Ceilings,
     kept: dict[tuple[object, ...], Row],
 ) -> tuple[list[Row], trial.Settings]:
     """The rows that a trial has already, and the settings for what it has not."""
-    wanted = trial.without_number(case, rung, settings, ceilings, "not_run", "")
+    wanted = trial.unmeasured_rows(case, rung, settings, ceilings, "not_run", "")
     had = [kept[_key(row)] for row in wanted if _key(row) in kept]
     left = tuple(row.timing for row in wanted if _key(row) not in kept)
     return had, replace(settings, timings=left)

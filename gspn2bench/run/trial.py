@@ -14,8 +14,8 @@ from gspn2bench.measure import timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.records.schema import L2State, Row, Status, Timing
-from gspn2bench.registry import Subject
-from gspn2bench.run.preflight import EndedError, prove
+from gspn2bench.registry import Candidate
+from gspn2bench.run.preflight import TrialEndedError, preflight
 from gspn2bench.workload import Workload, workload_of
 
 SIMULATED_ELEMENTS: Final = 2**15
@@ -50,11 +50,11 @@ class Settings:
         return ("device",) if jit.SIMULATED and self.timings else self.timings
 
 
-def without_number(
-    case: Case, rung: Subject, settings: Settings, ceilings: Ceilings, status: Status, reason: str
+def unmeasured_rows(
+    case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings, status: Status, reason: str
 ) -> list[Row]:
     """The rows of a trial that ended from outside: its process died, or it never began."""
-    return Trial(case, rung, settings, ceilings).ended(status, reason)
+    return Trial(case, rung, settings, ceilings).unmeasured_rows(status, reason)
 
 
 class Trial:
@@ -73,7 +73,7 @@ class Trial:
         sets: operand sets that the calls take turns on.
     """
 
-    def __init__(self, case: Case, rung: Subject, settings: Settings, ceilings: Ceilings) -> None:
+    def __init__(self, case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings) -> None:
         self.case = case
         self.rung = rung
         self.settings = settings
@@ -87,15 +87,15 @@ class Trial:
         """Find out whether this can be measured: see ``preflight.prove``.
 
         Raises:
-            EndedError: it can't, for a reason that is no error of the rung.
+            TrialEndedError: it can't, for a reason that is no error of the rung.
         """
         if reason := self.work.unsupported:
-            raise EndedError("skipped", reason)
+            raise TrialEndedError("skipped", reason)
         self._choose_sets()
         _check_size(self.work, self.sets)
-        prove(self.work, self.settings.seed, self.facts)
+        preflight(self.work, self.settings.seed, self.facts)
 
-    def ended(
+    def unmeasured_rows(
         self, status: Status, reason: str | None, timings: Sequence[Timing] | None = None
     ) -> list[Row]:
         """Rows without a number; of every timing that is left, unless some are given."""
@@ -143,7 +143,7 @@ class Trial:
 
 
 def _describe(
-    case: Case, rung: Subject, work: Workload[Any], settings: Settings, ceilings: Ceilings
+    case: Case, rung: Candidate, work: Workload[Any], settings: Settings, ceilings: Ceilings
 ) -> dict[str, Any]:
     return {
         "scenario": settings.scenario,
@@ -179,12 +179,12 @@ def _check_size(work: Workload[Any], sets: int) -> None:
     needed = sets * work.compulsory_bytes + HEADROOM_BYTES
     free = free_bytes()
     if needed > free:
-        raise EndedError(
+        raise TrialEndedError(
             "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
         )
     elements = work.elements
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
-        raise EndedError(
+        raise TrialEndedError(
             "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"
         )
 

@@ -24,8 +24,8 @@ from gspn2bench.measure import ceilings
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.nvtx_ranges import annotate
 from gspn2bench.records.schema import Row, Status
-from gspn2bench.run.interleave import Turn
-from gspn2bench.run.preflight import first_line, healthy
+from gspn2bench.run.interleave import RungStarted
+from gspn2bench.run.preflight import first_line, gpu_is_healthy
 from gspn2bench.system import executables
 
 START_SECONDS: Final = 120.0
@@ -57,13 +57,13 @@ def unwatched(_rung: str) -> None:
 class Job(Protocol):
     """Work for a worker, which travels to it by pickle."""
 
-    def run(self) -> Iterator[Turn | Row]:
+    def run(self) -> Iterator[RungStarted | Row]:
         """In the worker: the rows, each as soon as it is known, and whose turn it is."""
 
-    def after(self, row: Row) -> "Job | None":
+    def remaining_after(self, row: Row) -> "Job | None":
         """What is left when this row is done; None when nothing is."""
 
-    def ended(self, rung: str | None, status: Status, reason: str) -> list[Row]:
+    def rows_for_failure(self, rung: str | None, status: Status, reason: str) -> list[Row]:
         """The rows that are left of one rung, by its id, or of all, without a number."""
 
 
@@ -126,7 +126,7 @@ class Worker:
                 if not answer.healthy:
                     self.stop()
                 return
-            if isinstance(answer, Turn):
+            if isinstance(answer, RungStarted):
                 self.turn = answer.rung
                 watch(answer.rung)
                 continue
@@ -156,7 +156,7 @@ class Worker:
             raise WorkerDiedError(f"the worker process died: {how}") from None
 
 
-class Workers:
+class WorkerSupervisor:
     """A worker, and the next one when it has died; a context manager that ends it.
 
     Args:
@@ -206,7 +206,7 @@ class Workers:
                 worker = self._usable()
                 try:
                     for row in worker.run(given, limit_s, watch):
-                        left = left.after(row) if left else None
+                        left = left.remaining_after(row) if left else None
                         yield row
                 finally:
                     turn = worker.turn
@@ -221,8 +221,8 @@ class Workers:
                 if left is not given:
                     continue  # done, or interrupted by a rung that has its row
                 ending = ("failed", "the worker gave no row")
-            for row in left.ended(turn, *ending) if left else ():
-                left = left.after(row) if left else None
+            for row in left.rows_for_failure(turn, *ending) if left else ():
+                left = left.remaining_after(row) if left else None
                 yield row
 
     def _usable(self) -> Worker:
@@ -252,7 +252,7 @@ def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
                 return
             for each in job.run():
                 pipe.send(each)
-            well = healthy()
+            well = gpu_is_healthy()
             pipe.send(_Done(well))
             if not well:
                 return

@@ -16,7 +16,7 @@ from gspn2bench.cases.scenario import Case
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.records.schema import L2State, Row, Status
 from gspn2bench.run import trial
-from gspn2bench.run.interleave import Turn
+from gspn2bench.run.interleave import RungStarted
 from gspn2bench.run.preflight import first_line
 from gspn2bench.traffic import counters, ncu_target
 from gspn2bench.traffic.counters import Counters
@@ -37,7 +37,7 @@ UNAVAILABLE: Final = "hardware counters unavailable: "
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrafficSweep:
     """What is to be found out.
 
     Args:
@@ -66,22 +66,22 @@ class Plan:
 class TraceJob:
     """What a worker is asked to do: trace rungs, by their references, on a case."""
 
-    plan: Plan
+    plan: TrafficSweep
     case: Case
     rungs: tuple[str, ...]
 
-    def run(self) -> Iterator[Turn | Row]:
+    def run(self) -> Iterator[RungStarted | Row]:
         """A row for each rung, and whose turn it is."""
         for reference in self.rungs:
-            yield Turn(registry.find(reference).id)
+            yield RungStarted(registry.find(reference).id)
             yield traced(self.plan, self.case, reference)
 
-    def after(self, row: Row) -> "TraceJob | None":
+    def remaining_after(self, row: Row) -> "TraceJob | None":
         """What is left when this row is done."""
         left = tuple(each for each in self.rungs if registry.find(each).id != row.rung)
         return replace(self, rungs=left) if left else None
 
-    def ended(self, rung: str | None, status: Status, reason: str) -> list[Row]:
+    def rows_for_failure(self, rung: str | None, status: Status, reason: str) -> list[Row]:
         """The rows that are left of one rung, by its id, or of all, without a number."""
         return [
             _row(self.plan, self.case, reference, status, reason)
@@ -90,7 +90,7 @@ class TraceJob:
         ]
 
 
-def traced(plan: Plan, case: Case, reference: str) -> Row:
+def traced(plan: TrafficSweep, case: Case, reference: str) -> Row:
     """Trace one call, which is the gate's too.
 
     A case that is too large is ``skipped``, outputs that are wrong make the row ``incorrect``, and
@@ -113,7 +113,7 @@ def traced(plan: Plan, case: Case, reference: str) -> Row:
         return _row(plan, case, reference, "failed", reason)
 
 
-def _traced(plan: Plan, case: Case, reference: str, work: Workload[Any]) -> Row:
+def _traced(plan: TrafficSweep, case: Case, reference: str, work: Workload[Any]) -> Row:
     operands = work.operands("cpu", plan.seed)
     call = work.bind(operands)
     found: list[Trace] = []
@@ -157,7 +157,7 @@ class Hardware:
     ncu can't tell apart, is run again in smaller parts: each case, then each trial by itself.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TrafficSweep) -> None:
         self._plan = plan
 
     def rows(self, trials: Sequence[Trial], l2: L2State) -> Iterator[Row]:
@@ -242,11 +242,16 @@ def _parts(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 
 def _row(
-    plan: Plan, case: Case, reference: str, status: Status, reason: str | None = None, **facts: Any
+    plan: TrafficSweep,
+    case: Case,
+    reference: str,
+    status: Status,
+    reason: str | None = None,
+    **facts: Any,
 ) -> Row:
     settings = trial.Settings(plan.scenario, ("device",), plan.l2, plan.seed)
     rung = registry.find(reference)
-    (row,) = trial.without_number(case, rung, settings, Ceilings(), status, reason or "")
+    (row,) = trial.unmeasured_rows(case, rung, settings, Ceilings(), status, reason or "")
     return Row.model_validate(row.model_dump() | {"reason": reason} | facts)
 
 

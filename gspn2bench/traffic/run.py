@@ -16,10 +16,10 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.records import store
 from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, TrafficPlan
-from gspn2bench.run.worker import Workers
+from gspn2bench.run.worker import WorkerSupervisor
 from gspn2bench.system.environment import collect
 from gspn2bench.traffic.ncu_target import Trial
-from gspn2bench.traffic.rows import Hardware, Pass, Plan, Tool, TraceJob, by_case
+from gspn2bench.traffic.rows import Hardware, Pass, Tool, TraceJob, TrafficSweep, by_case
 from gspn2bench.traffic.tracer import SECTOR_BYTES
 
 LIMIT_SECONDS: Final = 600.0
@@ -34,7 +34,9 @@ PASSES: Final[dict[Tool, tuple[Pass, ...]]] = {
 _Key = tuple[str, str, str, Pass]
 
 
-def create(results: Path, scenario: Scenario, plan: Plan, command: list[str]) -> store.RunWriter:
+def create(
+    results: Path, scenario: Scenario, plan: TrafficSweep, command: list[str]
+) -> store.RunWriter:
     """Make the run's folder and its run.json, before any work is done.
 
     Raises:
@@ -62,7 +64,7 @@ def create(results: Path, scenario: Scenario, plan: Plan, command: list[str]) ->
     return store.RunWriter(path, record)
 
 
-def planned(record: RunRecord) -> Plan:
+def planned(record: RunRecord) -> TrafficSweep:
     """What a recorded run set out to find.
 
     Raises:
@@ -72,12 +74,12 @@ def planned(record: RunRecord) -> Plan:
     if made is None:
         raise UsageError(f"--resume: {record.run_id} was not made by gspn2bench traffic")
     cases = tuple(Case(**fields) for fields in made.cases)  # type: ignore[arg-type]
-    references = tuple(registry.references(made.rungs))
-    return Plan(record.scenario, record.l2, cases, references, made.tool, record.seed)
+    references = tuple(registry.specs(made.rungs))
+    return TrafficSweep(record.scenario, record.l2, cases, references, made.tool, record.seed)
 
 
 def run(
-    writer: store.RunWriter, plan: Plan, done: Sequence[Row] = ()
+    writer: store.RunWriter, plan: TrafficSweep, done: Sequence[Row] = ()
 ) -> Generator[list[Row], None, None]:
     """The rows of each trial, when those of the trials before it are there; all are on disk.
 
@@ -87,7 +89,7 @@ def run(
         done: rows that the run has already, which come with their trials.
     """
     kept = {_key_of(row): row for row in done}
-    with Workers(plan.scenario, Ceilings()) as workers:
+    with WorkerSupervisor(plan.scenario, Ceilings()) as workers:
         left = _rows(plan, workers, kept)
         for trial in plan.trials:
             keys = [_key(trial, way) for way in PASSES[plan.tool]]
@@ -99,7 +101,7 @@ def run(
     writer.update(finished_utc=store.utc_now())
 
 
-def _rows(plan: Plan, workers: Workers, kept: Container[_Key]) -> Iterator[Row]:
+def _rows(plan: TrafficSweep, workers: WorkerSupervisor, kept: Container[_Key]) -> Iterator[Row]:
     """The rows that are not kept yet, each as soon as it is known: group by group, pass by pass."""
     hardware = Hardware(plan)
     cases = max(1, TRIALS // len(plan.rungs))

@@ -7,13 +7,13 @@ from typing import Any
 
 from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import Rung
-from gspn2bench.registry import Subject
+from gspn2bench.registry import Candidate
 from gspn2bench.workload.base import Workload
 from gspn2bench.workload.modules import ModuleRun
 from gspn2bench.workload.scans import Scans
 
 
-def workload_of(case: Case, subject: Subject) -> Workload[Any]:
+def workload_of(case: Case, subject: Candidate) -> Workload[Any]:
     """What a case asks of a rung, a peer or a module."""
     return Scans.of(case, subject) if isinstance(subject, Rung) else ModuleRun(case, subject)
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from gspn2bench.kernels.contract import Call
-from gspn2bench.workload.gate import Verdict
+from gspn2bench.workload.gate import GateResult
 
 Held = TypeVar("Held")
 """The tensors of one call."""
@@ -78,7 +78,7 @@ class Workload(ABC, Generic[Held]):
         """
 
     @abstractmethod
-    def check(self, operands: Held, call: Call) -> Verdict:
+    def check(self, operands: Held, call: Call) -> GateResult:
         """Run the call once on poisoned outputs, and hold every output to the reference."""
 
     @abstractmethod

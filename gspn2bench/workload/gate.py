@@ -25,7 +25,7 @@ SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """What the gate found.
 
     Args:
@@ -43,12 +43,12 @@ class Verdict:
     reason: str | None = None
 
 
-def check(problem: ScanProblem, operands: Operands, call: Call) -> Verdict:
+def check(problem: ScanProblem, operands: Operands, call: Call) -> GateResult:
     """Hold a call that runs one scan to the reference: see ``check_all``."""
     return check_all([(problem, operands)], call)
 
 
-def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Verdict:
+def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> GateResult:
     """Poison the outputs, run the call once, and hold every output of every scan to the reference.
 
     Every element must be finite. Values are compared slice by slice: first and last always, all of
@@ -66,20 +66,20 @@ def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Verd
             return verdict
     worst = max(verdict.error or 0.0 for verdict in verdicts)
     slices = sum(verdict.slices for verdict in verdicts)
-    return Verdict(True, worst, verdicts[0].tolerance, slices)
+    return GateResult(True, worst, verdicts[0].tolerance, slices)
 
 
-def _compare(problem: ScanProblem, operands: Operands) -> Verdict:
+def _compare(problem: ScanProblem, operands: Operands) -> GateResult:
     groups = _Groups(problem, operands)
     errors = ((len(index) * groups.members, groups.errors(index)) for index in groups.batches())
-    return judge(outputs(problem, operands), errors, TOLERANCE[problem.dtype])
+    return judge_errors(outputs(problem, operands), errors, TOLERANCE[problem.dtype])
 
 
-def judge(
+def judge_errors(
     found: Mapping[str, torch.Tensor],
     errors: Iterable[tuple[int, Mapping[str, float]]],
     tolerance: float,
-) -> Verdict:
+) -> GateResult:
     """Green if every element is finite and no error is above the tolerance.
 
     Args:
@@ -92,7 +92,7 @@ def judge(
         stale = tensor.numel() - int(torch.isfinite(tensor).sum())
         if stale:
             reason = f"{name}: {stale} of {tensor.numel()} elements are NaN or infinite"
-            return Verdict(False, None, tolerance, 0, reason)
+            return GateResult(False, None, tolerance, 0, reason)
     worst, where, compared = 0.0, "", 0
     for slices, each in errors:
         compared += slices
@@ -100,9 +100,9 @@ def judge(
             if not (error <= worst or math.isnan(worst)):  # NaN stays
                 worst, where = error, name
     if worst <= tolerance:
-        return Verdict(True, worst, tolerance, compared)
+        return GateResult(True, worst, tolerance, compared)
     reason = f"{where}: error {worst:.2e} is above {tolerance:.0e} of the largest element"
-    return Verdict(False, worst if math.isfinite(worst) else None, tolerance, compared, reason)
+    return GateResult(False, worst if math.isfinite(worst) else None, tolerance, compared, reason)
 
 
 class _Groups:

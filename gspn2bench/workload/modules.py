@@ -21,7 +21,7 @@ from gspn2bench.kernels.contract import Call
 from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.problem import ITEM_BYTES
 from gspn2bench.workload.base import Workload
-from gspn2bench.workload.gate import Verdict, judge
+from gspn2bench.workload.gate import GateResult, judge_errors
 
 TOLERANCE: Final = {"float32": 1e-4, "float16": 4e-3, "bfloat16": 3.2e-2}
 """Largest error allowed, relative to the largest element of the reference.
@@ -164,7 +164,7 @@ class ModuleRun(Workload[Tensors]):
 
         return train
 
-    def check(self, operands: Tensors, call: Call) -> Verdict:
+    def check(self, operands: Tensors, call: Call) -> GateResult:
         """The output, and all gradients, against the module in float64.
 
         Images are compared one by one: first and last always, all of them if that takes under a
@@ -179,10 +179,10 @@ class ModuleRun(Workload[Tensors]):
             found |= {name: operands.grads.get(name) for name in self._differentiated(module)}
         for name, tensor in found.items():
             if tensor is None:
-                return Verdict(False, None, tolerance, 0, f"{name}: nothing was computed")
+                return GateResult(False, None, tolerance, 0, f"{name}: nothing was computed")
         computed = {name: tensor for name, tensor in found.items() if tensor is not None}
         errors = self._gradients(operands) if self.training else self._outputs(operands)
-        return judge(computed, errors, tolerance)
+        return judge_errors(computed, errors, tolerance)
 
     def inputs(self, operands: Tensors) -> Mapping[str, list[Tensor]]:
         """The input, the gradient that comes in, and the parameters."""

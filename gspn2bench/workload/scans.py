@@ -112,7 +112,7 @@ class Scans(Workload[tuple[Operands, ...]]):
         calls = [self.rung.bind(problem, each) for problem, each in scans]
         return calls[0] if len(calls) == 1 else side_by_side(calls)
 
-    def check(self, operands: tuple[Operands, ...], call: Call) -> gate.Verdict:
+    def check(self, operands: tuple[Operands, ...], call: Call) -> gate.GateResult:
         """Every output of every scan against the float64 reference: see ``gate.check_all``."""
         return gate.check_all(list(zip(self.problems, operands, strict=True)), call)
 

@@ -28,7 +28,7 @@ from gspn2bench.ops.library import scan_backward
 from gspn2bench.problem import PARTS, Part
 from gspn2bench.records.schema import Published, Row
 from gspn2bench.records.store import Run, read_run
-from gspn2bench.run.preflight import EndedError, prove
+from gspn2bench.run.preflight import TrialEndedError, preflight
 from gspn2bench.workload.modules import ModuleRun, Tensors
 
 from ..helpers.report_fixtures import real_run
@@ -43,7 +43,7 @@ EVERYWHERE = ("attention_torch", "gspn1", "gspn2")
 def held(work: ModuleRun) -> dict[str, Any]:
     """What is known of a module that has passed its gate twice, on other inputs each time."""
     facts: dict[str, Any] = {}
-    prove(work, 0, facts)
+    preflight(work, 0, facts)
     return facts
 
 
@@ -207,7 +207,7 @@ def half_a_gradient(operands: Tensors, module: nn.Module) -> None:
     ],
 )
 def test_a_fault_is_seen(case: Case, fault: Any, reason: str) -> None:
-    with pytest.raises(EndedError, match=reason) as caught:
+    with pytest.raises(TrialEndedError, match=reason) as caught:
         held(Planted(case, MODULES["gspn2"], fault))
     assert caught.value.status == "incorrect"
 
@@ -227,7 +227,7 @@ def test_an_input_changed_before_the_call_is_seen(changed: str) -> None:
 
             return call
 
-    with pytest.raises(EndedError, match=f"^{changed}: the call has changed this input"):
+    with pytest.raises(TrialEndedError, match=f"^{changed}: the call has changed this input"):
         held(Early(TRAIN, MODULES["gspn2"]))
 
 
@@ -322,7 +322,7 @@ def test_gradients_lie_as_the_compiler_expects(direction: str, dtype: torch.dtyp
 
 def test_rungs_run_kernels_and_modules_the_parts_they_are_built_of() -> None:
     given = ["gspn2", "r07", "attention_torch", "torch_loop"]
-    fits = {part: registry.fitting(given, part) for part in PARTS}
+    fits = {part: registry.rungs_for_part(given, part) for part in PARTS}
     assert fits == {
         "kernel": ["r07", "torch_loop"],
         "projections": ["gspn2"],

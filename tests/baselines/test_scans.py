@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gspn2bench import registry
 from gspn2bench.analysis.frame import frame
-from gspn2bench.baselines.scans import PEERS, jax_scan, torch_compile
+from gspn2bench.baselines.scans import SCANS, jax_scan, torch_compile
 from gspn2bench.cases.scenario import Case, cases, load
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
@@ -22,8 +22,8 @@ from gspn2bench.measure import launches, timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
 from gspn2bench.problem import DIRECTIONS, DTYPES, PHASES, WEIGHTS, ScanProblem
-from gspn2bench.report.text.terminal import screen
-from gspn2bench.report.verdict import verdict
+from gspn2bench.report.text.terminal import render_terminal
+from gspn2bench.report.verdict import conclusion
 from gspn2bench.run import interleave
 from gspn2bench.run.trial import Settings
 from gspn2bench.traffic import rows as traffic_rows
@@ -34,10 +34,10 @@ from ..helpers.report_fixtures import real_run
 
 SHAPES = [(2, 3, 37, 21, None), (1, 2, 33, 40, 7), (1, 1, 1, 4, None), (2, 1, 5, 1, 2)]
 """Batch, channels, lines, positions of a line, chunk; more lines than a compiled block has."""
-SCANS = ("torch_loop", "torch_compile", "jax_scan")
+FRAMEWORKS = ("torch_loop", "torch_compile", "jax_scan")
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
 peer = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_jax if "jax" in name else ()) for name in SCANS]
+    "name", [pytest.param(name, marks=needs_jax if "jax" in name else ()) for name in FRAMEWORKS]
 )
 compiling = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
 
@@ -75,7 +75,7 @@ def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.usefixtures("uncompiled")
 def test_a_peer_is_the_reference(name: str, phase: str, device: str) -> None:
-    rung, tried = PEERS[name], 0
+    rung, tried = SCANS[name], 0
     every = list(product(SHAPES, DIRECTIONS, WEIGHTS, DTYPES))
     # a compiler traces each of them anew, which takes long: every 5th or 7th has all values of all
     chosen = every if name == "torch_loop" else every[:: 5 if phase == "forward" else 7]
@@ -95,10 +95,10 @@ def test_the_gate_sees_a_peer_that_writes_nothing(name: str, device: str) -> Non
     """And so that what a peer has left in the outputs is not taken for its result."""
     problem = ScanProblem(1, 2, 5, 4)
     operands = inputs.make(problem, device, seed=0)
-    PEERS[name].bind(problem, operands)()
+    SCANS[name].bind(problem, operands)()
     assert torch.isfinite(operands.h).all()
     inputs.poison(problem, operands)
-    PEERS[name].bind(problem, operands)
+    SCANS[name].bind(problem, operands)
     assert operands.h.isnan().all()  # binding computes nothing
 
 
@@ -112,7 +112,7 @@ def test_what_is_compiled_once_is_not_compiled_again(
 
     monkeypatch.setattr(torch_compile, "LINES", 3)
     problem = oriented((1, 2, 8, 5, None), "left", weights="shared", phase=phase)
-    rung = PEERS["torch_compile"]
+    rung = SCANS["torch_compile"]
     hold(rung, problem, device)
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -122,14 +122,14 @@ def test_what_is_compiled_once_is_not_compiled_again(
 
 def test_without_jax_its_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax_scan, "find_spec", lambda name: None)
-    row, *_ = interleave.run(Case(1, 1, 2, 2), PEERS["jax_scan"], Settings("t"), Ceilings())
+    row, *_ = interleave.run(Case(1, 1, 2, 2), SCANS["jax_scan"], Settings("t"), Ceilings())
     assert row.status == "skipped"
     assert (row.reason or "").startswith("jax is not installed; pip install")
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU launches are seen")
 def test_a_simulated_row_counts_no_launches_of_a_library() -> None:
-    (row,) = interleave.run(Case(1, 2, 5, 4), PEERS["torch_loop"], Settings("t"), Ceilings())
+    (row,) = interleave.run(Case(1, 2, 5, 4), SCANS["torch_loop"], Settings("t"), Ceilings())
     assert row.status == "ok"
     assert row.launches_expected is row.launches_observed is None
     assert row.gate_error is not None
@@ -205,8 +205,8 @@ def test_a_rung_that_fails_the_gate_has_no_graph_row_to_skip() -> None:
 
 
 def test_peers_are_found_after_the_ladder_and_keep_their_ids(tmp_path: Path) -> None:
-    assert [registry.find(name) for name in PEERS] == [*PEERS.values()]
-    assert all(name == each.id for name, each in PEERS.items())
+    assert [registry.find(name) for name in SCANS] == [*SCANS.values()]
+    assert all(name == each.id for name, each in SCANS.items())
     with pytest.raises(UsageError, match="did you mean torch_loop"):
         registry.find("torch_lop")
     mine = tmp_path / "mine.py"
@@ -223,8 +223,8 @@ def test_every_case_of_the_scenario_is_one_that_a_peer_can_run() -> None:
     plan = load("peers")
     assert set(SCANS) < set(plan.rungs)
     for case, name in product(cases(plan, []), SCANS[:2]):
-        (problem,) = case.problems(PEERS[name].native)
-        assert PEERS[name].unsupported(problem) is None
+        (problem,) = case.problems(SCANS[name].native)
+        assert SCANS[name].unsupported(problem) is None
 
 
 def test_reports_show_what_was_seen_where_nothing_was_declared() -> None:
@@ -238,17 +238,17 @@ def test_reports_show_what_was_seen_where_nothing_was_declared() -> None:
     run = replace(run, rows=tuple(rows))
     table = frame([run])
     assert table.loc[table["rung"] == "r07", "launches_agree"].isna().all()
-    (said,) = (line for line in verdict(run).details if line.startswith("Launches"))
+    (said,) = (line for line in conclusion(run).details if line.startswith("Launches"))
     assert "r01" in said
     assert "r07" not in said
     console = Console(width=100)
     with console.capture() as printed:
-        console.print(screen(run))
+        console.print(render_terminal(run))
     assert " 321 " in printed.get()
 
 
 def test_the_tracer_says_that_it_sees_no_kernels_of_a_library() -> None:
-    plan = traffic_rows.Plan("t", "warm", (Case(1, 1, 2, 2),), ("torch_loop",), "trace", 0)
+    plan = traffic_rows.TrafficSweep("t", "warm", (Case(1, 1, 2, 2),), ("torch_loop",), "trace", 0)
     row = traffic_rows.traced(plan, plan.cases[0], "torch_loop")
     assert row.status == "skipped"
     assert row.reason == "tracer: torch_loop runs a library's kernels: they can't be traced"
@@ -263,7 +263,7 @@ def test_the_tracer_says_that_it_sees_no_kernels_of_a_library() -> None:
 def test_a_graph_holds_a_peer_of_torch(name: str, phase: str) -> None:
     problem = oriented((2, 3, 37, 21, None), "left", phase=phase, weights="shared")
     operands = inputs.make(problem, "cuda", seed=0)
-    call = PEERS[name].bind(problem, operands)
+    call = SCANS[name].bind(problem, operands)
     call()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -278,7 +278,7 @@ def test_a_graph_holds_a_peer_of_torch(name: str, phase: str) -> None:
 @pytest.mark.parametrize("name", ["torch_loop", "torch_compile"])
 def test_all_three_times_of_a_peer(name: str) -> None:
     settings = Settings("t", l2="warm", budget=Budget(15, 2.0))
-    found = list(interleave.run(Case(2, 3, 64, 48), PEERS[name], settings, Ceilings()))
+    found = list(interleave.run(Case(2, 3, 64, 48), SCANS[name], settings, Ceilings()))
     assert [(row.status, row.reason) for row in found] == [("ok", None)] * 3
     assert {row.launches_expected for row in found} == {None}
     (seen,) = {row.launches_observed for row in found}

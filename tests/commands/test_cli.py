@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gspn2bench.app import app
 from gspn2bench.baselines.modules import MODULES
-from gspn2bench.baselines.scans import PEERS
+from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases import scenario
 from gspn2bench.kernels.ladder import LADDER
 
@@ -89,7 +89,7 @@ def test_the_shell_is_offered_every_name(tmp_path: Path) -> None:
     save(real_run(), tmp_path / "results")
     save(simulated_run(), tmp_path / "elsewhere")
     assert complete("gspn2bench sweep ", tmp_path) == scenario.names()
-    known = sorted([*LADDER, *PEERS, *MODULES])
+    known = sorted([*LADDER, *SCANS, *MODULES])
     assert complete("gspn2bench sweep fig3 --rung ", tmp_path) == known
     others = [f"r01,{rung}" for rung in known if rung.startswith("r0") and rung != "r01"]
     assert complete("gspn2bench sweep fig3 --rung r01,r0", tmp_path) == others

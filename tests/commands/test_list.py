@@ -6,7 +6,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gspn2bench.baselines.modules import MODULES
-from gspn2bench.baselines.scans import PEERS
+from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases import scenario
 from gspn2bench.commands.list_ import list_
 from gspn2bench.kernels.ladder import LADDER
@@ -22,7 +22,7 @@ def test_everything_is_listed_within_80_columns() -> None:
     result = run()
     assert result.exit_code == 0
     assert max(map(len, result.output.splitlines())) <= 80
-    for name in [*LADDER, *PEERS, *MODULES, *scenario.names()]:
+    for name in [*LADDER, *SCANS, *MODULES, *scenario.names()]:
         assert f" {name} " in result.output
     first = next(iter(LADDER.values()))
     assert first.idea.split()[0] in result.output
@@ -30,7 +30,7 @@ def test_everything_is_listed_within_80_columns() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("rungs", [*LADDER, *PEERS, *MODULES]), ("scenarios", scenario.names())],
+    [("rungs", [*LADDER, *SCANS, *MODULES]), ("scenarios", scenario.names())],
 )
 def test_plain_names_one_a_line(kind: str, names: list[str]) -> None:
     for way in ("--plain", "--quiet"):
@@ -45,7 +45,7 @@ def test_json_has_what_the_tables_have() -> None:
     assert [one["name"] for one in listed["scenarios"]] == scenario.names()
     first = next(iter(LADDER.values()))
     assert listed["rungs"][0] == {"name": first.id, "title": first.title, "idea": first.idea}
-    assert [one["name"] for one in listed["peers"]] == [*PEERS]
+    assert [one["name"] for one in listed["peers"]] == [*SCANS]
     assert list(json.loads(run("rungs", "--json").output)) == ["rungs", "peers", "modules"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from gspn2bench.commands.progress import Ended, Turns, conclude, follow
+from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
 from gspn2bench.records.schema import Row
 
 from ..helpers.report_fixtures import row
@@ -55,7 +55,7 @@ def test_every_trial_is_done_and_the_series_is_finished(capsys: pytest.CaptureFi
 
 
 def test_the_bar_says_whose_turn_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    turns = Turns()
+    turns = RungDisplay()
     turns("r99")  # before there is a bar
 
     def steps() -> Iterator[list[Row]]:

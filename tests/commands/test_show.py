@@ -15,7 +15,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import Row
 from gspn2bench.records.store import Run
 from gspn2bench.report.text.sparklines import sparkline, trends
-from gspn2bench.report.text.terminal import screen
+from gspn2bench.report.text.terminal import render_terminal
 
 from ..helpers.report_fixtures import (
     HOSTILE,
@@ -33,14 +33,14 @@ from ..helpers.report_fixtures import (
 def printed(run, width=80):
     console = Console(width=width, highlight=False, color_system="truecolor", force_terminal=True)
     with console.capture() as capture:
-        console.print(screen(run))
+        console.print(render_terminal(run))
     return capture.get()
 
 
 def plain(run, width=80):
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as capture:
-        console.print(screen(run))
+        console.print(render_terminal(run))
     return capture.get()
 
 

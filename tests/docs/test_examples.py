@@ -86,4 +86,4 @@ def test_the_example_scenario_has_the_cases_that_its_page_shows() -> None:
     ]
     page = (EXAMPLES.parent / "scenarios.md").read_text()
     assert all(f"│ {label}" in page for label in labels)
-    assert all(rung in page for rung in registry.references(plan.rungs))
+    assert all(rung in page for rung in registry.specs(plan.rungs))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gspn2bench.baselines.scans import PEERS
+from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases.scenario import cases, load
 from gspn2bench.kernels import math, r07_gspn2, reference, tiled
 from gspn2bench.kernels.contract import Operands, Rung
@@ -18,7 +18,7 @@ from gspn2bench.ops import normalize_weights
 from gspn2bench.problem import DIRECTIONS, DTYPES, WEIGHTS, Direction, DType, ScanProblem, Weights
 from gspn2bench.workload import gate, inputs
 
-R07, UNFUSED = LADDER["r07"], PEERS["r07_unfused"]
+R07, UNFUSED = LADDER["r07"], SCANS["r07_unfused"]
 simulated = pytest.mark.skipif(not SIMULATED, reason="calls a device function from the host")
 
 
@@ -38,7 +38,7 @@ def wild(problem: ScanProblem, device: str) -> Operands:
     return operands
 
 
-def verdict(rung: Rung, problem: ScanProblem, operands: Operands) -> gate.Verdict:
+def verdict(rung: Rung, problem: ScanProblem, operands: Operands) -> gate.GateResult:
     kept = operands.w.clone()
     found = gate.check(problem, operands, rung.bind(problem, operands))
     assert torch.equal(operands.w, kept), "w was written"

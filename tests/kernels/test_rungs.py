@@ -66,7 +66,7 @@ def wild(problem: ScanProblem, device: str) -> Operands:
     return operands
 
 
-def verdict_of(rung: Rung, problem: ScanProblem, device: str) -> gate.Verdict:
+def verdict_of(rung: Rung, problem: ScanProblem, device: str) -> gate.GateResult:
     """The gate's verdict; what the kernel may not do besides is asserted."""
     operands = wild(problem, device)
     kept = inputs.clone(operands)

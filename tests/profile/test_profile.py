@@ -18,7 +18,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.profile import command, figures, ncu, runner
-from gspn2bench.profile.trace import Label, Trace, TracedLaunch, base_name, rung_of
+from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name, rung_of
 from gspn2bench.records.store import RunWriter
 from gspn2bench.run.worker import Worker
 from gspn2bench.system import executables
@@ -104,7 +104,7 @@ def request(name, folder=Path("out"), **changes):
 
 
 def test_nsys_starts_and_stops_on_the_measure_range():
-    jobs = command.jobs(request("nsys"), "nsys", ["python", "-m", "gspn2bench"])
+    jobs = command.profile_jobs(request("nsys"), "nsys", ["python", "-m", "gspn2bench"])
     assert shlex.join(jobs[0].command).startswith(
         "env GSPN2BENCH_PROFILED=nsys nsys profile -t cuda,nvtx -s none --cpuctxsw=none -c nvtx "
         "-p measure@gspn2bench --capture-range-end=stop --cuda-graph-trace=node -o out/01-r01 "
@@ -117,7 +117,7 @@ def test_nsys_starts_and_stops_on_the_measure_range():
 
 
 def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
-    line = shlex.join(command.jobs(request("ncu", launches=7), "ncu")[0].command)
+    line = shlex.join(command.profile_jobs(request("ncu", launches=7), "ncu")[0].command)
     assert "--target-processes all --nvtx --nvtx-include gspn2bench@measure/" in line
     assert "--clock-control none" in line
     assert "--launch-count 7 " in line
@@ -128,7 +128,7 @@ def test_a_profiled_sweep_is_one_sample_of_one_case_and_is_set_apart(name):
     for scenario in ("fig3", "table1", "quick", "tableS2"):
         plan = load(scenario)
         wanted = request(name, trials=tuple((case, "r07") for case in cases(plan)))
-        for job, (case, _) in zip(command.jobs(wanted, name), wanted.trials, strict=True):
+        for job, (case, _) in zip(command.profile_jobs(wanted, name), wanted.trials, strict=True):
             words = job.command[job.command.index("sweep") :]
             axes = [parse_axis(words[i + 1]) for i, word in enumerate(words) if word == "-a"]
             assert cases(plan, axes) == [case]
@@ -407,7 +407,7 @@ def test_a_label_reads_back():
 
 def traced(launches, named=None, **changes):
     fields = {"tool": "nsys", "tool_version": None, "gpus": (GPU,)}
-    return Trace(**fields | changes, launches={named or label(): launches})
+    return ProfilerTrace(**fields | changes, launches={named or label(): launches})
 
 
 def one(trace, tmp_path, run=None):
@@ -449,7 +449,7 @@ def test_the_timeline_is_capped(tmp_path, monkeypatch):
 
 def test_an_unlabelled_range_is_of_the_only_row_that_fits(tmp_path):
     launches = [TracedLaunch("r07_gspn2_forward", 10, 0)]
-    trace = Trace("nsys", None, (GPU,), {None: launches})
+    trace = ProfilerTrace("nsys", None, (GPU,), {None: launches})
     assert one(trace, tmp_path).rung == "r07"
     twice = fixture_run(extra=({"case": "another", "rung": "r07", "launches_expected": 1},))
     with pytest.raises(UsageError, match=r"2 of .* fit"):

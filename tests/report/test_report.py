@@ -19,7 +19,7 @@ from gspn2bench.report import render, write, write_pictures
 from gspn2bench.report.formatting import chart_label, number, script_json, size
 from gspn2bench.report.html.controls import controls
 from gspn2bench.report.html.data import MOST_SAMPLES
-from gspn2bench.report.verdict import verdict
+from gspn2bench.report.verdict import conclusion
 
 from ..helpers.report_fixtures import (
     HOSTILE,
@@ -248,14 +248,14 @@ def test_numbers_read_without_exponents():
 
 def test_verdict_of_one_case():
     run = Run(Path("f"), record(), (timed(31.6), timed(0.79, rung="r07")))
-    assert verdict(run).headline == (
+    assert conclusion(run).headline == (
         "r07 is 40.0 times as fast as r01 on N16 C8 1024x1024 float32, forward:"
         " 0.790 ms against 31.6 ms (graph time, cold L2, Fixture GPU)."
     )
 
 
 def test_verdict_of_several_cases_and_passes():
-    said = verdict(real_run())
+    said = conclusion(real_run())
     assert said.headline.startswith(
         "r07 is 15.9 to 41.0 times as fast as r01 over 2 cases, forward"
     )
@@ -265,18 +265,18 @@ def test_verdict_of_several_cases_and_passes():
 
 def test_verdict_does_not_cry_wolf():
     run = Run(Path("f"), record(), (timed(1.0, 0.1), timed(0.95, 0.1, rung="r07")))
-    assert "r07 and r01 cannot be told apart" in verdict(run).headline
+    assert "r07 and r01 cannot be told apart" in conclusion(run).headline
 
 
 def test_verdict_never_quotes_eager_time():
     rows = (timed(31.6, timing="eager"), timed(0.79, rung="r07", timing="eager"))
-    assert "No speed-up is quoted" in verdict(Run(Path("f"), record(), rows)).headline
+    assert "No speed-up is quoted" in conclusion(Run(Path("f"), record(), rows)).headline
 
 
 def test_verdict_without_rows_or_numbers():
-    assert verdict(Run(Path("f"), record(), ())).headline == "No row has a latency."
+    assert conclusion(Run(Path("f"), record(), ())).headline == "No row has a latency."
     bad = timed(1.0, gate_error=1.0)
-    assert "the gate is not green" in verdict(Run(Path("f"), record(), (bad,))).headline
+    assert "the gate is not green" in conclusion(Run(Path("f"), record(), (bad,))).headline
     render([Run(Path("f"), record(), ())])
 
 

@@ -13,7 +13,7 @@ from gspn2bench.measure.timing import Budget
 from gspn2bench.problem import ScanProblem
 from gspn2bench.records.schema import Row
 from gspn2bench.run import interleave, preflight
-from gspn2bench.run.interleave import Turn
+from gspn2bench.run.interleave import RungStarted
 from gspn2bench.run.trial import HEADROOM_BYTES, Settings
 
 from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, FOOTPRINT, RUNG, bind, pretended_gpu
@@ -43,11 +43,11 @@ def rung(name: str, length_ms: float = COPY_MS, **changes: object) -> Rung:
     return replace(RUNG, **fields)  # type: ignore[arg-type]
 
 
-def events(*rungs: Rung, settings: Settings = SETTINGS) -> list[Turn | Row]:
-    return list(interleave.in_turn(CASE, [(each, settings) for each in rungs], BOUNDS))
+def events(*rungs: Rung, settings: Settings = SETTINGS) -> list[RungStarted | Row]:
+    return list(interleave.measure_interleaved(CASE, [(each, settings) for each in rungs], BOUNDS))
 
 
-def rows(given: Iterable[Turn | Row]) -> dict[tuple[str, str], Row]:
+def rows(given: Iterable[RungStarted | Row]) -> dict[tuple[str, str], Row]:
     return {(row.rung, row.timing): row for row in given if isinstance(row, Row)}
 
 
@@ -84,7 +84,7 @@ def test_blocks_go_round_and_a_rung_that_is_done_drops_out(
 
     monkeypatch.setattr(timing, "durations_ms", durations)
     given = events(rung("a", 1.0), rung("b", 2.0))
-    names = [each.rung if isinstance(each, Turn) else each.rung.upper() for each in given]
+    names = [each.rung if isinstance(each, RungStarted) else each.rung.upper() for each in given]
     # both are proven, the sets are made, and a knows its median after 15 samples
     assert "".join(names) == "ab" + "a" + "ab" + "aAb" + "b" * 5 + "B"
 
@@ -133,7 +133,7 @@ def test_where_not_all_sets_fit_one_rung_comes_after_the_other(
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device, free=free: (free, 2**40))
         given = events(rung("a"), right)
         assert {row.status for row in rows(given).values()} == {"ok"}
-        orders[free] = "".join(each.rung for each in given if isinstance(each, Turn))
+        orders[free] = "".join(each.rung for each in given if isinstance(each, RungStarted))
     assert orders[together] == "ab" + "a" + "ab" + "ab"
     assert orders[together - 1] == "ab" + "aaa" + "bbb"
 
@@ -142,7 +142,9 @@ def test_scratch_that_calls_hold_counts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * FOOTPRINT)
     free = HEADROOM_BYTES + FOOTPRINT + 2 * 2 * FOOTPRINT - 1
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device: (free, 2**40))
-    order = "".join(each.rung for each in events(rung("a"), rung("b")) if isinstance(each, Turn))
+    order = "".join(
+        each.rung for each in events(rung("a"), rung("b")) if isinstance(each, RungStarted)
+    )
     assert order == "ab" + "aaa" + "bbb"
 
 

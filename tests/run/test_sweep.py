@@ -219,11 +219,11 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
     _, run = sweep_quick(tmp_path, *narrow)
     measured = {"copy_samples_gbps": (4000.0,), "step_us": 0.1, "l2_cold_ms": 2.0}
     (run.path / "rows.jsonl").write_text("")
-    jobs: list[interleave.Job] = []
+    jobs: list[interleave.CaseJob] = []
 
     def refuse(
         worker: worker_module.Worker,
-        job: interleave.Job,
+        job: interleave.CaseJob,
         limit_s: float,
         watch: worker_module.Watch,
     ) -> Iterator[Row]:
@@ -465,4 +465,4 @@ def test_a_users_file_that_is_no_rung_is_refused(
 
 
 def test_rungs_are_taken_in_the_order_given() -> None:
-    assert registry.references(["r07", "r01", "r07"]) == ["r07", "r01"]
+    assert registry.specs(["r07", "r01", "r07"]) == ["r07", "r01"]

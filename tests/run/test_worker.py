@@ -10,20 +10,20 @@ from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.records.schema import Row
 from gspn2bench.run import worker as worker_module
-from gspn2bench.run.interleave import Job, Turn
-from gspn2bench.run.trial import Settings, without_number
+from gspn2bench.run.interleave import CaseJob, RungStarted
+from gspn2bench.run.trial import Settings, unmeasured_rows
 from gspn2bench.run.worker import (
     GpuLostError,
     TimeLimitError,
     Worker,
     WorkerDiedError,
-    Workers,
+    WorkerSupervisor,
     _Done,
 )
 
 CASE = Case(1, 1, 2, 2)
 RUNGS = ("r01", "r03", "r07")
-JOB = Job(CASE, tuple((name, Settings("played")) for name in RUNGS), Ceilings())
+JOB = CaseJob(CASE, tuple((name, Settings("played")) for name in RUNGS), Ceilings())
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="one row a rung: the simulator's")
 
 
@@ -31,7 +31,7 @@ def row(rung: str) -> Row:
     from gspn2bench import registry
 
     settings = Settings("played", timings=("device",))
-    (made,) = without_number(CASE, registry.find(rung), settings, Ceilings(), "skipped", "played")
+    (made,) = unmeasured_rows(CASE, registry.find(rung), settings, Ceilings(), "skipped", "played")
     return made
 
 
@@ -46,7 +46,7 @@ class Player:
         self.turn: str | None = None
         self.ceilings = known
 
-    def run(self, job: Job, limit_s: float, watch: worker_module.Watch) -> Iterator[Row]:
+    def run(self, job: CaseJob, limit_s: float, watch: worker_module.Watch) -> Iterator[Row]:
         self.jobs.append(tuple(name for name, _ in job.rungs))
         self.turn = None
         words, error = self.acts.pop(0)
@@ -68,7 +68,7 @@ def play(monkeypatch: pytest.MonkeyPatch, *acts: tuple[str, Exception | None]) -
     monkeypatch.setattr(Player, "acts", list(acts), raising=False)
     monkeypatch.setattr(Player, "jobs", [], raising=False)
     monkeypatch.setattr(worker_module, "Worker", Player)
-    with Workers("played", Ceilings()) as workers:
+    with WorkerSupervisor("played", Ceilings()) as workers:
         given = [(each.rung, each.status) for each in workers.rows(JOB, 5.0)]
     assert not Player.acts
     return given
@@ -134,11 +134,11 @@ class Pipe:
 def test_the_limit_is_that_of_each_rungs_turns_together(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe(
         [
-            (0.0, Turn("r01")),
-            (4.0, Turn("r03")),
-            (3.0, Turn("r01")),
+            (0.0, RungStarted("r01")),
+            (4.0, RungStarted("r03")),
+            (3.0, RungStarted("r01")),
             (0.5, row("r01")),
-            (0.25, Turn("r03")),
+            (0.25, RungStarted("r03")),
             (9.0, _Done(True)),
         ]
     )

@@ -19,7 +19,7 @@ from gspn2bench.run import sweep
 from gspn2bench.traffic import counters
 from gspn2bench.traffic import rows as traffic_rows
 from gspn2bench.traffic import run as traffic_run
-from gspn2bench.traffic.rows import Plan
+from gspn2bench.traffic.rows import TrafficSweep
 
 from ..helpers.pretended_ncu import ONE, fake_ncu, playing_ncu, raw_page
 
@@ -109,7 +109,7 @@ def test_a_bad_rung_has_no_traffic(change: dict[str, Any], status: str, reason: 
     from gspn2bench.kernels.ladder import LADDER
 
     bad = replace(LADDER["r07"], id="bad", **change)
-    plan = Plan("quick", "cold", (), (), "trace", 0)
+    plan = TrafficSweep("quick", "cold", (), (), "trace", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(traffic_rows.rungs, "find", lambda reference: bad)
         row = traffic_rows.traced(plan, Case(1, 2, 3, 4), "bad")
@@ -278,16 +278,16 @@ def test_resume_does_what_is_left_of_a_group(
 def test_a_trial_is_given_as_soon_as_its_rows_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace, made = traffic_run.Workers.rows, []
+    trace, made = traffic_run.WorkerSupervisor.rows, []
 
-    def traced(workers: traffic_run.Workers, *arguments: Any) -> Iterator[Row]:
+    def traced(workers: traffic_run.WorkerSupervisor, *arguments: Any) -> Iterator[Row]:
         for row in trace(workers, *arguments):
             made.append(row)
             yield row
 
-    monkeypatch.setattr(traffic_run.Workers, "rows", traced)
+    monkeypatch.setattr(traffic_run.WorkerSupervisor, "rows", traced)
     cases = (Case(1, 1, 2, 2), Case(1, 1, 3, 2))
-    plan = Plan("quick", "cold", cases, ("r03", "r07"), "trace", 0)
+    plan = TrafficSweep("quick", "cold", cases, ("r03", "r07"), "trace", 0)
     with traffic_run.create(tmp_path, load("quick"), plan, []) as writer:
         stored = writer.path / "rows.jsonl"
         given = []

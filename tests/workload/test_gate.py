@@ -22,7 +22,7 @@ def right_answer(problem: ScanProblem, operands: Operands) -> torch.Tensor:
     return h.view(problem.data_shape).float()
 
 
-def check_with(fault: Callable[[torch.Tensor], None]) -> gate.Verdict:
+def check_with(fault: Callable[[torch.Tensor], None]) -> gate.GateResult:
     operands = inputs.make(PROBLEM, "cpu", seed=0)
 
     def call() -> None:
@@ -75,7 +75,7 @@ def test_a_reference_of_nothing_but_zeros_forgives_nothing() -> None:
     operands = inputs.make(PROBLEM, "cpu", seed=0)
     operands.x.zero_()
 
-    def fill(value: float) -> gate.Verdict:
+    def fill(value: float) -> gate.GateResult:
         def call() -> None:
             operands.h.fill_(value)
 
@@ -91,7 +91,7 @@ def test_slices_are_sampled_where_time_is_short(monkeypatch: pytest.MonkeyPatch)
     operands = inputs.make(problem, "cpu", seed=0)
     answer = right_answer(problem, operands)
 
-    def faulty(slice_: int) -> gate.Verdict:
+    def faulty(slice_: int) -> gate.GateResult:
         def call() -> None:
             operands.h.copy_(answer)
             operands.h[slice_] += 1

@@ -9,7 +9,7 @@ from typing import Final
 from gspn2bench.baselines.scans import jax_scan, r07_unfused, torch_compile, torch_loop
 from gspn2bench.kernels.contract import Rung
 
-PEERS: Final[dict[str, Rung]] = {
+SCANS: Final[dict[str, Rung]] = {
     peer.id: peer for peer in (torch_loop.PEER, torch_compile.PEER, jax_scan.PEER, r07_unfused.PEER)
 }
 """Peers by id, in the order in which they are listed."""

@@ -27,7 +27,7 @@ COLOURS = {
 }
 
 
-def screen(comparison: Comparison) -> RenderableType:
+def render_terminal(comparison: Comparison) -> RenderableType:
     """What ``gspn2bench compare`` prints; names are text, never rich's markup."""
     cases: dict[tuple[object, ...], list[tuple[Row, Change]]] = defaultdict(list)
     for pair in comparison.pairs:
@@ -45,10 +45,10 @@ def screen(comparison: Comparison) -> RenderableType:
         ("Only in NEW", _new, [p for p in others if p.base is None]),
     ):
         lines += _listed(title, pairs, why)
-    return Group(*lines, Text(), *map(Text, sums(comparison)))
+    return Group(*lines, Text(), *map(Text, summary_lines(comparison)))
 
 
-def document(comparison: Comparison) -> dict[str, Any]:
+def to_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison for JSON: ``base``, ``new``, ``threshold``, ``verdicts``, ``lost``, ``pairs``.
 
     A pair that was not judged has no verdict and says why in ``base_lacks`` and ``new_lacks``:
@@ -171,7 +171,7 @@ def _both(pair: Pair) -> str:
     return f"{_base(pair)}; in NEW {_new(pair)}"
 
 
-def sum_of(comparison: Comparison) -> str:
+def summary_line(comparison: Comparison) -> str:
     """How many rows have which verdict, in a line."""
     counts = [(str(verdict), comparison.count(verdict)) for verdict in Verdict]
     judged = sum(many for _, many in counts)
@@ -185,10 +185,10 @@ def _threshold(comparison: Comparison) -> str:
     return f"{100 * comparison.threshold:g} %"
 
 
-def sums(comparison: Comparison) -> list[str]:
+def summary_lines(comparison: Comparison) -> list[str]:
     """How many rows came out how, and what limits that, a sentence a line."""
     threshold = _threshold(comparison)
-    lines = [sum_of(comparison)]
+    lines = [summary_line(comparison)]
     if comparison.base.run_id == comparison.new.run_id:
         lines.append("BASE and NEW are the same run: this compares samples with themselves.")
     if comparison.count(Verdict.AMBIGUOUS):

@@ -14,7 +14,7 @@ COUNTS = [name for name, field in Row.model_fields.items() if field.annotation =
 """Columns that hold whole numbers, which pandas keeps as floats beside missing ones."""
 
 
-def document(run: Run) -> dict[str, Any]:
+def to_json(run: Run) -> dict[str, Any]:
     """The run for JSON: ``run``, ``verdict``, ``facts``, ``command`` and ``rows``.
 
     Rows have the columns of docs/columns.md but ``samples_ms``; what may not be shown is None.
@@ -32,7 +32,7 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def csv(run: Run) -> str:
+def to_csv(run: Run) -> str:
     """The rows as CSV, with the same columns; an empty cell is a missing value."""
     table = _rows(run)
     words = table.select_dtypes(["object", "str"])

@@ -14,12 +14,12 @@ from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.store import Run
 from gspn2bench.report.formatting import TIMES, count, number, percent, printable, scientific, size
 from gspn2bench.report.text.sparklines import Trend, sparkline, trends
-from gspn2bench.report.verdict import verdict
+from gspn2bench.report.verdict import conclusion
 
 
-def screen(run: Run) -> RenderableType:
+def render_terminal(run: Run) -> RenderableType:
     """What ``gspn2bench show`` prints; names are text, never rich's markup."""
-    said = verdict(run)
+    said = conclusion(run)
     lines: list[RenderableType] = [
         Text(printable(run.record.run_id), style="dim"),
         Text(printable(said.headline), style="bold"),
