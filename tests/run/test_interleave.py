@@ -189,7 +189,7 @@ def test_a_broken_context_ends_the_job_and_the_others_keep_their_rows_to_come(
     monkeypatch.setattr(timing, "durations_ms", durations)
     if when == "proof":
         monkeypatch.setattr(launches, "durations_ms", durations)
-    monkeypatch.setattr(interleave, "healthy", lambda: not broken)
+    monkeypatch.setattr(interleave, "gpu_is_healthy", lambda: not broken)
     settings = replace(SETTINGS, timings=("device", "graph"))
     found = rows(events(rung("a", 1.0), rung("b", 2.0), rung("c", 1.0), settings=settings))
     assert {name for name, _ in found} == {"b"}

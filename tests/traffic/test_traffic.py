@@ -70,7 +70,7 @@ def test_without_ncu_the_hardware_column_says_why_and_the_trace_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "find_cuda", lambda: None)
-    monkeypatch.setattr(counters.tools, "find_ncu", lambda: None)
+    monkeypatch.setattr(counters.executables, "find_ncu", lambda: None)
     result, run = invoke(tmp_path, *NARROW, "--rung", "r07")
     assert result.exit_code == 0
     assert [(row.simulated, row.status) for row in run.rows] == [
@@ -111,7 +111,7 @@ def test_a_bad_rung_has_no_traffic(change: dict[str, Any], status: str, reason: 
     bad = replace(LADDER["r07"], id="bad", **change)
     plan = TrafficSweep("quick", "cold", (), (), "trace", 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(traffic_rows.rungs, "find", lambda reference: bad)
+        patch.setattr(traffic_rows.registry, "find", lambda reference: bad)
         row = traffic_rows.traced(plan, Case(1, 2, 3, 4), "bad")
     assert row.status == status
     assert reason in (row.reason or "")
