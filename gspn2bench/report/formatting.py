@@ -8,8 +8,10 @@ from typing import Final
 
 BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
-
-TIMES: Final = "\N{MULTIPLICATION SIGN}"
+TIMES: Final = "x"
+"""After a ratio: 2.30x."""
+BY: Final = "\N{MULTIPLICATION SIGN}"
+"""Between factors of a product: batch by channels."""
 
 
 def printable(name: str) -> str:
@@ -49,6 +51,35 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     decimals = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{value:,.{max(0, decimals)}f}"
+
+
+def speedup(ratio: float) -> str:
+    """A speed-up: 40.3x; below 1 it is a slow-down, 2.30x slower. NaN is ""."""
+    factor, word = _factor(ratio)
+    return f"{factor} {word}" if word == "slower" else factor
+
+
+def speedups(low: float, high: float, base: str) -> str:
+    """A range of speed-ups over a base: "15.9x to 41.0x faster than r01".
+
+    Each end below 1 is a slow-down: "2.30x slower to 1.40x faster than r01".
+    """
+    (least, worst), (most, best) = _factor(low), _factor(high)
+    if not worst and not best:
+        return f"about as fast as {base}"
+    if worst and best and worst != best:
+        return f"{least} {worst} to {most} {best} than {base}"
+    ends = (most, least) if "slower" in (worst, best) else (least, most)
+    return f"{' to '.join(dict.fromkeys(ends))} {worst or best} than {base}"
+
+
+def _factor(ratio: float) -> tuple[str, str]:
+    """A ratio as a factor of at least 1 and "faster", "slower" or, where it reads 1.00x, ""."""
+    if math.isnan(ratio):
+        return "", ""
+    factor = number(max(ratio, 1 / ratio))
+    word = "" if factor == number(1) else "faster" if ratio > 1 else "slower"
+    return factor + TIMES, word
 
 
 def count(value: float) -> str:

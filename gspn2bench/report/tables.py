@@ -7,7 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from gspn2bench.records.store import Run
-from gspn2bench.report.formatting import TIMES, count, number, percent, plural, scientific
+from gspn2bench.report.formatting import count, number, percent, plural, scientific, speedup
 
 Format = Callable[[float], str]
 
@@ -48,8 +48,8 @@ ROW_COLUMNS: Final = (
     Column("latency, ms", "latency_ms", number),
     Column("95 % low, ms", "latency_ms_low", number),
     Column("95 % high, ms", "latency_ms_high", number),
-    Column(f"speed-up, {TIMES}", "speedup", number),
-    Column("over rung", "base_rung"),
+    Column("speed-up", "speedup", speedup),
+    Column("base", "base_rung"),
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("of copy bandwidth, %", "copy_share", percent),
     Column("extrapolated, ms", "extrapolated_ms", number, optional=True),

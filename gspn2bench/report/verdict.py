@@ -9,7 +9,7 @@ from gspn2bench.analysis.frame import QUOTED, frame, rung_order
 from gspn2bench.problem import CASE_PHASES
 from gspn2bench.records.schema import RunRecord
 from gspn2bench.records.store import Run
-from gspn2bench.report.formatting import count, number, percent, plural
+from gspn2bench.report.formatting import count, number, percent, plural, speedups
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _compared(table: pd.DataFrame, phase: str) -> list[str]:
 
 
 def _best(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the fastest rung: on the cases that most rungs ran, the most times as fast."""
+    """The rows of the rung with the largest mean speed-up on the cases that most rungs ran."""
     ran = rows.groupby("title")["rung"].nunique()
     common = rows[rows["title"].isin(ran[ran == ran.max()].index)]
     means = common.groupby("rung")["speedup"].agg(_geometric)
@@ -69,9 +69,9 @@ def _sentences(best: pd.DataFrame) -> list[str]:
     low, high = best["speedup"].min(), best["speedup"].max()
     if len(best) > 1:
         said = (
-            f"{top['rung']} is {number(low)} to {number(high)} times as fast as"
-            f" {top['base_rung']} over {plural(len(best), 'case')}, {top['phase']} ({where});"
-            f" the most on {top['title']}: {times}."
+            f"{top['rung']} is {speedups(low, high, top['base_rung'])} over"
+            f" {plural(len(best), 'case')}, {top['phase']} ({where});"
+            f" best on {top['title']}: {times}."
         )
     elif top["overlaps"]:
         said = (
@@ -80,8 +80,8 @@ def _sentences(best: pd.DataFrame) -> list[str]:
         )
     else:
         said = (
-            f"{top['rung']} is {number(high)} times as fast as {top['base_rung']} on"
-            f" {top['title']}, {top['phase']}: {times} ({where})."
+            f"{top['rung']} is {speedups(high, high, top['base_rung'])} on {top['title']},"
+            f" {top['phase']}: {times} ({where})."
         )
     if math.isnan(top["copy_share"]):
         return [said]

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -53,14 +54,14 @@ def test_fits_80_columns_with_nothing_cut():
 
 def test_verdict_stands_above_the_tables():
     text = plain(real_run(), 200)
-    assert text.index("r07 is 15.9 to 41.0 times as fast") < text.index("speed-up")
+    assert text.index("r07 is 15.9x to 41.0x faster than r01") < text.index("speed-up")
 
 
 def test_rows_and_reasons():
     lines = plain(real_run(), 120).splitlines()
     r07 = next(line for line in lines if line.startswith("r07   fwd   device"))
     assert r07.split()[:4] == ["r07", "fwd", "device", "0.770"]
-    assert "41.0×" in r07  # noqa: RUF001
+    assert "41.0x" in r07
     assert "- N16 C8 1024x1024 float32, r06 forward, incorrect: h[3, 0, 1, 2] is nan" in lines
     assert sum("needs 512 columns" in line for line in lines) == 1
 
@@ -131,7 +132,7 @@ def test_a_swept_axis_is_a_line_for_each_rung():
     at = lines.index("over size  256 512 1,024 2,048")
     assert lines[at + 1] == "N16 C8 float32, graph time, cold L2; a full block is 4,180 GB/s"
     r01 = ["r01", "fwd", "▁▁▁▁", "100", "→", "100", "10.2", "→", "81.9", "base"]
-    r07 = ["r07", "fwd", "▂▄█·", "1,000", "→", "4,000", "1.02", "→", "1.02", "10.0×", "→", "40.0×"]  # noqa: RUF001
+    r07 = ["r07", "fwd", "▂▄█·", "1,000", "→", "4,000", "1.02", "→", "1.02", "10.0x", "→", "40.0x"]
     assert [line.split() for line in lines[at + 4 : at + 6]] == [r01, r07]
     assert lines[at + 6] == ""
     assert text.count("over size") == 1
@@ -175,7 +176,22 @@ def test_a_long_sweep_and_a_long_name_are_folded_and_not_cut():
 def test_eager_time_has_no_speed_up():
     eager = [line for line in plain(real_run()).splitlines() if " eager " in line]
     assert eager
-    assert all("×" not in line and "base" not in line for line in eager)  # noqa: RUF001
+    assert not any(re.search(r"\dx|slower|base", line) for line in eager)
+
+
+def test_a_ratio_below_1_reads_as_a_slow_down():
+    rows = [
+        timed(ms, rung=rung, **size(extent))
+        for extent, slow in ((256, 2.3), (512, 1.0), (1024, 0.5))
+        for ms, rung in ((1.0, "r01"), (slow, "r02"))
+    ]
+    text = plain(Run(Path("f"), record(), tuple(rows)), 120)
+    assert "r02 is 2.30x slower to 2.00x faster than r01 over 3 cases" in " ".join(text.split())
+    assert "2.30x slower → 2.00x" in text
+    cells = [line for line in text.splitlines() if re.match(r"r02 +fwd +graph", line)]
+    assert ["2.30x slower" in line for line in cells] == [True, False, False]
+    assert "0.43" not in text
+    assert max(map(len, plain(Run(Path("f"), record(), tuple(rows))).splitlines())) <= 80
 
 
 def invoke(app, run, folder, *arguments):
@@ -187,7 +203,7 @@ def invoke(app, run, folder, *arguments):
 
 def test_json_says_what_the_screen_says(app, tmp_path):
     said = json.loads(invoke(app, real_run(), tmp_path, "--json"))
-    assert "r07 is 15.9 to 41.0 times as fast" in said["verdict"]["headline"]
+    assert "r07 is 15.9x to 41.0x faster than r01" in said["verdict"]["headline"]
     assert dict(said["facts"])["machine"] == "Fixture GPU"
     assert len(said["rows"]) == len(real_run().rows)
     first, bad = said["rows"][0], said["rows"][3]

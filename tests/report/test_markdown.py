@@ -15,7 +15,7 @@ from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import Published
 from gspn2bench.records.store import Run
-from gspn2bench.report.formatting import TIMES, number, percent
+from gspn2bench.report.formatting import number, percent, speedup
 from gspn2bench.report.text import ladder, markdown
 from gspn2bench.report.text.ladder import Lesson
 
@@ -93,8 +93,17 @@ def test_a_table_for_each_case_and_phase_says_what_the_frame_says() -> None:
         assert line["floor / latency"] == percent(row["floor_share"])
         assert line["model bytes / latency, GB/s"] == number(row["gbps"])
         quoted = row["timing"] != "eager"
-        assert line[f"speed-up, {TIMES}"] == (number(row["speedup"]) if quoted else "")
+        assert line["speed-up"] == (speedup(row["speedup"]) if quoted else "")
         assert line["status"] == row["status"]
+
+
+def test_a_ratio_below_1_reads_as_a_slow_down() -> None:
+    rows = (timed(1.0, rung="r07"), timed(2.3, rung="r07_unfused"))
+    page = markdown.render([Run(Path("x"), record(), rows)])
+    (shown,) = tables(page).values()
+    assert shown["speed-up"].to_list() == ["1.00x", "2.30x slower"]
+    assert shown["base"].to_list() == ["r07", "r07"]
+    assert "**r07\\_unfused is 2.30x slower than r07 on" in page
 
 
 def test_interval_launches_and_reasons() -> None:
@@ -139,7 +148,7 @@ def test_no_published_figure_is_lost() -> None:
 
 def test_the_verdict_and_the_command_stand_above() -> None:
     page = markdown.render([real_run(), simulated_run()])
-    assert "**r07 is 15.9 to 41.0 times as fast as r01" in page
+    assert "**r07 is 15.9x to 41.0x faster than r01" in page
     assert "    gspn2bench sweep fixture --rung r01,r07 -a 'size=[256, 512]'" in page
     assert page.count("\n## ") == 2
 

@@ -16,7 +16,7 @@ from gspn2bench.commands.report import default_path, report
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run, add_profile, read_run
 from gspn2bench.report import render, write, write_pictures
-from gspn2bench.report.formatting import chart_label, number, script_json, size
+from gspn2bench.report.formatting import chart_label, number, script_json, size, speedup, speedups
 from gspn2bench.report.html.controls import controls
 from gspn2bench.report.html.data import MOST_SAMPLES
 from gspn2bench.report.verdict import conclusion
@@ -249,18 +249,56 @@ def test_numbers_read_without_exponents():
 def test_verdict_of_one_case():
     run = Run(Path("f"), record(), (timed(31.6), timed(0.79, rung="r07")))
     assert conclusion(run).headline == (
-        "r07 is 40.0 times as fast as r01 on N16 C8 1024x1024 float32, forward:"
+        "r07 is 40.0x faster than r01 on N16 C8 1024x1024 float32, forward:"
         " 0.790 ms against 31.6 ms (graph time, cold L2, Fixture GPU)."
     )
 
 
 def test_verdict_of_several_cases_and_passes():
     said = conclusion(real_run())
-    assert said.headline.startswith(
-        "r07 is 15.9 to 41.0 times as fast as r01 over 2 cases, forward"
-    )
+    assert said.headline.startswith("r07 is 15.9x to 41.0x faster than r01 over 2 cases, forward")
     assert "Correctness: 7 of 8 gates green" in " ".join(said.details)
     assert "Not ok: 7 of 26 rows (3 incorrect, 3 skipped, 1 oom)." in said.details
+
+
+def test_verdict_of_a_slow_down():
+    run = Run(Path("f"), record(), (timed(1.0), timed(2.3, rung="r02")))
+    assert verdict(run).headline == (
+        "r02 is 2.30x slower than r01 on N16 C8 1024x1024 float32, forward:"
+        " 2.30 ms against 1.00 ms (graph time, cold L2, Fixture GPU)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (40.3, "40.3x"),
+        (1107, "1,107x"),
+        (1.0, "1.00x"),
+        (0.9999, "1.00x"),
+        (0.434, "2.30x slower"),
+        (0.127, "7.87x slower"),
+        (math.nan, ""),
+    ],
+)
+def test_a_ratio_below_1_reads_as_a_slow_down(ratio, text):
+    assert speedup(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (15.9, 41.0, "15.9x to 41.0x faster than r01"),
+        (40.0, 40.0, "40.0x faster than r01"),
+        (0.127, 0.434, "2.30x to 7.87x slower than r01"),
+        (0.4, 2.1, "2.50x slower to 2.10x faster than r01"),
+        (1.001, 1.4, "1.00x to 1.40x faster than r01"),
+        (0.5, 0.999, "1.00x to 2.00x slower than r01"),
+        (0.999, 1.001, "about as fast as r01"),
+    ],
+)
+def test_a_range_of_ratios_reads_as_a_sentence(low, high, text):
+    assert speedups(low, high, "r01") == text
 
 
 def test_verdict_does_not_cry_wolf():

@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 
 from gspn2bench.records.schema import Profile
-from gspn2bench.report.formatting import TIMES, count, number, percent
+from gspn2bench.report.formatting import BY, TIMES, count, number, percent, speedup
 from gspn2bench.report.tables import Column
 
 PUBLISHED_KEYS: Final = ["run", "case", "phase", "dtype", "weights", "directions", "chunk"]
@@ -53,7 +53,7 @@ LATENCY: Final = (
     Column("95 % low, ms", "latency_ms_low", number),
     Column("95 % high, ms", "latency_ms_high", number),
 )
-SPEEDUP: Final = (Column(f"speed-up, {TIMES}", "speedup", number), Column("over rung", "base_rung"))
+SPEEDUP: Final = (Column("speed-up", "speedup", speedup), Column("base", "base_rung"))
 FLOOR: Final = Column("floor, ms", "floor_ms", number)
 L2: Final = Column("L2", "l2")
 NO_LATENCY: Final = (
@@ -87,7 +87,7 @@ AXES: Final = {
     ),
     "batch": ("Latency against batch", "the batch", ["channels", "height", "width"]),
     "slices": (
-        f"Latency against slices, N{TIMES}C",
+        f"Latency against slices, N{BY}C",
         "the number of slices",
         ["height", "width"],
     ),
@@ -97,7 +97,7 @@ CHOSEN: Final = ["run", "phase", "timing", "dtype", "weights"]
 """What the page's controls hold still."""
 HEAT: Final = Drawing(
     "heat",
-    f"Speed-up over batch {TIMES} channels",
+    f"Speed-up over batch {BY} channels",
     "No figure: in this choice no rung has a speed-up at several batches and channels.",
     (
         *KEYS,
@@ -211,7 +211,7 @@ def sections(table: pd.DataFrame, profiles: Sequence[Profile]) -> list[Section]:
             Section(
                 "speedup",
                 "Speed-up",
-                "How many times as fast a rung is as the base, of the last rung chosen above.",
+                "Speed-up over the base of the last rung chosen above.",
                 (HEAT,),
             )
         )

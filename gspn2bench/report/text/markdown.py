@@ -12,7 +12,7 @@ import pandas as pd
 from gspn2bench.analysis.frame import PAIR, QUOTED, TIMINGS, frame, published, rung_order
 from gspn2bench.records.store import Run
 from gspn2bench.report.files import write_own
-from gspn2bench.report.formatting import TIMES, count, number, percent, printable, scientific
+from gspn2bench.report.formatting import count, number, percent, printable, scientific, speedup
 from gspn2bench.report.html.figures import PUBLISHED_KEYS
 from gspn2bench.report.summary import run_ids, summary, titles
 from gspn2bench.report.tables import Column, Table, table_of
@@ -46,8 +46,8 @@ MEASURED: Final = (
     *NAMES,
     Column("latency, ms", "latency_ms", number),
     Column("95 % interval, ms", "interval"),
-    Column(f"speed-up, {TIMES}", "speedup", number),
-    Column("over rung", "base_rung", optional=True),
+    Column("speed-up", "speedup", speedup),
+    Column("base", "base_rung", optional=True),
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("of copy bandwidth", "copy_share", percent),
     Column("floor / latency", "floor_share", percent),

@@ -1,6 +1,7 @@
 """A run for the terminal, in 80 columns: the verdict, trends over swept axes, a table a case."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
@@ -12,7 +13,15 @@ from rich.text import Text
 from gspn2bench.analysis.frame import PAIR, QUOTED, TIMINGS, frame, rung_order
 from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.store import Run
-from gspn2bench.report.formatting import TIMES, count, number, percent, printable, scientific, size
+from gspn2bench.report.formatting import (
+    count,
+    number,
+    percent,
+    printable,
+    scientific,
+    size,
+    speedup,
+)
 from gspn2bench.report.text.sparklines import Trend, sparkline, trends
 from gspn2bench.report.verdict import conclusion
 
@@ -46,18 +55,18 @@ def _trend(trend: Trend) -> list[RenderableType]:
             sparkline(line["gbps"].tolist(), trend.top_gbps),
             _ends(line["gbps"]),
             _ends(line["latency_ms"]),
-            _ends(compared, TIMES) or "base",
+            _ends(compared, speedup) or "base",
         )
     heading = Text.assemble((f"over {trend.axis}", "bold"), f"  {over}")
     return [heading, Text(printable(f"{trend.where}; {top}")), table]
 
 
-def _ends(values: pd.Series, unit: str = "") -> str:
+def _ends(values: pd.Series, form: Callable[[float], str] = number) -> str:
     """The first and the last of the values there are: 102 → 3,562."""
     there = values.dropna()
     if there.empty:
         return ""
-    return f"{number(there.iloc[0])}{unit} → {number(there.iloc[-1])}{unit}"
+    return f"{form(there.iloc[0])} → {form(there.iloc[-1])}"
 
 
 def _failures(table: pd.DataFrame) -> list[Text]:
@@ -124,14 +133,14 @@ def _simulated(rows: pd.DataFrame) -> Table:
 def _speedup(row: dict[str, Any]) -> str:
     if math.isnan(row["speedup"]) or row["timing"] not in QUOTED:
         return ""
-    return "base" if row["rung"] == row["base_rung"] else f"{number(row['speedup'])}{TIMES}"
+    return "base" if row["rung"] == row["base_rung"] else speedup(row["speedup"])
 
 
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
         text = header in ("rung", "pass", "time", "over", "status")
-        folds = header in ("rung", "over")  # a name or a line of blocks may be long
+        folds = header in ("rung", "over", "speed-up")  # may be long: a name, blocks, a slow-down
         justify: Literal["left", "right"] = "left" if text else "right"
         table.add_column(header, justify=justify, no_wrap=not folds, overflow="fold")
     return table

@@ -1,11 +1,12 @@
 // Grouped horizontal bars on a log axis. A group is the bars of one case under its title; a bar has a
 // series ({ key, name }: the key names colour and pattern), a tick, a value, the text beside it, and
-// an interval and a mark if any. A value of null draws no bar: its text says why.
+// if any an interval, a mark, and more text, which is left out of a figure that has no room for it.
+// A value of null draws no bar: its text says why.
 const bars = (() => {
   const SLOT = 24;
   const CHARACTER = 7;
-  // characters of a tick and of a group's title
-  const ROOM = matchMedia("(width < 600px)").matches ? [18, 44] : [24, 64];
+  // characters of a tick, of a group's title, and of the text beside a bar
+  const ROOM = matchMedia("(width < 600px)").matches ? [18, 44, 18] : [24, 64, Infinity];
   const PATTERNS = {
     "published-0": "/",
     "published-1": "x",
@@ -18,12 +19,16 @@ const bars = (() => {
 
   // data and layout of a figure; the axis begins at `start` at the latest.
   function figure(groups, title, tickText = text.plain, start = Infinity) {
+    const whole = (bar) => bar.text + (bar.more ?? "");
+    const roomy = groups.every(({ bars }) => bars.every((bar) => whole(bar).length <= ROOM[2]));
     const placed = [];
     const headings = [];
     let bottom = 0;
     for (const group of groups) {
       headings.push({ title: group.title, y: bottom + 0.5 });
-      group.bars.forEach((bar, place) => placed.push({ ...bar, y: bottom + 1.5 + place }));
+      group.bars.forEach((bar, place) => {
+        placed.push({ ...bar, text: roomy ? whole(bar) : bar.text, y: bottom + 1.5 + place });
+      });
       bottom += group.bars.length + 1.35;
     }
     const drawn = placed.filter((bar) => bar.value !== null);

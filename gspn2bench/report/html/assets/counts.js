@@ -44,12 +44,12 @@ const counts = (() => {
   function measured(series, tick, row) {
     if (!views.hasLatency(row))
       return { series, tick, value: null, text: row.withheld || row.status };
-    const faster = views.hasSpeedup(row) ? ` · ${text.number(row.speedup)}${text.TIMES}` : "";
     return {
       series,
       tick,
       value: row.latency_ms,
-      text: `${text.number(row.latency_ms)} ms${faster}`,
+      text: `${text.number(row.latency_ms)} ms`,
+      more: views.hasSpeedup(row) ? ` · ${text.speedup(row.speedup)}` : "",
       low: row.latency_ms_low,
       high: row.latency_ms_high,
       mark: row.floor_ms,

@@ -126,6 +126,14 @@ const sweeps = (() => {
     };
   }
 
+  // Ticks of a colour bar of speed-ups; Plotly's own would show a slow-down as a number below 1.
+  function ratioTicks(ratios) {
+    const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
+    if (low >= 1) return { ticksuffix: text.TIMES };
+    const tickvals = [0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low));
+    return { tickvals, ticktext: tickvals.map((ratio) => text.speedup(ratio)) };
+  }
+
   // Speed-up of one rung over the base, over batch and channels: of the last rung chosen that has one.
   function heat(view) {
     const faster = view.timed.filter(views.hasSpeedup);
@@ -163,22 +171,19 @@ const sweeps = (() => {
           x: channels.map(String),
           y: batches.map(String),
           z: cells.map((line) => line.map((row) => row?.speedup ?? null)),
-          text: cells.map((line) =>
-            line.map((row) => (row ? `${text.number(row.speedup)}${text.TIMES}` : "")),
-          ),
+          text: cells.map((line) => line.map((row) => (row ? text.speedup(row.speedup) : ""))),
           texttemplate: "%{text}",
           hoverinfo: "text",
           hovertext: cells.map((line) =>
             line.map((row) =>
-              row
-                ? theme.hover(rung, row, `${text.number(row.speedup)}${text.TIMES}`)
-                : "not measured",
+              row ? theme.hover(rung, row, text.speedup(row.speedup)) : "not measured",
             ),
           ),
           hoverongaps: false,
           colorscale: "Cividis",
           colorbar: {
-            title: { text: `speed-up, ${text.TIMES}`, side: "right" },
+            title: { text: "speed-up", side: "right" },
+            ...ratioTicks(found.map((row) => row.speedup)),
             thickness: 12,
             outlinewidth: 0,
           },

@@ -1,6 +1,6 @@
 // Names and numbers as text, as text.py writes them: safe in Plotly's labels, short, no exponents.
 const text = (() => {
-  const TIMES = "×";
+  const TIMES = "x";
   const BYTE_UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
   const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" };
   const fixed = new Map();
@@ -25,6 +25,12 @@ const text = (() => {
       value,
       Math.min(20, Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(value))))),
     );
+  }
+
+  // A speed-up; below 1 it is a slow-down: 2.30x slower.
+  function speedup(ratio) {
+    const factor = number(Math.max(ratio, 1 / ratio));
+    return factor + TIMES + (ratio < 1 && factor !== number(1) ? " slower" : "");
   }
 
   // As short as it can be said to some significant digits: 64, 0.002, 45.3.
@@ -56,6 +62,7 @@ const text = (() => {
     plain,
     number: written(number),
     size: written(size),
+    speedup: written(speedup),
     count: written((value) => decimals(value, 0)),
     percent: written((share) => `${(100 * share).toFixed(1)} %`),
     scientific: written(scientific),
