@@ -14,7 +14,7 @@ from typing import Final
 
 from gspn2bench.baselines.modules import MODULES, Module
 from gspn2bench.baselines.scans import SCANS
-from gspn2bench.cases.scenario import Case
+from gspn2bench.cases.scenario import Case, Scenario
 from gspn2bench.errors import UsageError, unknown
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
@@ -56,6 +56,15 @@ def specs(names: Iterable[str]) -> list[str]:
         if ids.count(name) > 1:
             raise UsageError(f"rung: {name} is the id of two rungs; give one another id")
     return chosen
+
+
+def base_of(scenario: Scenario, references: Sequence[str]) -> str | None:
+    """The id of the base that a scenario names; None where it names none, or it is not run.
+
+    Raises:
+        UsageError: as ``find``.
+    """
+    return find(scenario.base).id if scenario.base in references else None
 
 
 def rungs_for_part(references: Iterable[str], part: Part) -> list[str]:

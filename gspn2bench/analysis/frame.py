@@ -6,7 +6,7 @@ Behind a gate that is not green nothing observed is left at all.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import pandas as pd
@@ -72,8 +72,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         ``traced_ratio`` and ``dram_ratio`` (bytes / ``bytes_model``),
         ``launches_agree`` (True, False or NA), ``extrapolated_ms`` (see ``_extrapolated``; never in
         a row that has a latency).
-        The base is the lowest rung with an ok latency among the rows equal in ``PAIR``,
-        and where that rung has several (directions, seeds), the fastest of them.
+        The base is the first rung of ``base_order`` with an ok latency among the rows equal in
+        ``PAIR``, and where that rung has several (directions, seeds), the fastest of them.
     """
     fields = [name for name in Row.model_fields if name != "samples_ms"]
     lines = [
@@ -89,7 +89,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     table["chunking"] = _chunking(table)
     table["title"] = _titles(table)
     _withhold(table)
-    _pair(table)
+    _pair(table, runs)
     table["gbps"] = table["bytes_model"] / table["latency_ms"] / 1e6
     table["copy_share"] = table["gbps"] / table["copy_gbps"]
     table["floor_share"] = table["floor_ms"] / table["latency_ms"]
@@ -163,6 +163,30 @@ def rung_order(rung: str) -> tuple[bool, int, str]:
     return (number is None, int(number[1]) if number else 0, rung)
 
 
+def base_order(record: RunRecord, rungs: Iterable[str]) -> list[str]:
+    """Rungs in the order in which they are chosen as the base of a speed-up.
+
+    The base that the run names comes first, then the rungs of the ladder by number, then the
+    others in the order in which the run lists them. A rung that the run does not list, which only
+    a user's own file in an older run can be, comes last, by name.
+
+    Args:
+        record: of the run.
+        rungs: ids, in any order.
+    """
+    if record.plan:
+        listed = record.plan.ids or record.plan.rungs
+    else:
+        listed = record.traffic.rungs if record.traffic else ()
+
+    def key(rung: str) -> tuple[bool, bool, int, str]:
+        outside, number, name = rung_order(rung)
+        place = listed.index(rung) if rung in listed else len(listed)
+        return (rung != record.base, outside, place if outside else number, name)
+
+    return sorted(set(rungs), key=key)
+
+
 def _extrapolated(table: pd.DataFrame) -> pd.Series:
     """What attention would take where it was not measured, ms.
 
@@ -212,10 +236,16 @@ def _withhold(table: pd.DataFrame) -> None:
     table.loc[hidden, LATENCIES] = float("nan")
 
 
-def _pair(table: pd.DataFrame) -> None:
+def _pair(table: pd.DataFrame, runs: Sequence[Run]) -> None:
     """Add the base rung of each row that has a latency, and the speed-up over it."""
     shown = table[table["latency_ms"].notna()]
-    ranked = shown.assign(rank=shown["rung"].map(rung_order)).sort_values(["rank", "latency_ms"])
+    ranks = {
+        (run.record.run_id, rung): rank
+        for run in runs
+        for rank, rung in enumerate(base_order(run.record, (row.rung for row in run.rows)))
+    }
+    rank = [ranks[key] for key in zip(shown["run"], shown["rung"], strict=True)]
+    ranked = shown.assign(rank=rank).sort_values(["rank", "latency_ms"])
     base = ranked.drop_duplicates(PAIR)[[*PAIR, "rung", *LATENCIES]]
     base = shown[PAIR].merge(base, how="left", on=PAIR).set_index(shown.index).reindex(table.index)
     table["base_rung"] = base["rung"].astype("object")

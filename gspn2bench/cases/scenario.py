@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from gspn2bench.cases.axes import AXES, NATIVE, Axis, Value, check_value, make_axis
 from gspn2bench.errors import UsageError, unknown
@@ -138,6 +138,8 @@ class Scenario(Record):
     description: str
     source: str
     rungs: Annotated[tuple[str, ...], Field(min_length=1)]
+    base: str | None = None
+    """The one of ``rungs`` that speed-ups refer to; without it see ``analyze.base_order``."""
     l2: L2State = "cold"
     axes: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
     case: tuple[dict[str, Value], ...] = ()
@@ -150,6 +152,14 @@ class Scenario(Record):
             if rungs.count(rung) > 1:
                 raise ValueError(f"{rung} is given twice")
         return rungs
+
+    @field_validator("base")
+    @classmethod
+    def _base_is_a_rung(cls, base: str | None, info: ValidationInfo) -> str | None:
+        rungs = info.data.get("rungs")  # absent where they are refused themselves
+        if base is not None and rungs is not None and base not in rungs:
+            raise ValueError(f"{base!r} is not one of the scenario's rungs: {', '.join(rungs)}")
+        return base
 
     @field_validator("axes", mode="before")
     @classmethod

@@ -132,6 +132,8 @@ class SweepPlan(Record):
     """Fields of ``scenario.Case``, in order."""
     rungs: tuple[str, ...]
     """Ids of the ladder, or paths of a user's own files."""
+    ids: tuple[str, ...] = ()
+    """Ids of ``rungs``, in their order; empty in runs that did not record them."""
     timings: tuple[Timing, ...]
     samples: Annotated[int, Field(gt=0)]
     seconds: Positive
@@ -156,6 +158,8 @@ class RunRecord(Record):
     title: str
     description: str
     source: str
+    base: str | None = None
+    """Id of the rung that speed-ups refer to, where the scenario names one that is run."""
     command: list[str]
     """The exact command, ready to be run again."""
     started_utc: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from gspn2bench.analysis.frame import QUOTED, frame, rung_order
+from gspn2bench.analysis.frame import QUOTED, base_order, frame, rung_order
 from gspn2bench.problem import CASE_PHASES
 from gspn2bench.records.schema import RunRecord
 from gspn2bench.records.store import Run
@@ -27,7 +27,7 @@ def conclusion(run: Run) -> Conclusion:
     if run.record.simulated:
         why = simulated_because(run.record)
         return Conclusion(why[0].upper() + why[1:], tuple(support))
-    said = [sentence for phase in CASE_PHASES for sentence in _compared(table, phase)]
+    said = [sentence for phase in CASE_PHASES for sentence in _compared(run.record, table, phase)]
     said = said or [_alone(table)]
     return Conclusion(said[0], (*said[1:], *support))
 
@@ -38,13 +38,13 @@ def simulated_because(record: RunRecord) -> str:
     return f"the run is simulated and its latencies are empty ({why})."
 
 
-def _compared(table: pd.DataFrame, phase: str) -> list[str]:
+def _compared(record: RunRecord, table: pd.DataFrame, phase: str) -> list[str]:
     """The sentences on one phase, in the first timing to quote that compares two rungs."""
     pairs = table[(table["phase"] == phase) & (table["base_rung"] != table["rung"])]
     pairs = pairs[pairs["speedup"].notna()]
     for timing in QUOTED:
         for _, rows in pairs[pairs["timing"] == timing].groupby("l2"):
-            base = min(rows["base_rung"], key=rung_order)
+            base = base_order(record, rows["base_rung"])[0]
             rows = rows[rows["base_rung"] == base]  # noqa: PLW2901
             return _sentences(_best(rows))
     return []

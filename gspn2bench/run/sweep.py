@@ -67,6 +67,7 @@ def create(
         title=scenario.title,
         description=scenario.description,
         source=scenario.source,
+        base=registry.base_of(scenario, sweep.rungs),
         command=command,
         started_utc=store.utc_now(),
         simulated=backend.simulated,
@@ -78,6 +79,7 @@ def create(
         plan=SweepPlan(
             cases=tuple(asdict(case) for case in sweep.cases),
             rungs=sweep.rungs,
+            ids=tuple(registry.find(reference).id for reference in sweep.rungs),
             timings=settings.timings,
             samples=settings.budget.samples,
             seconds=settings.budget.seconds,

@@ -50,6 +50,7 @@ def create(
         title=scenario.title,
         description=scenario.description,
         source=scenario.source,
+        base=registry.base_of(scenario, plan.rungs),
         command=command,
         started_utc=store.utc_now(),
         simulated=plan.tool == "trace",

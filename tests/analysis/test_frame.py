@@ -1,3 +1,4 @@
+import itertools
 import math
 from pathlib import Path
 
@@ -5,8 +6,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from gspn2bench.analysis.frame import frame, machine, published, rung_order
-from gspn2bench.records.schema import Published, Row, RunRecord
+from gspn2bench.analysis.frame import base_order, frame, machine, published, rung_order
+from gspn2bench.records.schema import Plan, Published, Row, RunRecord, TrafficPlan
 from gspn2bench.records.store import Run
 
 from ..helpers.report_fixtures import real_run, record, row, simulated_run, timed
@@ -26,6 +27,84 @@ def test_base_is_the_lowest_rung_that_is_ok():
     made = table(row(status="oom"), timed(2.0, rung="r10"), timed(4.0, rung="r09"))
     assert list(made["base_rung"].iloc[1:]) == ["r09", "r09"]
     assert made["speedup"].iloc[1] == pytest.approx(2.0)
+
+
+ATTENTION = ("attention_efficient", "attention_flash", "gspn2")
+
+
+def plan(*rungs: str, ids: tuple[str, ...] = ()) -> Plan:
+    return Plan(
+        cases=(), rungs=rungs, ids=ids, timings=("graph",), samples=1, seconds=1.0, limit_s=1.0
+    )
+
+
+def test_the_base_is_the_one_that_the_run_names():
+    rows = (timed(4.0, rung="attention_efficient"), timed(2.0, rung="attention_flash"))
+    run = record(base="attention_flash", plan=plan(*ATTENTION))
+    result = table(*rows, timed(1.0, rung="gspn2"), run=run)
+    assert list(result["base_rung"]) == ["attention_flash"] * 3
+    assert list(result["speedup"]) == pytest.approx([0.5, 1.0, 2.0])
+
+
+def test_a_named_base_comes_before_the_ladder():
+    rows = (timed(1.0, rung="r07"), timed(2.0, rung="r07_unfused"))
+    result = table(*rows, run=record(base="r07_unfused", plan=plan("r07_unfused", "r07")))
+    assert list(result["speedup"]) == pytest.approx([2.0, 1.0])
+    result = table(*rows, run=record(plan=plan("r07_unfused", "r07")))
+    assert list(result["base_rung"]) == ["r07", "r07"]
+
+
+@pytest.mark.parametrize("rungs", list(itertools.permutations(["zebra", "ant", "mole"])))
+def test_without_a_base_or_a_rung_of_the_ladder_the_first_listed_is_the_base(
+    rungs: tuple[str, ...],
+):
+    rows = [timed(1.0, rung=rung) for rung in ("ant", "mole", "zebra")]
+    for run in (
+        record(plan=plan(*rungs)),
+        record(plan=plan("a.py", "b.py", "c.py", ids=rungs)),
+        record(traffic=TrafficPlan(cases=(), rungs=rungs, tool="trace")),
+    ):
+        assert set(table(*rows, run=run)["base_rung"]) == {rungs[0]}
+
+
+def test_a_base_without_a_latency_gives_way_to_the_next_in_order():
+    lost = {"case": "large"}
+    rows = (
+        timed(2.0, rung="attention_flash"),
+        timed(1.0, rung="gspn2"),
+        row(rung="attention_flash", status="skipped", reason="too large", **lost),
+        timed(8.0, rung="gspn2", **lost),
+        timed(9.0, rung="attention_efficient", **lost),
+    )
+    run = record(base="attention_flash", plan=plan(*ATTENTION))
+    result = table(*rows, run=run)
+    assert list(result["base_rung"][:2]) == ["attention_flash"] * 2
+    assert list(result["base_rung"][3:]) == ["attention_efficient"] * 2
+    assert result["base_rung"].isna()[2]
+
+
+@pytest.mark.parametrize("base", [None, "torch_loop", "mine", "never_run"])
+def test_the_base_does_not_depend_on_the_order_of_the_rows(base: str | None):
+    expected = {"torch_loop": 5.0, "r07": 1.0, "mine": 2.0}
+    rows = [timed(ms, rung=rung) for rung, ms in expected.items()]
+    rows.append(timed(6.0, rung="torch_loop", direction="up"))
+    run = record(base=base, plan=plan("torch_loop", "r07", "mine.py"))
+    bases = {
+        (rung, ms)
+        for order in itertools.permutations(rows)
+        for rung, ms in table(*order, run=run)[["base_rung", "base_latency_ms"]].to_numpy()
+    }
+    name = base if base in expected else "r07"
+    assert bases == {(name, expected[name])}
+
+
+def test_the_order_of_bases():
+    listed = plan("torch_loop", "r10", "mine.py", "jax_scan", "r09")
+    rungs = {"jax_scan", "mine", "r09", "r10", "torch_loop", "alien"}
+    ladder, others = ["r09", "r10"], ["torch_loop", "jax_scan", "alien", "mine"]
+    assert base_order(record(plan=listed), rungs) == [*ladder, *others]
+    named = base_order(record(plan=listed, base="jax_scan"), rungs)
+    assert named == ["jax_scan", *ladder, "torch_loop", "alien", "mine"]
 
 
 def test_base_with_several_rows_is_its_fastest():

@@ -60,6 +60,12 @@ def test_figures_of_the_paper(name: str, label: str, bars: list[float]) -> None:
         assert figure.where.items() <= vars(case).items()
 
 
+def test_a_scenario_names_one_of_its_rungs_as_the_base(tmp_path: Path) -> None:
+    two = ONE.replace('["r01"]', '["r01", "mine"]')
+    assert read(tmp_path, two).base is None
+    assert read(tmp_path, "base = 'mine'\n" + two).base == "mine"
+
+
 def test_axes_vary_in_file_order(tmp_path: Path) -> None:
     text = HEAD + "[axes]\nsize = [4, 8]\nbatch = [2, 1]\nchannels = 3\n"
     found = [(case.height, case.width, case.batch) for case in expand(tmp_path, text)]
@@ -141,6 +147,8 @@ def test_chunk_none_is_the_whole_scan(tmp_path: Path) -> None:
         (ONE.replace('["r01"]', "[]"), "rungs: "),
         (ONE.replace('["r01"]', '"r01"'), "rungs: "),
         (ONE.replace('["r01"]', '["r01", "r01"]'), "rungs: r01 is given twice"),
+        ("base = 'r7'\n" + ONE, "base: 'r7' is not one of the scenario's rungs: r01"),
+        ("base = 5\n" + ONE, "base: Input should be a valid string"),
         ("nmae = 'x'\n" + ONE, "nmae: Extra inputs are not permitted"),
         ("name = '../up'\n" + ONE, "name: "),
         ("l2 = 'tepid'\n" + ONE, "l2: Input should be 'cold' or 'warm'"),

@@ -49,6 +49,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.rows[0].samples_ms == (1.0, 1.1)
 
 
+def test_a_run_that_was_recorded_before_there_were_bases_is_read(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row())
+    file = path / store.RUN_FILE
+    plan = {"cases": [], "rungs": ["mine"], "timings": [], "samples": 1, "seconds": 1, "limit_s": 1}
+    older = json.loads(file.read_text()) | {"plan": plan}
+    del older["base"]
+    file.write_text(json.dumps(older))
+    read = store.read_run(path).record
+    assert read.base is None
+    assert read.plan
+    assert read.plan.ids == ()
+
+
 def test_a_row_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
     path = store.create_folder(tmp_path, "s")
     with store.RunWriter(path, record(path.name)) as writer:

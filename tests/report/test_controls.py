@@ -332,6 +332,28 @@ def test_published_stand_beside_ours(browser, folder):
     assert not re.search(rf"\d{TIMES}|slower", eager)
 
 
+def test_a_ratio_below_1_reads_as_a_slow_down(browser, folder):
+    run = sweep_run(base="r07")
+    write([run], folder / "slow.html")
+    show(browser, folder / "slow.html")
+    texts = " ".join(figure(browser, "ladder")["data"][-1]["text"])
+    assert f"{TIMES} slower" in texts
+    show(browser, folder / "slow.html", 400)
+    assert "slower" not in " ".join(figure(browser, "ladder")["data"][-1]["text"])
+    show(browser, folder / "slow.html")
+    tick(browser, "r07")
+    heat = figure(browser, "heat")["data"][0]
+    assert heat["text"][1][2].endswith(f"{TIMES} slower")
+    assert {text.split()[-1] for text in heat["colorbar"]["ticktext"]} == {"slower"}
+    tick(browser, "r07")
+    for where in ("#rows", "[data-figure=ladder]", "[data-figure=size]"):
+        for line in table(browser, where):
+            one = line["speed-up"] == "1.00x"
+            assert one == (line["rung"].startswith("r07")), line
+            assert line["base"] == "r07"
+            assert one or line["speed-up"].endswith("x slower")
+
+
 def test_many_cases_are_cut_with_a_word(browser, folder):
     write([large_run(400, 5)], folder / "large.html")
     show(browser, folder / "large.html")

@@ -269,6 +269,33 @@ def test_verdict_of_a_slow_down():
     )
 
 
+def test_verdict_of_cases_that_are_slower_and_faster():
+    rows = []
+    for side, flash, gspn2 in ((16, 1.0, 2.3), (32, 3.0, 3.0), (64, 7.0, 5.0)):
+        case = {"case": f"N1 C1 {side}x{side} float32", "height": side, "width": side}
+        rows += [
+            timed(9.0, rung="attention_efficient", **case),
+            timed(flash, rung="attention_flash", **case),
+            timed(gspn2, rung="gspn2", **case),
+        ]
+    run = Run(Path("f"), record(base="attention_flash"), tuple(rows))
+    assert verdict(run).headline == (
+        "gspn2 is 2.30x slower to 1.40x faster than attention_flash over 3 cases, forward"
+        " (graph time, cold L2, Fixture GPU); best on N1 C1 64x64 float32: 5.00 ms against 7.00 ms."
+    )
+
+
+def test_verdict_compares_with_the_named_base_alone():
+    """A case in which it has no latency has a different base, and is not in the headline."""
+    case = {"case": "large"}
+    rows = (
+        *(timed(2.0, rung="attention_flash"), timed(1.0, rung="gspn2")),
+        *(timed(9.0, rung="attention_efficient", **case), timed(1.0, rung="gspn2", **case)),
+    )
+    run = Run(Path("f"), record(base="attention_flash"), rows)
+    assert verdict(run).headline.startswith("gspn2 is 2.00x faster than attention_flash on N16")
+
+
 @pytest.mark.parametrize(
     ("ratio", "text"),
     [

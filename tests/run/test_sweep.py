@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from gspn2bench import registry
 from gspn2bench.app import app
-from gspn2bench.cases.scenario import Case
+from gspn2bench.cases.scenario import Case, load
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
@@ -74,6 +74,52 @@ def test_the_rows_of_two_sweeps_agree(tmp_path: Path) -> None:
     _, first = sweep_quick(tmp_path / "a", *narrow)
     _, second = sweep_quick(tmp_path / "b", *narrow)
     assert first.rows == second.rows
+
+
+NAMED = """
+title = "t"
+description = "d"
+source = "s"
+rungs = ["r01", "r07"]
+base = "r07"
+
+[axes]
+batch = 1
+channels = 1
+size = 2
+"""
+
+
+def test_a_run_records_the_base_of_its_scenario_and_a_resumed_one_keeps_it(tmp_path: Path) -> None:
+    file = tmp_path / "named.toml"
+    file.write_text(NAMED)
+    assert invoke("sweep", str(file), "--results", str(tmp_path / "a")).exit_code == 0
+    (folder,) = (tmp_path / "a").iterdir()
+    run = read_run(folder)
+    assert run.record.base == "r07"
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    assert invoke("sweep", "--resume", str(folder)).exit_code == 0
+    again = read_run(folder)
+    assert len(again.rows) == len(run.rows)
+    assert (again.record.base, again.record.plan) == ("r07", run.record.plan)
+
+
+def test_a_run_lists_the_ids_of_its_rungs_and_no_base_that_is_not_run(tmp_path: Path) -> None:
+    file, mine = tmp_path / "named.toml", tmp_path / "file.py"
+    file.write_text(NAMED)
+    mine.write_text(
+        "from dataclasses import replace\n"
+        "from gspn2bench.kernels.ladder import LADDER\n"
+        "RUNG = replace(LADDER['r07'], id='mine')\n"
+    )
+    todo = sweep.Sweep((CASE,), (str(mine), "r01"), SETTINGS, 1.0)
+    with sweep.create(tmp_path, load(str(file)), todo, backend.activate("sim"), []) as writer:
+        record = read_run(writer.path).record
+    assert record.base is None
+    assert record.plan
+    assert record.plan.rungs == (str(mine), "r01")
+    assert record.plan.ids == ("mine", "r01")
 
 
 def test_a_dry_run_lists_cases_and_bytes_and_writes_nothing(tmp_path: Path) -> None:
