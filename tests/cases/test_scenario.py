@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,14 @@ def test_figures_of_the_paper(name: str, label: str, bars: list[float]) -> None:
     ]
     for figure in loaded.published:
         assert figure.where.items() <= vars(case).items()
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_a_shipped_scenario_that_mixes_kinds_of_rungs_names_its_base(name: str) -> None:
+    loaded = scenario.load(name)
+    alone = len(loaded.rungs) == 1
+    ladder = all(re.fullmatch(r"r\d+", rung) for rung in loaded.rungs)
+    assert (loaded.base is None) == (alone or ladder)
 
 
 def test_a_scenario_names_one_of_its_rungs_as_the_base(tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def test_traced_rows_have_sectors_and_no_latency(tmp_path: Path) -> None:
     assert run.record.simulated
 
 
+def test_the_base_of_the_scenario_is_recorded(tmp_path: Path) -> None:
+    for rungs, base in ((("r07_unfused", "r07"), "r07_unfused"), (("r07",), None)):
+        plan = Plan("normalize", "cold", (), rungs, "trace", 0)
+        with traffic_run.create(tmp_path, load("normalize"), plan, []) as writer:
+            assert read_run(writer.path).record.base == base
+
+
 @simulated
 def test_without_ncu_the_hardware_column_says_why_and_the_trace_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
