@@ -263,7 +263,7 @@ def test_verdict_of_several_cases_and_passes():
 
 def test_verdict_of_a_slow_down():
     run = Run(Path("f"), record(), (timed(1.0), timed(2.3, rung="r02")))
-    assert verdict(run).headline == (
+    assert conclusion(run).headline == (
         "r02 is 2.30x slower than r01 on N16 C8 1024x1024 float32, forward:"
         " 2.30 ms against 1.00 ms (graph time, cold L2, Fixture GPU)."
     )
@@ -279,7 +279,7 @@ def test_verdict_of_cases_that_are_slower_and_faster():
             timed(gspn2, rung="gspn2", **case),
         ]
     run = Run(Path("f"), record(base="attention_flash"), tuple(rows))
-    assert verdict(run).headline == (
+    assert conclusion(run).headline == (
         "gspn2 is 2.30x slower to 1.40x faster than attention_flash over 3 cases, forward"
         " (graph time, cold L2, Fixture GPU); best on N1 C1 64x64 float32: 5.00 ms against 7.00 ms."
     )
@@ -293,7 +293,7 @@ def test_verdict_compares_with_the_named_base_alone():
         *(timed(9.0, rung="attention_efficient", **case), timed(1.0, rung="gspn2", **case)),
     )
     run = Run(Path("f"), record(base="attention_flash"), rows)
-    assert verdict(run).headline.startswith("gspn2 is 2.00x faster than attention_flash on N16")
+    assert conclusion(run).headline.startswith("gspn2 is 2.00x faster than attention_flash on N16")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_traced_rows_have_sectors_and_no_latency(tmp_path: Path) -> None:
 
 def test_the_base_of_the_scenario_is_recorded(tmp_path: Path) -> None:
     for rungs, base in ((("r07_unfused", "r07"), "r07_unfused"), (("r07",), None)):
-        plan = Plan("normalize", "cold", (), rungs, "trace", 0)
+        plan = TrafficSweep("normalize", "cold", (), rungs, "trace", 0)
         with traffic_run.create(tmp_path, load("normalize"), plan, []) as writer:
             assert read_run(writer.path).record.base == base
 
