@@ -20,13 +20,8 @@ PAIR: Final = [
 ]
 """Columns that two rows must share to be compared; the direction may differ between rungs."""
 
-TITLED: Final = {
-    "dtype": "{}",
-    "weights": "{} weights",
-    "directions": "{} directions",
-    "chunking": "{}",
-}
-"""Columns of ``PAIR`` that one case label may stand for several values of, and how to name them."""
+WHOLE: Final = "whole scan"
+"""In ``chunking``: h never restarts."""
 
 SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
 """Columns that a row shares with the one that it is extrapolated from."""
@@ -63,9 +58,8 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         One line a row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
         absent numbers are NaN. Added:
         ``run`` (id), ``machine``, ``chunking`` ("whole scan" where h never restarts, else the
-        chunk, so that unchunked scans of either axis are alike), ``title`` (the case, and what
-        tells it from others of that name), ``gate_green``, ``withheld`` (why an ok row shows no
-        latency, else ""),
+        chunk, so that unchunked scans of either axis are alike), ``title`` (see ``_titles``),
+        ``gate_green``, ``withheld`` (why an ok row shows no latency, else ""),
         ``base_rung``, ``base_latency_ms``, ``overlaps`` (with the interval of the base),
         ``speedup`` (base latency / latency), ``gbps`` (``bytes_model`` / latency, GB/s),
         ``copy_share`` (``gbps`` / ``copy_gbps``), ``floor_share`` (``floor_ms`` / latency),
@@ -206,18 +200,22 @@ def _extrapolated(table: pd.DataFrame) -> pd.Series:
 
 
 def _chunking(table: pd.DataFrame) -> pd.Series:
-    vertical = table["direction"].isin(["down", "up"])
+    # of all directions side by side, rows hold the chunk of the first, which is down
+    vertical = table["direction"].isin(["down", "up", "all"])
     steps = table["height"].where(vertical, table["width"])
-    return table["chunk"].map("chunk {}".format).where(table["chunk"] < steps, "whole scan")
+    return table["chunk"].map("chunk {}".format).where(table["chunk"] < steps, WHOLE)
 
 
 def _titles(table: pd.DataFrame) -> pd.Series:
-    """The case, followed by what tells it from others of the same label."""
+    """The label of each case, which names every field of it but the phase.
+
+    A case that leaves the direction to the rung may have a chunk that is the whole scan in one
+    direction and not in the other. Rungs that scan the whole are then not paired with the others,
+    and ", whole scan" follows the label in their title.
+    """
     titles = table["case"].astype("object")
-    for field, word in TITLED.items():
-        several = table.groupby(["run", "case"])[field].transform("nunique") > 1
-        titles = titles.where(~several, titles + ", " + table[field].map(word.format))
-    return titles
+    several = table.groupby(["run", "case"])["chunking"].transform("nunique") > 1
+    return titles.where(~several | (table["chunking"] != WHOLE), titles + f", {WHOLE}")
 
 
 def _withhold(table: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
 from gspn2bench.report.formatting import number
 from gspn2bench.report.tables import Column
-from gspn2bench.report.text.changes import case_name, interval_text, percent_text, summary_lines
+from gspn2bench.report.text.changes import interval_text, percent_text, sums
 
 CHANGE_COLUMNS: Final = (
     Column("case", "case"),
@@ -53,8 +53,8 @@ def _row(pair: Pair) -> dict[str, Any]:
     row, change = pair.row, pair.change
     shown = {
         key: getattr(row, key)
-        for key in ("rung", "phase", "timing", "dtype", "weights", "direction", "l2")
-    } | {"case": case_name(row)}
+        for key in ("case", "rung", "phase", "timing", "dtype", "weights", "direction", "l2")
+    }
     if change is None:
         return shown | {"verdict": "LOST" if pair.lost else "not compared", "why": _why(pair)}
     return shown | {

@@ -1,11 +1,13 @@
 import math
 import re
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gspn2bench.analysis.compare import compare, parse_threshold
@@ -13,9 +15,19 @@ from gspn2bench.analysis.significance import FLOOR, MIN_SAMPLES, Verdict, judge
 from gspn2bench.commands import compare as command
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
+from gspn2bench.report.text.changes import screen
+from gspn2bench.report.versus import against_first
 
 from ..helpers import calibration
-from ..helpers.report_fixtures import HOSTILE, NO_GATE, record, row, save, simulated_run
+from ..helpers.report_fixtures import (
+    HOSTILE,
+    NO_GATE,
+    cases_of_every_kind,
+    record,
+    row,
+    save,
+    simulated_run,
+)
 
 GPU = {"gpu": {"name": "Fixture GPU", "driver": "000.00"}}
 STEADY = tuple(1 + 0.002 * math.sin(7 * i) for i in range(30))
@@ -188,7 +200,8 @@ def test_many_samples_are_judged_a_part_at_a_time(monkeypatch):
 def test_pairs_are_rows_equal_in_the_case_and_how_it_was_run():
     ways = [
         {},
-        {"case": "other"},
+        {"channels": 4},
+        {"logits": 1},
         {"rung": "r02"},
         {"phase": "backward"},
         {"timing": "device"},
@@ -198,6 +211,7 @@ def test_pairs_are_rows_equal_in_the_case_and_how_it_was_run():
         {"directions": 4},
         {"chunk": 64},
         {"direction": "right"},
+        {"native": "right"},
     ]
     rows = [measured(scaled(STEADY, 2**i), **way) for i, way in enumerate(ways)]
     found = compare(run_of(*rows), run_of(*reversed(rows), name="new"))
@@ -345,32 +359,39 @@ def test_usage_errors(invoke, new, options, said):
     assert said in str(done.exception)
 
 
+def printed(what):
+    console = Console(width=200, highlight=False, color_system=None)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
 def everything():
     """Two runs with a pair of each kind."""
-    shared = {"case": "N16 C8 1024x1024 float32", "rung": "r07", "weights": "shared"}
+    shared = {"rung": "r07", "weights": "shared", "directions": 4}
     bad = row(rung="r04", status="failed", reason="boom", **NO_GATE)
     base = [
-        measured(scaled(STEADY, 31.6), direction="right"),
-        measured(rung="r02", direction="right", timing="eager"),
+        measured(scaled(STEADY, 31.6), native="right"),
+        measured(rung="r02", native="right", timing="eager"),
         measured(rung="r03"),
         measured(rung="r07", phase="backward"),
         measured(rung="r05"),
         measured(rung="r05", timing="device"),
         bad,
         measured(rung="r06"),
-        measured(**shared, directions=4, direction="all"),
+        measured(**shared),
         measured(rung="r08", l2="warm"),
     ]
     new = [
-        measured(scaled(STEADY, 31.6 * 1.07), direction="right"),
-        measured(STEADY[:1], rung="r02", direction="right", timing="eager"),
+        measured(scaled(STEADY, 31.6 * 1.07), native="right"),
+        measured(STEADY[:1], rung="r02", native="right", timing="eager"),
         measured(scaled(STEADY, 0.8), rung="r03"),
         measured(NOISY, rung="r07", phase="backward"),
         row(rung="r05", status="oom", reason="needs 150 GB", **NO_GATE),
         row(rung="r05", status="oom", reason="needs 150 GB", timing="device", **NO_GATE),
         bad,
         measured(rung="r09"),
-        measured(scaled(STEADY, 5), **shared, directions=4, direction="all"),
+        measured(scaled(STEADY, 5), **shared),
         measured(rung="r08", l2="warm"),
     ]
     return run_of(*base), run_of(*new, name="new")
@@ -399,6 +420,23 @@ def test_the_table_fits_80_columns_and_says_what_was_found(invoke):
         "6 rows compared, threshold 3 %: 1 SAME, 1 FASTER, 2 SLOWER, 2 AMBIGUOUS, 2 lost." in text
     )
     assert done.exit_code == 1
+
+
+def test_a_case_has_its_label_for_a_heading_once():
+    """However long the label: rungs that scan along rows and along columns share a table."""
+    rows = [
+        measured(**asdict(case), native=way)
+        for case in cases_of_every_kind()
+        for way in ("down", "right")
+    ]
+    base = run_of(*rows, measured(rung="r02", logits=1))
+    found = compare(base, run_of(*rows, name="new"))
+    lines = printed(screen(found)).splitlines()
+    headings = [line for line in lines if line.endswith("  cold L2")]
+    assert headings == [f"{case.label}  cold L2" for case in cases_of_every_kind()]
+    assert "- N16 C8 1024x1024 float32, logits, r02 down forward, graph: ok" in lines
+    shown = against_first([base, run_of(*rows, name="new")])[0].rows
+    assert [line["case"] for line in shown] == [row.case for row in base.rows]
 
 
 def test_nan_is_nowhere(invoke):

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,16 @@ from gspn2bench.analysis.frame import base_order, frame, machine, published, run
 from gspn2bench.records.schema import Plan, Published, Row, RunRecord, TrafficPlan
 from gspn2bench.records.store import Run
 
-from ..helpers.report_fixtures import real_run, record, row, simulated_run, timed
+from ..helpers.report_fixtures import (
+    cases_of_every_kind,
+    real_run,
+    record,
+    row,
+    simulated_run,
+    timed,
+)
+
+WAYS = ("down", "right")
 
 
 def table(*rows: Row, run: RunRecord | None = None) -> pd.DataFrame:
@@ -18,7 +28,7 @@ def table(*rows: Row, run: RunRecord | None = None) -> pd.DataFrame:
 
 
 def test_speedup_is_base_over_latency():
-    made = table(timed(31.6, direction="right"), timed(0.79, rung="r07"))
+    made = table(timed(31.6, native="right"), timed(0.79, rung="r07"))
     assert list(made["base_rung"]) == ["r01", "r01"]
     assert list(made["speedup"]) == pytest.approx([1.0, 40.0])
 
@@ -108,7 +118,7 @@ def test_the_order_of_bases():
 
 
 def test_base_with_several_rows_is_its_fastest():
-    made = table(timed(5.0, direction="left"), timed(4.0), timed(2.0, rung="r07"))
+    made = table(timed(5.0, native="left"), timed(4.0), timed(2.0, rung="r07"))
     assert made["speedup"].iloc[2] == pytest.approx(2.0)
 
 
@@ -124,7 +134,9 @@ def test_row_that_is_not_ok_has_no_speedup_nor_latency(status):
     [
         {"timing": "device"},
         {"l2": "warm"},
-        {"case": "another"},
+        {"channels": 4},
+        {"logits": 1},
+        {"direction": "right"},
         {"phase": "backward"},
         {"dtype": "float16"},
         {"weights": "shared"},
@@ -140,13 +152,14 @@ def test_rows_that_differ_never_pair(other):
 
 def test_whole_scans_of_either_axis_pair():
     size = {"height": 16, "width": 33}
-    right = timed(4.0, **size, direction="right", chunk=33)
-    made = table(right, timed(1.0, **size, rung="r07", chunk=16))
+    made = table(timed(4.0, **size, native="right"), timed(1.0, **size, rung="r07"))
     assert made["speedup"][1] == pytest.approx(4.0)
-    assert made["title"][0] == "N16 C8 1024x1024 float32"
-    chunked = timed(4.0, **size, direction="right", chunk=16)
-    made = table(chunked, timed(1.0, **size, rung="r07", chunk=16))
+    assert set(made["title"]) == {"N16 C8 16x33 float32"}
+    assert set(made["chunking"]) == {"whole scan"}
+    chunked = {**size, "chunk": 16}
+    made = table(timed(4.0, **chunked, native="right"), timed(1.0, **chunked, rung="r07"))
     assert made["speedup"][1] == 1.0
+    assert list(made["chunking"]) == ["chunk 16", "whole scan"]
 
 
 def test_runs_never_pair():
@@ -212,11 +225,23 @@ def test_intervals_that_overlap():
     assert list(made["overlaps"]) == [True, True, False]
 
 
-def test_title_tells_apart_what_shares_a_case():
-    made = table(timed(1.0), timed(1.0, rung="r06", weights="shared"))
-    assert made["title"][0].endswith("float32, channel weights")
-    assert made["title"][1].endswith("float32, shared weights")
-    assert table(timed(1.0))["title"][0] == "N16 C8 1024x1024 float32"
+def test_a_title_is_the_label_of_the_case_and_says_nothing_twice():
+    cases = cases_of_every_kind()
+    made = table(*(timed(1.0, **asdict(case), native=way) for case in cases for way in WAYS))
+    for title, case in zip(made["title"], [case for case in cases for _ in WAYS], strict=True):
+        parts = title.split(", ")
+        assert len(parts) == len(set(parts))
+        # one label is of two titles where its chunk is the whole scan in one direction only
+        assert title.removesuffix(", whole scan") == case.label
+    assert (made.groupby("title")["chunking"].nunique() == 1).all()
+    assert (made.groupby(["case", "chunking"])["title"].nunique() == 1).all()
+
+
+def test_what_is_scanned_in_chunks_is_what_the_case_says():
+    for case in cases_of_every_kind():
+        if case.chunk in (None, 8):
+            made = table(*(timed(1.0, **asdict(case), native=way) for way in WAYS))
+            assert set(made["chunking"]) == {"chunk 8" if case.chunk else "whole scan"}
 
 
 def test_published_applies_where_every_field_is_equal():

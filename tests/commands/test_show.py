@@ -102,9 +102,8 @@ def test_command(app, tmp_path):
 
 def size(extent, **changes):
     """Fields of a case of this size; its bytes grow with it."""
-    label = f"N16 C8 {extent}x{extent} float32"
-    many = {"height": extent, "width": extent, "chunk": extent}
-    return {"case": label, "bytes_model": 4_000_000 * extent, **many, **changes}
+    many = {"height": extent, "width": extent}
+    return {"bytes_model": 4_000_000 * extent, **many, **changes}
 
 
 def swept_run(*more: Row):
@@ -113,7 +112,7 @@ def swept_run(*more: Row):
     for timing in ("eager", "graph", "device"):
         for extent, rate in ((512, 2000), (256, 1000), (1024, 4000), (2048, None)):
             case = size(extent, timing=timing)
-            rows.append(timed(case["bytes_model"] / 100e6, **case, direction="right"))
+            rows.append(timed(case["bytes_model"] / 100e6, **case, native="right"))
             if rate is None:
                 rows.append(row(rung="r07", status="skipped", reason="why", **case, **NO_GATE))
             else:
@@ -145,28 +144,27 @@ def test_each_axis_has_its_own_trend_and_other_cases_stay_apart():
         made = trends(frame([Run(Path("f"), record(), rows)]))
         return [(trend.axis, trend.values, len(trend.lines)) for trend in made]
 
-    batches = [timed(1.0, case=f"N{n}", batch=n) for n in (1, 2, 4)]
+    batches = [timed(1.0, batch=n) for n in (1, 2, 4)]
     assert found(*batches) == [("batch", (1, 2, 4), 1)]
     assert found(*batches[:2]) == []
-    assert found(*batches[:2], timed(1.0, case="N4", batch=4, dtype="float16")) == []
-    assert found(*batches[:2], timed(1.0, case="N4", batch=4, l2="warm")) == []
-    chunks = [timed(1.0, case=f"chunk {n}", chunk=n) for n in (16, 64, 1024)]
+    assert found(*batches[:2], timed(1.0, batch=4, dtype="float16")) == []
+    assert found(*batches[:2], timed(1.0, batch=4, l2="warm")) == []
+    chunks = [timed(1.0, chunk=n) for n in (16, 64, 1024)]
     assert found(*chunks) == [("chunk", (16, 64, 1024), 1)]
-    widths = [timed(1.0, case=f"W{n}", width=n, height=63) for n in (63, 500, 1025)]
+    widths = [timed(1.0, width=n, height=63) for n in (63, 500, 1025)]
     assert [axis for axis, *_ in found(*widths)] == ["width"]
-    eager = [timed(1.0, case=f"N{n}", batch=n, timing="eager") for n in (1, 2, 4)]
+    eager = [timed(1.0, batch=n, timing="eager") for n in (1, 2, 4)]
     assert found(*eager) == []
-    ways = [
-        timed(1.0, case=f"N{n}, {way}", batch=n, direction=way)
-        for n in (1, 2, 4)
-        for way in ("up", "down")
-    ]
+    ways = [timed(1.0, batch=n, direction=way) for n in (1, 2, 4) for way in ("up", "down")]
     assert found(*ways) == [("batch", (1, 2, 4), 2)]
     assert found(*(r.model_copy(update={"simulated": True}) for r in batches)) == []
 
 
 def test_a_long_sweep_and_a_long_name_are_folded_and_not_cut():
-    rows = [timed(1.0, case=f"N{n}", batch=n, rung="my_own_kernel_v2") for n in range(1, 61)]
+    rows = [
+        timed(1.0, batch=n, bytes_model=3_221_225_472, rung="my_own_kernel_v2")
+        for n in range(1, 61)
+    ]
     text = plain(Run(Path("f"), record(), tuple(rows)))
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text

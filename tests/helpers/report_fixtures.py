@@ -1,8 +1,15 @@
 """Runs made up for the tests of analysis and reports: believable numbers, measured by nobody."""
 
+import dataclasses
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gspn2bench.baselines.modules import MODULES
+from gspn2bench.cases.scenario import Case
+from gspn2bench.kernels.contract import Rung
+from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.problem import PARTS, WEIGHTS, Direction
 from gspn2bench.records.schema import (
     SCHEMA_VERSION,
     Launch,
@@ -13,44 +20,72 @@ from gspn2bench.records.schema import (
     RunRecord,
 )
 from gspn2bench.records.store import Run, RunWriter
+from gspn2bench.run.trial import Settings, Trial
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-
+CASE = Case(16, 8, 1024, 1024)
+CASE_FIELDS = frozenset(field.name for field in dataclasses.fields(Case))
+CEILINGS = Ceilings(copy_samples_gbps=(4180.0,), step_us=0.19)
 
 NO_GATE: dict[str, Any] = {"gate_error": None, "launches_observed": None}
 """What a row lacks that never went through the gate, or came out as NaN."""
 
 
-def row(**changes: Any) -> Row:
-    """A fixture row: r01 on N16 C8 1024x1024, forward, graph time, cold L2, ok."""
-    fields: dict[str, Any] = {
-        "scenario": "fixture",
-        "case": "N16 C8 1024x1024 float32",
-        "batch": 16,
-        "channels": 8,
-        "height": 1024,
-        "width": 1024,
-        "dtype": "float32",
-        "direction": "down",
-        "chunk": 1024,
-        "weights": "channel",
-        "seed": 0,
-        "rung": "r01",
-        "phase": "forward",
+@cache
+def recorded(case: Case, native: Direction = "down") -> dict[str, Any]:
+    """What a sweep records of a case before it is measured, the label among it.
+
+    Args:
+        case: a scan, of a rung with a launch for each line, or the case of a module.
+        native: the direction in which the rung scans a case that leaves it open.
+    """
+
+    def unused(*arguments: object) -> Any:
+        raise AssertionError("a fixture is not run")
+
+    rung = Rung("r01", "", "", "", native, unused, lambda problem: problem.steps)
+    subject = rung if case.part == "kernel" else MODULES["gspn2"]
+    facts = Trial(case, subject, Settings("fixture"), CEILINGS).facts
+    return facts | {"simulated": False, "launches_observed": facts["launches_expected"]}
+
+
+def cases_of_every_kind() -> list[Case]:
+    """Every combination of what the label of a case may say, each once."""
+    scans = [
+        Case(4, 3, *size, weights=weights, logits=logits, chunk=chunk, **way)
+        for size in ((64, 64), (16, 64), (64, 16))
+        for weights in WEIGHTS
+        for logits in (0, 1)
+        for chunk in (None, 8, 16)
+        for way in ({}, {"direction": "up"}, {"direction": "left"}, {"directions": 4})
+    ]
+    modules = [
+        Case(4, 3, 16, 64, "bfloat16", part=part, proxy=proxy)
+        for part in PARTS
+        if part != "kernel"
+        for proxy in (None, 2)
+    ]
+    return scans + modules
+
+
+def row(*, native: Direction = "down", **changes: Any) -> Row:
+    """A fixture row: r01 on N16 C8 1024x1024, forward, graph time, cold L2, ok.
+
+    Args:
+        native: the direction in which the rung scans a case that leaves it open.
+        changes: fields of ``Case`` change the case, and the row is what a sweep records of it;
+            other fields of ``Row`` replace those of the row.
+    """
+    of_case = {name: changes.pop(name) for name in CASE_FIELDS & changes.keys()}
+    measured: dict[str, Any] = {
         "timing": "graph",
-        "l2": "cold",
-        "simulated": False,
-        "launches_expected": 1024,
-        "launches_observed": 1024,
-        "bytes_model": 3_221_225_472,
-        "copy_gbps": 4180.0,
-        "floor_ms": 0.7706,
         "gate_error": 2.4e-7,
         "gate_tolerance": 1e-5,
         "gate_slices": 16,
         "status": "ok",
     }
-    return Row.model_validate(fields | changes)
+    facts = recorded(dataclasses.replace(CASE, **of_case), native)
+    return Row.model_validate(facts | measured | changes)
 
 
 def timed(latency_ms: float, spread: float = 0.01, **changes: Any) -> Row:
@@ -93,19 +128,9 @@ def record(**changes: Any) -> RunRecord:
 
 def real_run() -> Run:
     """A run with latencies in three timings, published figures, failures and a backward pass."""
-    small = {
-        "case": "N1 C64 256x256 float32",
-        "batch": 1,
-        "channels": 64,
-        "height": 256,
-        "width": 256,
-        "chunk": 256,
-        "bytes_model": 100_663_296,
-        "floor_ms": 0.0486,
-    }
+    small = {"batch": 1, "channels": 64, "height": 256, "width": 256}
     one = {"launches_expected": 1, "launches_observed": 1}
-    few = {"launches_expected": 256, "launches_observed": 256}
-    right = {"direction": "right"}
+    right: dict[str, Any] = {"native": "right"}
     rows = []
     for timing, scale in (("eager", 1.3), ("graph", 1.02), ("device", 1.0)):
         how = {"timing": timing}
@@ -115,13 +140,13 @@ def real_run() -> Run:
             timed(1.39 * scale, rung="r03", spread=0.06, **one, **how),
             row(rung="r06", status="incorrect", reason="h[3, 0, 1, 2] is nan", **NO_GATE, **how),
             timed(0.77 * scale, rung="r07", bytes_dram=3_260_000_000, **one, **how),
-            timed(1.32 * scale, **small, **right, **few, **how),
+            timed(1.32 * scale, **small, **right, **how),
             row(
                 rung="r02", status="skipped", reason="needs 512 columns", **small, **NO_GATE, **how
             ),
             timed(0.083 * scale, rung="r07", bytes_dram=104_000_000, **small, **one, **how),
         ]
-    back = {"phase": "backward", "bytes_model": 6_442_450_944, "floor_ms": 1.541}
+    back = {"phase": "backward"}
     rows += [
         timed(77.0, **back, **right),
         row(
@@ -145,24 +170,20 @@ def sweep_run(**changes: Any) -> Run:
     shapes = [(16, 8, size) for size in (64, 128, 256, 512)]
     shapes += [(n, c, 256) for n in (1, 4, 16) for c in (4, 8, 32) if (n, c) != (16, 8)]
     rows = []
-    for dtype, bytes_each in (("float32", 4), ("float16", 2)):
+    for dtype in ("float32", "float16"):
         for batch, channels, size in shapes:
-            for phase, tensors in (("forward", 6), ("backward", 12)):
-                model = batch * channels * size * size * tensors * bytes_each
-                case = {
-                    "case": f"N{batch} C{channels} {size}x{size} {dtype}",
+            for phase in ("forward", "backward"):
+                case: dict[str, Any] = {
                     "batch": batch,
                     "channels": channels,
                     "height": size,
                     "width": size,
-                    "chunk": size,
                     "dtype": dtype,
                     "phase": phase,
-                    "bytes_model": model,
-                    "floor_ms": model / 4180e6,
-                    "l2": "cold" if model > 10_000_000 else "warm",
                 }
-                for rung, launches, direction, gaps in (
+                model = row(**case).bytes_model or 0
+                case["l2"] = "cold" if model > 10_000_000 else "warm"
+                for rung, launches, native, gaps in (
                     ("r01", size, "right", 0.1),
                     ("r07", 1, "down", 0.02),
                 ):
@@ -170,7 +191,7 @@ def sweep_run(**changes: Any) -> Run:
                         latency = over * (0.002 * launches + 1.2 * model / 4180e6)
                         samples = [latency * (1 + 0.001 * (place % 7 - 3)) for place in range(21)]
                         counts = {"launches_expected": launches, "launches_observed": launches}
-                        how = {"rung": rung, "direction": direction, "timing": timing}
+                        how = {"rung": rung, "native": native, "timing": timing}
                         rows.append(
                             timed(latency, samples_ms=tuple(samples), **case, **counts, **how)
                         )
@@ -204,15 +225,12 @@ def large_run(rows: int = 2000, samples: int = 50) -> Run:
         made.append(
             timed(
                 latency,
-                case=f"N{batch} C{channels} {size}x{size} float32",
                 batch=batch,
                 channels=channels,
                 height=size,
                 width=size,
-                chunk=size,
                 rung=f"r{place % 5 + 1:02}",
                 timing=("graph", "device", "eager")[place // 5 // len(shapes) % 3],
-                bytes_model=batch * channels * size * size * 24,
                 compile_s=0.1 + 0.00321 * place,
                 clock_mhz=1500.0 + place % 400,
                 gate_error=1e-7 * (1 + place / 1000),
@@ -260,33 +278,25 @@ def profile_of(run: Run) -> Profile:
 def simulated_run() -> Run:
     """A run of the simulator: gates, launches and traced bytes, no latency."""
     case = {
-        "case": "N1 C2 16x16 float32",
         "batch": 1,
         "channels": 2,
         "height": 16,
         "width": 16,
-        "chunk": 16,
-        "bytes_model": 12288,
         "copy_gbps": None,
         "floor_ms": None,
         "simulated": True,
         "timing": "device",
         "gate_slices": 2,
     }
-    ragged = {"case": "N1 C1 13x63 float32", "channels": 1, "height": 13, "width": 63, "chunk": 13}
+    ragged = {"channels": 1, "height": 13, "width": 63}
     rows = (
-        row(**case | {"launches_expected": 16, "launches_observed": 16, "bytes_traced": 98304}),
+        row(native="right", **case | {"bytes_traced": 98304}),
         row(
             **case
             | {"rung": "r07", "launches_expected": 1, "launches_observed": 1}
             | {"bytes_traced": 12288}
         ),
-        row(
-            **case
-            | ragged
-            | {"launches_expected": 63, "launches_observed": 63, "bytes_model": 19656}
-            | {"bytes_traced": 157248, "gate_error": 3.1e-7}
-        ),
+        row(native="right", **case | ragged | {"bytes_traced": 157248, "gate_error": 3.1e-7}),
         row(
             **case
             | ragged

@@ -451,7 +451,7 @@ def test_an_unlabelled_range_is_of_the_only_row_that_fits(tmp_path):
     launches = [TracedLaunch("r07_gspn2_forward", 10, 0)]
     trace = ProfilerTrace("nsys", None, (GPU,), {None: launches})
     assert one(trace, tmp_path).rung == "r07"
-    twice = fixture_run(extra=({"case": "another", "rung": "r07", "launches_expected": 1},))
+    twice = fixture_run(extra=({"channels": 4, "rung": "r07", "launches_expected": 1},))
     with pytest.raises(UsageError, match=r"2 of .* fit"):
         one(trace, tmp_path, twice)
 

@@ -370,7 +370,7 @@ def test_figures_of_what_varies_are_there_and_no_others():
         *("roofline", "launches", "bytes", "samples"),
     ]
     # nothing varies alone: neither channels nor batch has an axis of its own
-    other = {"case": "N1 C64", "batch": 1, "channels": 64, "height": 256, "chunk": 256}
+    other = {"batch": 1, "channels": 64, "height": 256}
     both = (timed(31.6), timed(1.3, **other))
     assert not {"size", "channels", "batch", "slices", "heat"} & set(
         Page(render([Run(Path("f"), record(), both)])).data["figures"]

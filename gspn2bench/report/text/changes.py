@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gspn2bench.analysis.compare import CASE, KEY, Comparison, Pair, driver
+from gspn2bench.analysis.compare import KEY, Comparison, Pair, driver
 from gspn2bench.analysis.frame import TIMINGS, machine, rung_order
 from gspn2bench.analysis.significance import CONFIDENCE, FLOOR, MIN_SAMPLES, Change, Verdict
 from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
@@ -29,11 +29,10 @@ COLOURS = {
 
 def render_terminal(comparison: Comparison) -> RenderableType:
     """What ``gspn2bench compare`` prints; names are text, never rich's markup."""
-    cases: dict[tuple[object, ...], list[tuple[Row, Change]]] = defaultdict(list)
+    cases: dict[tuple[str, str], list[tuple[Row, Change]]] = defaultdict(list)
     for pair in comparison.pairs:
         if pair.change:
-            key = (pair.row.l2, *(getattr(pair.row, field) for field in CASE))
-            cases[key].append((pair.row, pair.change))
+            cases[pair.row.l2, pair.row.case].append((pair.row, pair.change))
     lines: list[RenderableType] = [_run("BASE", comparison.base), _run("NEW", comparison.new)]
     for rows in cases.values():
         lines += [Text(), _heading(rows[0][0]), _table(rows)]
@@ -87,19 +86,7 @@ def _run(side: str, record: RunRecord) -> Text:
 
 
 def _heading(row: Row) -> Text:
-    return Text.assemble((printable(case_name(row)), "bold"), f"  {row.l2} L2")
-
-
-def case_name(row: Row) -> str:
-    """The case's label, with what it leaves out."""
-    steps = row.height if row.direction in ("down", "up") else row.width
-    parts = [
-        row.case,
-        "shared weights" if row.weights == "shared" else "",
-        f"{row.directions} directions" if row.directions > 1 else "",
-        f"chunk {row.chunk}" if row.chunk < steps else "",
-    ]
-    return ", ".join(part for part in parts if part)
+    return Text.assemble((printable(row.case), "bold"), f"  {row.l2} L2")
 
 
 def _table(rows: list[tuple[Row, Change]]) -> Table:
@@ -148,7 +135,7 @@ def _listed(title: str, pairs: list[Pair], why: Callable[[Pair], str]) -> list[T
     said: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pair in pairs:
         row = pair.row
-        name = f"{case_name(row)}, {row.rung} {row.direction} {row.phase}"
+        name = f"{row.case}, {row.rung} {row.direction} {row.phase}"
         said[name, why(pair)].append(row.timing)
     if not said:
         return []
