@@ -9,7 +9,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
 from gspn2bench.report.formatting import number
 from gspn2bench.report.tables import Column
-from gspn2bench.report.text.changes import interval_text, percent_text, sums
+from gspn2bench.report.text.changes import interval_text, percent_text, summary_lines
 
 CHANGE_COLUMNS: Final = (
     Column("case", "case"),

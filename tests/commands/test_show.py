@@ -3,6 +3,7 @@ import io
 import json
 import math
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from gspn2bench.report.text.terminal import render_terminal
 from ..helpers.report_fixtures import (
     HOSTILE,
     NO_GATE,
+    cases_of_every_kind,
     hostile_run,
     real_run,
     record,
@@ -158,6 +160,21 @@ def test_each_axis_has_its_own_trend_and_other_cases_stay_apart():
     ways = [timed(1.0, batch=n, direction=way) for n in (1, 2, 4) for way in ("up", "down")]
     assert found(*ways) == [("batch", (1, 2, 4), 2)]
     assert found(*(r.model_copy(update={"simulated": True}) for r in batches)) == []
+
+
+def test_a_trend_names_everything_that_its_cases_share():
+    kinds = [case for case in cases_of_every_kind() if case.chunk in (None, 8)]
+    rows = [timed(1.0, **asdict(replace(case, batch=n))) for case in kinds for n in (1, 2, 4)]
+    found = [
+        trend.where
+        for trend in trends(frame([Run(Path("f"), record(), tuple(rows))]))
+        if trend.axis == "batch"
+    ]
+    # a fixed direction is in the name of the line instead
+    labels = dict.fromkeys(
+        replace(case, direction="native").label.removeprefix("N4 ") for case in kinds
+    )
+    assert found == [f"{label}, graph time, cold L2" for label in labels]
 
 
 def test_a_long_sweep_and_a_long_name_are_folded_and_not_cut():

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from gspn2bench.analysis.frame import QUOTED, rung_order
+from gspn2bench.analysis.frame import QUOTED, WHOLE, rung_order
 from gspn2bench.problem import CASE_PHASES
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
@@ -16,7 +16,7 @@ MIN_VALUES: Final = 3
 """Fewer are read in the tables."""
 FIELDS: Final = (
     *("batch", "channels", "height", "width", "chunking"),
-    *("dtype", "weights", "directions", "l2"),
+    *("dtype", "weights", "logits", "directions", "part", "proxy", "l2"),
 )
 AXES: Final = {
     "batch": {"batch"},
@@ -70,7 +70,7 @@ def trends(table: pd.DataFrame) -> Iterator[Trend]:
     rows = rows.assign(size=rows["height"].where(rows["height"] == rows["width"]))
     for axis, moving in AXES.items():
         fixed = [field for field in FIELDS if field not in moving]
-        for key, group in rows.dropna(subset=[axis]).groupby(fixed, sort=False):
+        for key, group in rows.dropna(subset=[axis]).groupby(fixed, sort=False, dropna=False):
             found = _trend(axis, timing, dict(zip(fixed, key, strict=True)), group)
             if found:
                 yield found
@@ -106,8 +106,11 @@ def _where(shared: dict[str, Any], timing: str) -> str:
     parts = [
         " ".join(part for part in case if part),
         "shared weights" if shared["weights"] == "shared" else "",
+        "logits" if shared["logits"] else "",
+        shared["chunking"] if shared.get("chunking", WHOLE) != WHOLE else "",
         f"{shared['directions']} directions" if shared["directions"] > 1 else "",
-        shared["chunking"] if shared.get("chunking", "whole scan") != "whole scan" else "",
+        shared["part"] if shared["part"] != "kernel" else "",
+        "" if math.isnan(shared["proxy"]) else f"C_proxy {shared['proxy']:.0f}",
         f"{timing} time",
         f"{shared['l2']} L2",
     ]

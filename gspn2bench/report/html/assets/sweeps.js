@@ -26,9 +26,15 @@ const sweeps = (() => {
     },
   };
 
-  // What else tells cases of a run apart: directions side by side, and where h restarts.
+  // What else separates the cases of a run.
   function others(row) {
-    const parts = [row.directions > 1 ? `${row.directions} directions` : "", row.chunking];
+    const parts = [
+      row.logits ? "logits" : "",
+      row.directions > 1 ? `${row.directions} directions` : "",
+      row.chunking,
+      row.part === "kernel" ? "" : row.part,
+      row.proxy === null ? "" : `C_proxy ${row.proxy}`,
+    ];
     return parts.filter((part) => part && part !== "whole scan").join(", ");
   }
 
