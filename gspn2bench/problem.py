@@ -24,6 +24,12 @@ DTYPES: Final = get_args(DType)
 WEIGHTS: Final = get_args(Weights)
 PHASES: Final = get_args(Phase)
 CASE_PHASES: Final = get_args(CasePhase)
+SCAN_PHASES: Final[dict[CasePhase, tuple[Phase, ...]]] = {
+    "forward": ("forward",),
+    "backward": ("backward",),
+    "train": PHASES,
+}
+"""The phases of the scans that one call runs, by the phase of its case."""
 SHORT_PHASES: Final[dict[str, str]] = {"forward": "fwd", "backward": "bwd", "train": "train"}
 PARTS: Final = get_args(Part)
 

@@ -6,7 +6,8 @@ A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file end
 
 import importlib.util
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,8 +31,8 @@ def find(reference: str) -> Candidate:
     """The rung of a reference: an id, or a path that ends in .py.
 
     Raises:
-        UsageError: no such id, a file that can't be loaded, that defines no RUNG, or whose RUNG
-            has the id of a rung there already is.
+        UsageError: no such id, a file or an entry point that can't be loaded, that defines no
+            RUNG, or whose RUNG has an id that is not allowed or that another rung already has.
     """
     if reference.endswith(".py"):
         return _from_file(Path(reference))
@@ -41,7 +42,10 @@ def find(reference: str) -> Candidate:
     offered = {point.name: point for point in entry_points(group=GROUP)}
     if reference not in offered:
         raise unknown("rung", reference, [*known, *offered])
-    return _checked(offered[reference].load(), f"entry point {reference}")
+    origin = f"entry point {reference}"
+    with _loading(origin):
+        found = offered[reference].load()
+    return _checked(found, origin)
 
 
 def specs(names: Iterable[str]) -> list[str]:
@@ -90,13 +94,20 @@ def _from_file(path: Path) -> Rung:
         raise UsageError(f"rung: {path} is no readable file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with _loading(str(path)):
         spec.loader.exec_module(module)
+    return _checked(getattr(module, "RUNG", None), str(path))
+
+
+@contextmanager
+def _loading(origin: str) -> Iterator[None]:
+    """Name the origin of a rung whose code fails."""
+    try:
+        yield
     except Exception as error:
         raise UsageError(
-            f"rung: {path} can't be loaded: {type(error).__name__}: {error}"
+            f"rung: {origin} can't be loaded: {type(error).__name__}: {error}"
         ) from error
-    return _checked(getattr(module, "RUNG", None), str(path))
 
 
 def _checked(found: object, origin: str) -> Rung:

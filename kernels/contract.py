@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 
+from gspn2bench.label import check_rung_id
 from gspn2bench.problem import Direction, ScanProblem
 
 
@@ -69,7 +70,7 @@ class Rung:
     """One step of the ladder.
 
     Args:
-        id: "r01"; what rows and ``--rung`` use.
+        id: "r01"; what rows and ``--rung`` use. No spaces, colons, quotes or control characters.
         title: two or three words.
         idea: one line, for ``gspn2bench list``.
         source: paper and section.
@@ -82,6 +83,9 @@ class Rung:
         traffic: bytes that one call must move.
         not_in_graphs: why a CUDA graph can't hold the call, or None if it can.
         takes_logits: whether forward normalizes logits that it is given as weights.
+
+    Raises:
+        ValueError: an id that a profiler's range could not carry.
     """
 
     id: str
@@ -96,6 +100,9 @@ class Rung:
     traffic: Callable[[ScanProblem], int] = compulsory_traffic
     not_in_graphs: str | None = None
     takes_logits: bool = False
+
+    def __post_init__(self) -> None:
+        check_rung_id(self.id)
 
     def unsupported(self, problem: ScanProblem) -> str | None:
         """Why this rung can't run the problem; None if it can."""

@@ -7,7 +7,9 @@ from statistics import mean
 from typing import Final
 
 from gspn2bench.errors import UsageError
-from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, rung_of
+from gspn2bench.label import Label
+from gspn2bench.problem import SCAN_PHASES
+from gspn2bench.profile.trace import Trace, TracedLaunch, of_ladder, rung_of
 from gspn2bench.records.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
 from gspn2bench.records.store import Run, utc_now
 
@@ -90,7 +92,10 @@ def _trial(
     expected = row.launches_expected or row.launches_observed
     what = f"{row.rung} {row.case} {row.phase}"
     if not expected:
-        raise UsageError(f"profile: {run.path.name} does not say what {what} launches in a call")
+        raise UsageError(
+            f"profile: {run.path.name} does not say what {what} launches in a call; add the report "
+            "to a run that was made without a profiler: gspn2bench ingest FILE RUN"
+        )
     if trace.tool == "nsys":
         calls = _calls(launches, expected, what)
     else:  # ncu is told when to stop, perhaps in the middle of a call
@@ -114,15 +119,22 @@ def _trial(
 
 
 def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: Run) -> None:
-    """Ladder kernels must be of the rung that the range names, and of a rung of the run."""
+    """Kernels of the ladder must fit the range's label, and be of a rung of the run.
+
+    Modules, peers and users' own rungs may launch kernels of any rung of the ladder; their phase is
+    checked all the same.
+    """
     known = {row.rung for row in run.rows}
+    own = label is None or of_ladder(label.rung)
     for name in dict.fromkeys(launch.name for launch in launches):
         rung, phase = rung_of(name) or (None, None)
         if rung is None:
             continue
-        if rung not in known:
+        if own and rung not in known:
             raise UsageError(f"profile: kernel {name} is of {rung}, which {run.path.name} has not")
-        if label and (rung != label.rung or phase not in (None, label.phase)):
+        if label is None:
+            continue
+        if (own and rung != label.rung) or phase not in (None, *SCAN_PHASES[label.phase]):
             raise UsageError(f"profile: kernel {name} lies in the range {str(label)!r}")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from gspn2bench.errors import UsageError
+from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import DOMAIN
-from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Trace, TracedLaunch, base_name
 
 NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gspn2bench.errors import UsageError
+from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import RangeName
-from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Trace, TracedLaunch, base_name
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"

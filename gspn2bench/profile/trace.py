@@ -2,43 +2,17 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
-from gspn2bench.problem import Phase
-from gspn2bench.records.schema import Timing
+from gspn2bench.label import Label
 
 Tool = Literal["nsys", "ncu"]
 
-_LABEL: Final = re.compile(
-    r'(?P<case>[^:"]+) (?P<rung>[^\s:"]+) '
-    r"(?P<phase>forward|backward) (?P<timing>eager|graph|device)"
-)
 _NESTED: Final = re.compile(r"_ZN[KV]*")
 _LENGTH: Final = re.compile(r"\d+")
-_RUNG: Final = re.compile(r"(r\d\d)_")
+_LADDER: Final = r"r\d\d"
+_RUNG: Final = re.compile(rf"({_LADDER})_")
 _PHASE: Final = re.compile(r"_(forward|backward)(?:_|$)")
-
-
-@dataclass(frozen=True)
-class Label:
-    """What the range inside ``measure`` is named after."""
-
-    case: str
-    rung: str
-    phase: Phase
-    timing: Timing
-
-    @classmethod
-    def parse(cls, text: str) -> "Label | None":
-        """The label that is the whole text; None where it is none."""
-        found = _LABEL.fullmatch(text)
-        if found is None:
-            return None
-        phase, timing = cast("Phase", found["phase"]), cast("Timing", found["timing"])
-        return cls(found["case"], found["rung"], phase, timing)
-
-    def __str__(self) -> str:
-        return f"{self.case} {self.rung} {self.phase} {self.timing}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +72,11 @@ def base_name(name: str) -> str:
         return parts[-1] if parts else name
     plain = re.split(r"[\[(<]", name, maxsplit=1)[0].strip()
     return re.split(r"::|\s", plain)[-1] or name
+
+
+def of_ladder(rung: str) -> bool:
+    """Whether an id is of the ladder, whose kernels have it in their names."""
+    return re.fullmatch(_LADDER, rung) is not None
 
 
 def rung_of(name: str) -> tuple[str, str | None] | None:

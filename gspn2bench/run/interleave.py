@@ -12,6 +12,7 @@ from gspn2bench import registry
 from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
+from gspn2bench.label import Label
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Sampler
 from gspn2bench.nvtx_ranges import annotate
@@ -153,7 +154,7 @@ def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[RungStarte
             try:
                 with (
                     annotate("case", label, rung),
-                    annotate("measure", label, rung, trial.case.phase, mode),
+                    annotate("measure", str(Label(label, rung, trial.case.phase, mode))),
                 ):
                     taken = sampler.step()
             except Exception as error:

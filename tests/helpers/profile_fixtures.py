@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gspn2bench.profile.trace import Label
+from gspn2bench.label import Label
 from gspn2bench.records.store import Run
 
 from .report_fixtures import record, row

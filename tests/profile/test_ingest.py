@@ -4,12 +4,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from gspn2bench.app import app
 from gspn2bench.errors import UsageError
+from gspn2bench.label import Label
 from gspn2bench.records.store import Run, RunWriter, read_profiles, read_run
 from gspn2bench.system import executables
 
@@ -159,6 +161,55 @@ def test_what_torch_launches_around_a_graph_is_not_of_the_call(tmp_path, folder)
     assert names == {"r01_line_launch_forward"}
 
 
+LIBRARY: dict[str, Any] = {"launches_expected": None, "launches_observed": 3}
+"""Launches of a call that a library makes: seen, and not declared."""
+MODULE: dict[str, Any] = {"rung": "gspn2", "part": "module", **LIBRARY}
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"phase": "forward"}, ["r01_line_launch_forward"] * 1024),
+        ({"phase": "backward"}, ["r01_line_launch_backward"] * 1024),
+        (MODULE, ["gemm", "r07_gspn2_forward", "gemm"]),
+        (
+            {**MODULE, "phase": "train"},
+            ["r07_gspn2_forward", "r07_gspn2_backward", "r07_gspn2_weight_sum"],
+        ),
+        ({"rung": "r07_unfused", "logits": 1, **LIBRARY}, ["softmax", "copy", "r07_gspn2_forward"]),
+    ],
+    ids=["forward", "backward", "module", "train", "peer"],
+)
+@pytest.mark.parametrize("tool", ["nsys", "ncu"])
+def test_a_profile_of_every_phase_and_kind_is_read(tmp_path, fields, names, tool):
+    run = fixture_run(extra=[fields])
+    row = run.rows[-1]
+    folder = save(tmp_path / "run", run)
+    trial = Label(row.case, row.rung, row.phase, "graph")
+    if tool == "nsys":
+        launches = [
+            each._replace(name=name) for each, name in zip(kernels(len(names)), names, strict=True)
+        ]
+        end = launches[-1].end
+        ranges = [("measure", BEGIN - 20_000, end), (str(trial), BEGIN - 19_000, end)]
+        file = export(tmp_path / "a.sqlite", launches, ranges)
+    else:
+        file = csv(tmp_path / "a.csv", len(names), names[-1], trial)
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    (found,) = read_profiles(folder)[0].trials
+    assert (found.case, found.rung, found.phase) == (row.case, row.rung, row.phase)
+    assert (found.calls, found.launches) == (1, len(names))
+
+
+def test_a_module_that_runs_forward_has_no_backward_kernel(tmp_path):
+    run = fixture_run(extra=[MODULE])
+    row = run.rows[-1]
+    trial = Label(row.case, row.rung, row.phase, "eager")
+    file = csv(tmp_path / "a.csv", 3, "r07_gspn2_backward", trial)
+    refused(file, save(tmp_path / "run", run), "r07_gspn2_backward lies in the range")
+
+
 # --- what does not match is refused
 
 
@@ -177,7 +228,7 @@ def inside(trial):
         (kernels(1024, name="r01_line_launch_backward"), {}, "backward lies in the range"),
         (kernels(1024), {"ranges": inside(label(case="N1 C1 8x8 float32"))}, "no row for N1 C1"),
         (kernels(1024), {"ranges": inside(label(phase="backward"))}, "lies in the range"),
-        (kernels(1), {"ranges": inside(label("mine"))}, "lies in the range"),
+        (kernels(1), {"ranges": inside(label("mine"))}, "no row for .* mine"),
         (kernels(1, name="x"), {"ranges": inside(label("mine"))}, "no row for .* mine"),
         (
             kernels(1024),

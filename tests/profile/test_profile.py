@@ -18,12 +18,12 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.profile import command, figures, ncu, runner
-from gspn2bench.profile.trace import Label, ProfilerTrace, TracedLaunch, base_name, rung_of
+from gspn2bench.profile.trace import Trace, TracedLaunch, base_name, rung_of
 from gspn2bench.records.store import RunWriter
 from gspn2bench.run.worker import Worker
 from gspn2bench.system import executables
 
-from ..helpers.profile_fixtures import CASE, GPU, MANGLED, csv, export, fixture_run, kernels, label
+from ..helpers.profile_fixtures import GPU, MANGLED, csv, export, fixture_run, kernels, label
 
 NSYS_HELP = """usage: nsys profile [<args>] [application] [<application args>]
         -c, --capture-range=
@@ -395,11 +395,6 @@ def test_kernels_are_told_by_their_own_name(name, base):
 )
 def test_rung_and_phase_are_in_a_kernels_name(name, rung):
     assert rung_of(name) == rung
-
-
-def test_a_label_reads_back():
-    assert Label.parse(str(label())) == label()
-    assert Label.parse(f"{CASE} r01") is None
 
 
 # --- figures

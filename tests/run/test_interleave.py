@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, one_launch
+from gspn2bench.label import Label
 from gspn2bench.measure import launches, timing
 from gspn2bench.measure.timing import Budget
 from gspn2bench.problem import ScanProblem
@@ -212,6 +213,6 @@ def test_every_block_lies_in_its_own_range(monkeypatch: pytest.MonkeyPatch) -> N
     events(rung("a"), rung("b"))
     label = CASE.label
     measured = [words for words in entered if words[0] == "measure"]
-    assert measured == [("measure", label, name, "forward", "device") for name in "abab"]
+    assert measured == [("measure", str(Label(label, n, "forward", "device"))) for n in "abab"]
     assert [words[0] for words in entered[:3]] == ["case", "warmup", "gate"]
     assert entered.count(("case", label, "a")) == 3

@@ -497,6 +497,22 @@ def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
         ("x = 1", ["mine.py", "defines no RUNG"]),
         ("1 / 0", ["mine.py", "ZeroDivisionError"]),
         ("from gspn2bench.kernels.r07_gspn2 import RUNG", ["mine.py", "r07", "already"]),
+        *(
+            (
+                f"{HEAD.format(body='right()')}\nRUNG = replace(RUNG, id={name!r})",
+                ["mine.py", "id: "],
+            )
+            for name in (
+                "",
+                "my rung",
+                "my:rung",
+                'my"rung',
+                "my'rung",
+                "my\nrung",
+                "my\x1brung",
+                3,
+            )
+        ),
     ],
 )
 def test_a_users_file_that_is_no_rung_is_refused(

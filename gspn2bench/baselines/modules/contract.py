@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from gspn2bench.cases.scenario import Case
+from gspn2bench.label import check_rung_id
 from gspn2bench.problem import Part
 
 
@@ -26,6 +27,9 @@ class Module:
         build: makes the module of a case, with torch's random numbers; one for each part.
         compiled: whether torch.compile makes its kernels.
         supports: why it can't run a case of such a part, or None if it can.
+
+    Raises:
+        ValueError: an id that a profiler's range could not carry.
     """
 
     id: str
@@ -35,3 +39,6 @@ class Module:
     build: dict[Part, Callable[[Case], nn.Module]]
     compiled: bool = False
     supports: Callable[[Case], str | None] = supports_all
+
+    def __post_init__(self) -> None:
+        check_rung_id(self.id)
