@@ -10,7 +10,8 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,8 @@ PACKAGES: Final = (
     "torch",
     "triton",
 )
-SOURCES: Final = ("gspn2bench", "gspn2bench.kernels", "gspn2bench.measure")
+SOURCES: Final = ("gspn2bench", "gspn2bench.kernels", "gspn2bench.scenarios")
+"""Packages whose folders hold the source; in a checkout they lie beside each other."""
 
 
 def collect() -> dict[str, Any]:
@@ -43,7 +45,7 @@ def collect() -> dict[str, Any]:
     Returns:
         Plain JSON values: host, platform, python, cpu_count, gpu (name, driver, cuda,
         multiprocessors, l2_bytes, memory_bytes, clocks in MHz), packages (version by name) and
-        source (hash of the code; commit and dirty where it runs from a git checkout).
+        source (see ``source_hash``; commit and dirty where it runs from a git checkout).
     """
     return {
         "host": host_label(),
@@ -52,7 +54,7 @@ def collect() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "gpu": _gpu(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "source": {"sha256": _source_hash()} | _git(Path(__file__).resolve().parents[2]),
+        "source": {"sha256": source_hash()} | _git(Path(__file__).resolve().parents[2]),
     }
 
 
@@ -136,15 +138,40 @@ def _management(bus_id: str) -> dict[str, Any]:
         pynvml.nvmlShutdown()
 
 
-def _source_hash() -> str:
-    """One hash of the modules that numbers come from, the same for a checkout and its wheel."""
+def source_hash(folders: Mapping[str, Traversable] | None = None) -> str:
+    """One hash of every source file, the same for a checkout and the wheel that is built from it.
+
+    Code, kernels, scenarios and the assets of pages, by name and content. Bytecode and hidden files
+    are left out.
+
+    Args:
+        folders: the folder of each package in ``SOURCES``; by default those that are imported.
+    """
+    if folders is None:
+        folders = {package: importlib.resources.files(package) for package in SOURCES}
+    # by name, since the wheel has the other packages inside the folder of the first
+    files: dict[str, Traversable] = {}
+    for package, folder in folders.items():
+        files |= _files(folder, package.replace(".", "/"))
     digest = hashlib.sha256()
-    for package in SOURCES:
-        files = [f for f in importlib.resources.files(package).iterdir() if f.name.endswith(".py")]
-        for file in sorted(files, key=lambda f: f.name):
-            digest.update(f"{package}/{file.name}\0".encode())
-            digest.update(file.read_bytes() + b"\0")
+    for name in sorted(files):
+        content = hashlib.sha256(files[name].read_bytes()).hexdigest()
+        digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _files(folder: Traversable, prefix: str) -> dict[str, Traversable]:
+    """The source files below a folder, by their names below ``prefix``."""
+    found: dict[str, Traversable] = {}
+    for entry in folder.iterdir():
+        name = f"{prefix}/{entry.name}"
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
+        if entry.is_dir():
+            found |= _files(entry, name)
+        elif not entry.name.endswith(".pyc"):
+            found[name] = entry
+    return found
 
 
 def _git(root: Path) -> dict[str, Any]:

@@ -177,6 +177,69 @@ def test_collect_is_json_with_the_versions(monkeypatch: pytest.MonkeyPatch) -> N
     assert kept["source"] == environment.collect()["source"]
 
 
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = {
+    "gspn2bench": "gspn2bench",
+    "gspn2bench.kernels": "kernels",
+    "gspn2bench.scenarios": "scenarios",
+}
+
+
+def checkout(root: Path) -> dict[str, Path]:
+    return {package: root / part for package, part in PARTS.items()}
+
+
+def copy_of_the_source(root: Path) -> list[Path]:
+    """Copy the checkout's source to ``root``; returns its files."""
+    for part in PARTS.values():
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return sorted(file for file in root.rglob("*") if file.is_file())
+
+
+def test_a_changed_byte_in_any_source_file_changes_the_hash(tmp_path: Path) -> None:
+    files = copy_of_the_source(tmp_path)
+    assert {".py", ".toml", ".js", ".css", ".j2"} <= {file.suffix for file in files}
+    seen = {environment.source_hash(checkout(tmp_path))}
+    for number, file in enumerate(files, 2):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        seen.add(environment.source_hash(checkout(tmp_path)))
+        assert len(seen) == number, file
+        file.write_bytes(content)
+    assert environment.source_hash(checkout(tmp_path)) in seen
+
+
+def test_names_count_and_what_python_leaves_behind_does_not(tmp_path: Path) -> None:
+    copy_of_the_source(tmp_path)
+    before = environment.source_hash(checkout(tmp_path))
+    for name in ("gspn2bench/nn/__pycache__/a.pyc", "kernels/a.pyc", "scenarios/.a.toml.swp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert environment.source_hash(checkout(tmp_path)) == before
+    file = tmp_path / "gspn2bench/nn/block.py"
+    file.rename(file.with_name("blocks.py"))
+    assert environment.source_hash(checkout(tmp_path)) != before
+
+
+def test_a_checkout_and_its_wheel_have_one_hash(tmp_path: Path) -> None:
+    ours = environment.source_hash(checkout(ROOT))
+    # with -P Python does not look in the working directory: this is what is installed
+    code = "from gspn2bench.system import environment as e; print(e.collect()['source']['sha256'])"
+    installed = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(installed, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ours
+    # and a bare checkout
+    copy_of_the_source(tmp_path)
+    bare = [sys.executable, "-c", code]
+    done = subprocess.run(bare, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == ours
+    # in a wheel, kernels and scenarios are folders of the package
+    package = tmp_path / "gspn2bench"
+    for part in ("kernels", "scenarios"):
+        (tmp_path / part).rename(package / part)
+    assert environment.source_hash({"gspn2bench": package}) == ours
+
+
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True)
