@@ -24,7 +24,7 @@ def summarise(trace: ProfilerTrace, file: Path, run: Run) -> Profile:
 
     Args:
         trace: as read from ``file``.
-        file: names the profile, and tells it from every other by its hash.
+        file: that the user gave; the profile keeps its name and its hash.
         run: whose rows say how many launches a call makes.
 
     Raises:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import DOMAIN
-from gspn2bench.profile.trace import Trace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Trace, TracedLaunch, UnreadableError, base_name
 
 NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"
@@ -25,29 +24,41 @@ NANOSECONDS: Final = {
 }
 
 
-def read(path: Path) -> ProfilerTrace:
-    """Read what ``ncu --csv --page raw`` printed; lines of ncu's own are passed over.
+def read(path: Path) -> Trace:
+    """Read a file of what ``ncu --csv --page raw`` printed.
+
+    Raises:
+        UnreadableError: it can't be read, or as ``parse``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UnreadableError(f"can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnreadableError(f"can't be read: {error}") from error
+    return parse(text)
+
+
+def parse(text: str) -> Trace:
+    """The launches in what ``ncu --csv --page raw`` prints; ncu's own messages are skipped.
 
     Launches have no start: ncu runs them one by one.
 
     Raises:
-        UsageError: not such a file, a duration is missing, or no kernel of it lies in a range
+        UnreadableError: not such a page, a duration is missing, or no kernel of it lies in a range
             ``measure`` of a sweep.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"profile: {path} can't be read: {error}") from error
-    table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
+    lines = text.removeprefix("\ufeff").splitlines()
+    table = csv.reader(line for line in lines if line.startswith('"'))
     names = next((line for line in table if NAME in line), None)
     units = next(table, None)
     if names is None or units is None:
-        raise UsageError(f"profile: {path} is no CSV of ncu's raw page: no {NAME!r} column")
+        raise UnreadableError(f"not a CSV of ncu's raw page: no column {NAME!r}")
     if DURATION not in names:
-        raise UsageError(f"profile: {path} has no column {DURATION!r}; profile with --set full")
+        raise UnreadableError(f"no column {DURATION!r}; profile with --set full")
     scale = NANOSECONDS.get(units[names.index(DURATION)])
     if scale is None:
-        raise UsageError(f"profile: {path}: {DURATION} has no unit of time")
+        raise UnreadableError(f"{DURATION} has no unit of time")
     launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
     gpus = dict[str, None]()
     for number, line in enumerate(table, 1):
@@ -55,15 +66,15 @@ def read(path: Path) -> ProfilerTrace:
         try:
             duration = round(float(cells[DURATION].replace(",", "")) * scale)
         except (KeyError, ValueError, OverflowError) as error:
-            raise UsageError(f"profile: {path}: kernel {number} has no {DURATION}") from error
+            raise UnreadableError(f"kernel {number} has no {DURATION}") from error
         if cells.get(GPU):
             gpus[cells[GPU]] = None
         inside, label = _label(cells)
         if inside:
             launches[label].append(TracedLaunch(base_name(cells[NAME]), duration))
     if not launches:
-        raise UsageError(f"profile: {path} has no kernel in an NVTX range {DOMAIN}@measure")
-    return ProfilerTrace("ncu", None, tuple(gpus), dict(launches))
+        raise UnreadableError(f"no kernel in an NVTX range {DOMAIN}@measure")
+    return Trace("ncu", None, tuple(gpus), dict(launches))
 
 
 def _label(cells: Mapping[str, str]) -> tuple[bool, Label | None]:

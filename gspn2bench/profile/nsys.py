@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import RangeName
-from gspn2bench.profile.trace import Trace, TracedLaunch, base_name
+from gspn2bench.profile.trace import Trace, TracedLaunch, UnreadableError, base_name
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"
@@ -51,13 +50,13 @@ def read(path: Path) -> ProfilerTrace:
     """Read an export made by ``nsys export --type sqlite``.
 
     Raises:
-        UsageError: not such a file, or no kernel in it lies in a range ``measure`` of a sweep.
+        UnreadableError: not such a file, or no kernel in it lies in a range ``measure`` of a sweep.
     """
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as database:
-            return _Export(database).trace(path)
+            return _Export(database).trace()
     except sqlite3.Error as error:
-        raise UsageError(f"profile: {path} is no SQLite export of nsys: {error}") from error
+        raise UnreadableError(f"not an SQLite export of nsys: {error}") from error
 
 
 class _Export:
@@ -69,10 +68,10 @@ class _Export:
         self._tables = {str(name) for (name,) in names}
         self._strings = dict(self._rows("StringIds", "id", "value"))
 
-    def trace(self, path: Path) -> ProfilerTrace:
+    def trace(self) -> Trace:
         """Everything of interest."""
         if "NVTX_EVENTS" not in self._tables:
-            raise UsageError(f"profile: {path} has no NVTX ranges; profile with -t cuda,nvtx")
+            raise UnreadableError("no NVTX ranges; profile with -t cuda,nvtx")
         ranges = list(self._ranges())
         labelled = [(each, Label.parse(each.text)) for each in ranges]
         trials: list[tuple[_Range, Label | None]] = [pair for pair in labelled if pair[1]]
@@ -84,7 +83,7 @@ class _Export:
                 innermost = max(inside, key=lambda pair: pair[0].start)
                 launches[innermost[1]].append(launch)
         if not launches:
-            raise UsageError(f"profile: {path} has no kernel in an NVTX range {MEASURE}")
+            raise UnreadableError(f"no kernel in an NVTX range {MEASURE}")
         ordered = {label: _of_the_call(seen) for label, seen in launches.items()}
         scenarios = frozenset(_scenarios(ranges))
         return ProfilerTrace("nsys", self._version(), self._gpus(), ordered, scenarios)

@@ -7,8 +7,8 @@ from typing import Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import ncu, nsys
-from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
-from gspn2bench.profile.trace import ProfilerTrace, Tool
+from gspn2bench.profile.command import Job, help_command, missing_flags
+from gspn2bench.profile.trace import Tool, Trace, UnreadableError
 from gspn2bench.system import executables
 
 GET: Final[dict[Tool, str]] = {
@@ -75,7 +75,8 @@ def read(file: Path) -> ProfilerTrace:
     """Read a file of a profiler: .sqlite or .csv, or a report that its tool exports first.
 
     Raises:
-        UsageError: another kind of file, not there, damaged, or its tool is missing or fails.
+        UsageError: another kind of file, not there, damaged, or its tool is missing or fails; the
+            message names this file, and never an export that the tool made of it.
     """
     if not file.is_file():
         raise UsageError(f"profile: {file} is no file")
@@ -87,7 +88,10 @@ def read(file: Path) -> ProfilerTrace:
     }
     if file.suffix not in readers:
         raise UsageError(f"profile: {file} ends in none of {', '.join(readers)}")
-    return readers[file.suffix](file)
+    try:
+        return readers[file.suffix](file)
+    except UnreadableError as error:
+        raise UsageError(f"profile: {file}: {error}") from error
 
 
 def _read_nsys_report(file: Path) -> ProfilerTrace:
@@ -96,9 +100,13 @@ def _read_nsys_report(file: Path) -> ProfilerTrace:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "export.sqlite"
         command = [executable, "export", "--type", "sqlite", "--output", str(made), str(file)]
-        _export(command, by_hand)
+        try:
+            _export(command, by_hand)
+        except UnreadableError as error:
+            said = str(error).replace(str(made), "the export")
+            raise UnreadableError(said.replace(folder, "a temporary folder")) from error
         if not made.is_file():
-            raise UsageError(f"profile: nsys made no export of {file}; try {by_hand}")
+            raise UnreadableError(f"nsys made no export; try {by_hand}")
         return nsys.read(made)
 
 
@@ -107,11 +115,7 @@ def _read_ncu_report(file: Path) -> ProfilerTrace:
     words = ["--csv", "--page", "raw", "--print-units", "base"]
     by_hand = f"ncu --import {file} {' '.join(words)} > {file.with_suffix('.csv')}"
     executable = _needed("ncu", file, by_hand)
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "export.csv"
-        printed = _export([executable, "--import", str(file), *words], by_hand)
-        made.write_text(printed, encoding="utf-8")
-        return ncu.read(made)
+    return ncu.parse(_export([executable, "--import", str(file), *words], by_hand))
 
 
 def _needed(tool: Tool, file: Path, by_hand: str) -> str:
@@ -128,7 +132,7 @@ def _export(command: list[str], by_hand: str) -> str:
     try:
         return _output(command, EXPORT_SECONDS)
     except ProfilerError as error:
-        raise UsageError(f"profile: the export failed: {error}; try {by_hand}") from error
+        raise UnreadableError(f"the export failed: {error}; try {by_hand}") from error
 
 
 def _output(command: list[str], seconds: float) -> str:
@@ -136,8 +140,10 @@ def _output(command: list[str], seconds: float) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=seconds, errors="replace"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProfilerError(str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise ProfilerError(f"{command[0]} took over {seconds:g} s") from error
+    except OSError as error:
+        raise ProfilerError(f"{command[0]} can't be run: {error.strerror}") from error
     if done.returncode != 0:
         raise ProfilerError(_complaint(done))
     return done.stdout + done.stderr

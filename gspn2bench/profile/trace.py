@@ -15,6 +15,13 @@ _RUNG: Final = re.compile(rf"({_LADDER})_")
 _PHASE: Final = re.compile(r"_(forward|backward)(?:_|$)")
 
 
+class UnreadableError(Exception):
+    """A file that is not a readable profile; the message says why and does not name the file.
+
+    What is read may be a temporary export of the file that the user gave: ``runner`` names that.
+    """
+
+
 @dataclass(frozen=True)
 class TracedLaunch:
     """One kernel, copy or fill on the GPU.

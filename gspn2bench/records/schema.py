@@ -4,6 +4,7 @@ A run folder holds run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` a li
 the names. Bytes and GB are decimal: 1 GB = 1e9 bytes.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -227,6 +228,16 @@ class Profile(Record):
     """Of that file."""
     added_utc: str
     trials: Annotated[tuple[ProfiledTrial, ...], Field(min_length=1)]
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the tool and of every figure, hexadecimal.
+
+        It is what tells profiles apart: a report and its export have different bytes and the same
+        content. It is not stored, so it holds for profiles that were recorded before it existed.
+        """
+        trials = sorted(trial.model_dump_json() for trial in self.trials)
+        return hashlib.sha256("\n".join([self.tool, *trials]).encode()).hexdigest()
 
 
 Model = TypeVar("Model", RunRecord, Row, Profile)

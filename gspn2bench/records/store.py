@@ -193,12 +193,19 @@ def add_profile(path: Path, profile: Profile) -> Path:
     """Add a profile to the run folder at ``path``.
 
     Returns:
-        Its file, profile-<tool>-<id>.json.
+        Its file, profile-<tool>-<id>.json; the id is of the content.
 
     Raises:
-        UsageError: the run has this profile already, or its folder can't be written.
+        UsageError: the run has this profile already, from this file or from a different one, or
+            one of its profiles is damaged, or its folder can't be written.
     """
-    file = path / f"profile-{profile.tool}-{profile.sha256[:12]}.json"
+    content = profile.content
+    for other, stored in _profiles(path):
+        if stored.content == content or stored.sha256 == profile.sha256:
+            raise UsageError(
+                f"profile: {profile.file} is in the run already, from {stored.file}: {other}"
+            )
+    file = path / f"profile-{profile.tool}-{content[:12]}.json"
     try:
         with file.open("x", encoding="utf-8") as out:
             out.write(profile.model_dump_json(indent=1) + "\n")
@@ -215,15 +222,18 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     Raises:
         UsageError: one is damaged.
     """
-    found = []
+    return tuple(profile for _, profile in _profiles(path))
+
+
+def _profiles(path: Path) -> Iterator[tuple[Path, Profile]]:
     for file in sorted(path.glob("profile-*.json")):
         try:
             text = file.read_text(encoding="utf-8")
             version = check_version(json.loads(text).get("schema_version"))
-            found.append(upgrade(Profile, text, version))
+            profile = upgrade(Profile, text, version)
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"profile: {file}: {error}") from error
-    return tuple(found)
+        yield file, profile
 
 
 def find_run(name: str, results: Path) -> Path:

@@ -1,13 +1,18 @@
 """Files of profilers as their manuals document them, made up: nobody measured these."""
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typer.testing import CliRunner, Result
+
+from gspn2bench.app import app
+from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
-from gspn2bench.records.store import Run
+from gspn2bench.records.store import Run, RunWriter
 
 from .report_fixtures import record, row
 
@@ -97,6 +102,29 @@ def fixture_run(
     rows = [row(**each | changes) for each in ({}, few, *extra)]
     made = record(**{"environment": {"gpu": {"name": GPU}}} | (run or {}))
     return Run(Path("fixture-run"), made, tuple(rows))
+
+
+def save(folder: Path, run: Run) -> Path:
+    """Write a run into a new folder of this name."""
+    folder.mkdir()
+    with RunWriter(folder, run.record) as writer:
+        for row in run.rows:
+            writer.add(row)
+    return folder
+
+
+def ingest(file: Path, folder: Path) -> Result:
+    """What ``gspn2bench ingest`` does with a file and a run's folder."""
+    return CliRunner().invoke(app, ["ingest", str(file), str(folder)], env={"COLUMNS": "160"})
+
+
+def refused(file: Path, folder: Path, said: str) -> None:
+    """Hold that the file is refused in these words, and nothing is written."""
+    before = sorted(folder.iterdir())
+    done = ingest(file, folder)
+    assert isinstance(done.exception, UsageError), done.output
+    assert re.search(said, str(done.exception)), str(done.exception)
+    assert sorted(folder.iterdir()) == before
 
 
 def kernels(count: int, calls: int = 1, name: str = R01, asked: bool = True) -> list[Kernel]:

@@ -1,19 +1,14 @@
 """Profiles into runs: what is taken, and what is refused."""
 
 import json
-import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from gspn2bench.app import app
 from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
-from gspn2bench.records.store import Run, RunWriter, read_profiles, read_run
-from gspn2bench.system import executables
+from gspn2bench.records.store import read_profiles, read_run
 
 from ..helpers.profile_fixtures import (
     BEGIN,
@@ -23,31 +18,14 @@ from ..helpers.profile_fixtures import (
     csv,
     export,
     fixture_run,
+    ingest,
     kernels,
     label,
+    refused,
+    save,
 )
 
 R07 = "r07_gspn2_forward"
-
-
-def save(folder: Path, run: Run) -> Path:
-    folder.mkdir()
-    with RunWriter(folder, run.record) as writer:
-        for row in run.rows:
-            writer.add(row)
-    return folder
-
-
-def ingest(file: Path, folder: Path) -> Result:
-    return CliRunner().invoke(app, ["ingest", str(file), str(folder)], env={"COLUMNS": "160"})
-
-
-def refused(file: Path, folder: Path, said: str) -> None:
-    before = sorted(folder.iterdir())
-    done = ingest(file, folder)
-    assert isinstance(done.exception, UsageError), done.output
-    assert re.search(said, str(done.exception)), str(done.exception)
-    assert sorted(folder.iterdir()) == before
 
 
 @pytest.fixture
@@ -290,36 +268,3 @@ def test_a_run_without_a_gpu_has_no_profile(tmp_path, run):
 def test_a_row_that_knows_no_launches_matches_nothing(tmp_path):
     folder = save(tmp_path / "run", fixture_run(launches_expected=None, launches_observed=None))
     refused(csv(tmp_path / "a.csv", 4), folder, "does not say what")
-
-
-# --- reports that their tool must export first
-
-
-def test_a_report_is_exported_by_its_tool(tmp_path, folder, monkeypatch):
-    made = export(tmp_path / "made.sqlite", kernels(1024))
-    tool = tmp_path / "nsys"
-    tool.write_text(
-        f"#!{sys.executable}\nimport shutil, sys\n"
-        f"shutil.copy({str(made)!r}, sys.argv[sys.argv.index('--output') + 1])\n"
-    )
-    tool.chmod(0o755)
-    monkeypatch.setattr(executables, "find_nsys", lambda: tool)
-    file = tmp_path / "r01.nsys-rep"
-    file.touch()
-    assert ingest(file, folder).exit_code == 0
-    assert read_profiles(folder)[0].file == "r01.nsys-rep"
-    tool.write_text("#!/bin/sh\necho cannot import >&2; exit 1\n")
-    refused(file, folder, "export failed: cannot import; try nsys export --type sqlite")
-    tool.write_text("#!/bin/sh\n")
-    refused(file, folder, "nsys made no export")
-
-
-@pytest.mark.parametrize(
-    ("name", "how"),
-    [("a.nsys-rep", "nsys export --type sqlite"), ("a.ncu-rep", "ncu --import .* --page raw")],
-)
-def test_a_report_without_its_tool_says_how_to_export_it(tmp_path, folder, monkeypatch, name, how):
-    monkeypatch.setattr(executables, "find_nsys", lambda: None)
-    monkeypatch.setattr(executables, "find_ncu", lambda: None)
-    (tmp_path / name).touch()
-    refused(tmp_path / name, folder, how)
