@@ -534,11 +534,15 @@ def test_png_without_a_browser_names_what_to_install(app, tmp_path, monkeypatch)
 
 
 def test_png_says_when_the_browser_fails(tmp_path, monkeypatch):
-    for tool in ("/bin/false", "/bin/true"):
+    for tool, how in (
+        ("/bin/false", "fails with exit code 1;"),
+        ("/bin/true", "is too old to draw it"),
+        ("/bin/no-such-browser", "can't be run: No such file or directory;"),
+    ):
         monkeypatch.setattr(
             "gspn2bench.report.html.pictures.find_chromium", lambda tool=tool: Path(tool)
         )
-        with pytest.raises(UsageError, match=f"--png: .*{tool}"):
+        with pytest.raises(UsageError, match=rf"--png: .*{tool} {how}"):
             write_pictures([sweep_run()], tmp_path)
 
 

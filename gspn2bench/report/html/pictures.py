@@ -80,6 +80,13 @@ def _drawn(browser: Path, page: Path) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=True, timeout=SECONDS
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UsageError(f"--png: {browser} fails: {error}; to mend: {GET}") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"--png: {browser} took over {SECONDS:g} s; to mend: {GET}") from error
+    except subprocess.CalledProcessError as error:
+        how = f"fails with exit code {error.returncode}"
+        raise UsageError(f"--png: {browser} {how}; to mend: {GET}") from error
+    except OSError as error:
+        raise UsageError(
+            f"--png: {browser} can't be run: {error.strerror}; to mend: {GET}"
+        ) from error
     return done.stdout
