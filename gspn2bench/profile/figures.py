@@ -9,7 +9,7 @@ from typing import Final
 from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
 from gspn2bench.problem import SCAN_PHASES
-from gspn2bench.profile.trace import Trace, TracedLaunch, of_ladder, rung_of
+from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, of_ladder, rung_of
 from gspn2bench.records.schema import SCHEMA_VERSION, Launch, Profile, ProfiledTrial, Row
 from gspn2bench.records.store import Run, utc_now
 

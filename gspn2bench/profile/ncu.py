@@ -9,7 +9,7 @@ from typing import Final
 
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import DOMAIN
-from gspn2bench.profile.trace import Trace, TracedLaunch, UnreadableError, base_name
+from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, UnreadableError, base_name
 
 NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"
@@ -24,7 +24,7 @@ NANOSECONDS: Final = {
 }
 
 
-def read(path: Path) -> Trace:
+def read(path: Path) -> ProfilerTrace:
     """Read a file of what ``ncu --csv --page raw`` printed.
 
     Raises:
@@ -39,7 +39,7 @@ def read(path: Path) -> Trace:
     return parse(text)
 
 
-def parse(text: str) -> Trace:
+def parse(text: str) -> ProfilerTrace:
     """The launches in what ``ncu --csv --page raw`` prints; ncu's own messages are skipped.
 
     Launches have no start: ncu runs them one by one.
@@ -74,7 +74,7 @@ def parse(text: str) -> Trace:
             launches[label].append(TracedLaunch(base_name(cells[NAME]), duration))
     if not launches:
         raise UnreadableError(f"no kernel in an NVTX range {DOMAIN}@measure")
-    return Trace("ncu", None, tuple(gpus), dict(launches))
+    return ProfilerTrace("ncu", None, tuple(gpus), dict(launches))
 
 
 def _label(cells: Mapping[str, str]) -> tuple[bool, Label | None]:

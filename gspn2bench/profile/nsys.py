@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import RangeName
-from gspn2bench.profile.trace import Trace, TracedLaunch, UnreadableError, base_name
+from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, UnreadableError, base_name
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"
@@ -68,7 +68,7 @@ class _Export:
         self._tables = {str(name) for (name,) in names}
         self._strings = dict(self._rows("StringIds", "id", "value"))
 
-    def trace(self) -> Trace:
+    def trace(self) -> ProfilerTrace:
         """Everything of interest."""
         if "NVTX_EVENTS" not in self._tables:
             raise UnreadableError("no NVTX ranges; profile with -t cuda,nvtx")

@@ -7,8 +7,8 @@ from typing import Final
 
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import ncu, nsys
-from gspn2bench.profile.command import Job, help_command, missing_flags
-from gspn2bench.profile.trace import Tool, Trace, UnreadableError
+from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
+from gspn2bench.profile.trace import ProfilerTrace, Tool, UnreadableError
 from gspn2bench.system import executables
 
 GET: Final[dict[Tool, str]] = {

@@ -18,7 +18,7 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.profile import command, figures, ncu, runner
-from gspn2bench.profile.trace import Trace, TracedLaunch, base_name, rung_of
+from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, base_name, rung_of
 from gspn2bench.records.store import RunWriter
 from gspn2bench.run.worker import Worker
 from gspn2bench.system import executables
