@@ -280,10 +280,11 @@ def test_numbers_read_as_in_the_terminal(browser, page):
     show(browser, page)
     values = [0.77, 31.6, 4185.3, 0.0001234, 12288, 3_221_225_472, 1]
     for name in ("number", "size", "count", "percent", "scientific", "speedup"):
-        theirs = browser.execute_script(f"return arguments[0].map((v) => text.{name}(v))", values)
+        script = f"return arguments[0].map((value) => formatting.{name}(value))"
+        theirs = browser.execute_script(script, values)
         assert theirs == [getattr(formatting, name)(value) for value in values], name
     labels = ["<" * 9, "a\u202eb", "x" * 60, "A&'\""]
-    theirs = browser.execute_script("return arguments[0].map((v) => text.label(v))", labels)
+    theirs = browser.execute_script("return arguments[0].map((v) => formatting.label(v))", labels)
     assert theirs == [formatting.chart_label(label) for label in labels]
 
 

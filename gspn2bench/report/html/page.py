@@ -25,8 +25,9 @@ MARKER: Final = '<meta name="gspn2bench-runs" content="{}">'
 
 ASSETS: Final = Path(__file__).parent / "assets"
 SCRIPTS: Final = (
-    *("text", "theme", "views", "bars", "counts", "sweeps", "roofline", "raw"),
-    *("tables", "grid", "drawing", "page"),
+    *("formatting", "views", "theme", "bar_chart"),
+    *("bar_figures", "sweep_figures", "roofline", "detail_figures"),
+    *("tables", "grid", "renderer", "page"),
 )
 """In the order in which one builds on another."""
 

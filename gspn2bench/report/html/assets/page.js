@@ -1,52 +1,86 @@
-// The page: reads the data and the controls, and has every figure and table follow them. A figure is
-// drawn in a turn of its own, so that the page is there before the last of them is.
+// @ts-check
+// The page: reads the data and the controls, and updates every figure and table. Each figure is drawn
+// in a task of its own, so the browser can show the page before the last figure is drawn.
 (() => {
   const PRINT_WIDTH = 690;
-  const find = (id) => document.getElementById(id);
-  const data = decode(JSON.parse(find("data").textContent));
-  const controls = find("controls");
-  let width = null;
-  let turn = 0;
+  /** @type {(keyof Choice & keyof Row)[]} the controls that choose one value of a column */
+  const COLUMNS = ["run", "phase", "timing", "dtype", "weights"];
 
-  // Rows from columns: { all } holds one value, { names, at } places in a list, { values } each value.
-  function decode(packed) {
-    const at = (column, place) => {
-      if ("all" in column) return column.all;
-      return "names" in column ? column.names[column.at[place]] : column.values[place];
-    };
-    const columns = Object.entries(packed.columns);
-    const rows = Array.from({ length: packed.count }, (_, place) => ({
-      ...Object.fromEntries(columns.map(([key, column]) => [key, at(column, place)])),
-      place,
-      samples: packed.samples[place].length || null,
+  /** @param {string} id */
+  const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+  const data = unpack(JSON.parse(byId("data").textContent ?? ""));
+  const controls = /** @type {HTMLFormElement} */ (byId("controls"));
+  const follow = /** @type {HTMLInputElement} */ (byId("follow"));
+  /** @type {HTMLSelectElement | null} there is none without latencies */
+  const sampleRow = document.querySelector("#sample-row");
+  /** @type {number | null} the width of figures, pixels; null where it follows the window */
+  let width = null;
+  /** Number of updates so far; an update stops drawing once the next has begun. */
+  let updates = 0;
+
+  /**
+   * The data with its rows unpacked.
+   * @param {Payload} payload
+   * @returns {ReportData}
+   */
+  function unpack({ columns, count, ...rest }) {
+    const entries = Object.entries(columns);
+    const rows = Array.from({ length: count }, (_, index) => ({
+      ...Object.fromEntries(entries.map(([key, column]) => [key, unpackValue(column, index)])),
+      index,
+      samples: rest.samples[index].length || null,
     }));
-    return { ...packed, rows };
+    return { ...rest, keys: Object.keys(columns), rows: /** @type {Row[]} */ (rows) };
   }
 
+  /**
+   * @param {PackedColumn<unknown>} column
+   * @param {number} index of the row
+   */
+  function unpackValue(column, index) {
+    if ("all" in column) return column.all;
+    return "names" in column ? column.names[column.at[index]] : column.values[index];
+  }
+
+  /** @returns {Choice} */
   function choice() {
     const form = new FormData(controls);
-    const keys = ["run", "phase", "timing", "dtype", "weights", "direction"];
-    const values = Object.fromEntries(keys.map((key) => [key, form.get(key)]));
-    return { ...values, rungs: form.getAll("rung") };
+    /** @param {string} key */
+    const value = (key) => String(form.get(key));
+    return {
+      run: value("run"),
+      phase: value("phase"),
+      timing: value("timing"),
+      dtype: value("dtype"),
+      weights: value("weights"),
+      direction: value("direction"),
+      rungs: form.getAll("rung").map(String),
+    };
   }
 
-  // What the controls choose, and the row whose samples are shown: the one wanted, else the first.
-  function chosen(wanted = find("sample-row")?.value) {
+  /**
+   * What the controls choose, and the row whose samples are shown.
+   * @param {string | undefined} wanted index of that row; without it, or where it is not in the view,
+   *   the first
+   * @returns {SampledView}
+   */
+  function chosen(wanted = sampleRow?.value) {
     const view = views.view(data, choice());
     const rows = view.timed.filter((row) => row.samples);
-    const sampled = rows.find((row) => String(row.place) === String(wanted)) ?? rows[0];
+    const sampled = rows.find((row) => String(row.index) === wanted) ?? rows[0];
     const name = views.namer(view.timed);
     const options = rows.map((row) => {
-      const said = `${name(row)}, ${row.title}, ${row.l2} L2`;
-      return tables.element("option", { value: row.place }, said);
+      const label = `${name(row)}, ${row.title}, ${row.l2} L2`;
+      return tables.element("option", { value: String(row.index) }, label);
     });
-    find("sample-row")?.replaceChildren(...options);
-    if (sampled) find("sample-row").value = sampled.place;
+    sampleRow?.replaceChildren(...options);
+    if (sampleRow && sampled) sampleRow.value = String(sampled.index);
     return { ...view, sampled };
   }
 
+  /** @param {View} view */
   function summary(view) {
-    const said = [
+    const parts = [
       data.runs.length > 1 ? `run ${view.run}` : "",
       view.rungs.join(", ") || "no rung",
       view.phase,
@@ -55,95 +89,130 @@
       `${view.weights} weights`,
       view.direction === "any" ? "any direction" : `direction ${view.direction}`,
     ].filter(Boolean);
-    const rows = `${text.plural(view.rows.length, "row")}, ${view.timed.length} with a latency.`;
-    return `Shown: ${said.join(" · ")}. ${rows}`;
+    const rows = `${formatting.plural(view.rows.length, "row")}, ${view.timed.length} with a latency.`;
+    return `Shown: ${parts.join(" · ")}. ${rows}`;
   }
 
-  const everything = new grid.Grid(find("rows"), data.rowColumns, (row) => {
-    // the row may be of another view, where all rows are listed
-    for (const key of ["run", "phase", "timing", "dtype", "weights"]) {
-      controls.elements[key].value = row[key];
-    }
-    controls.elements.direction.value = "any";
-    for (const box of controls.querySelectorAll("[name=rung]")) {
-      box.checked ||= box.value === row.rung;
-    }
-    update(row.place);
-    find("samples").scrollIntoView();
-    find("sample-row").focus();
-  });
+  const allRows = new grid.Grid(
+    {
+      holder: /** @type {HTMLElement} */ (byId("rows").querySelector(".grid")),
+      filter: /** @type {HTMLInputElement} */ (byId("filter")),
+      state: byId("found"),
+      showAll: byId("show-all"),
+    },
+    data.rowColumns,
+    showSamples,
+  );
 
-  // Everything follows the controls; figures one by one, `now` all at once.
+  /**
+   * Shows the samples of any row: the controls are set to a view that has it.
+   * @param {Row} row
+   */
+  function showSamples(row) {
+    /** @param {string} name */
+    const select = (name) => /** @type {HTMLSelectElement} */ (controls.elements.namedItem(name));
+    for (const key of COLUMNS) select(key).value = String(row[key]);
+    select("direction").value = "any";
+    /** @type {NodeListOf<HTMLInputElement>} */
+    const boxes = controls.querySelectorAll("[name=rung]");
+    for (const box of boxes) box.checked ||= box.value === row.rung;
+    update(String(row.index));
+    byId("samples").scrollIntoView();
+    sampleRow?.focus();
+  }
+
+  /**
+   * Updates everything to the controls: figures one by one, or all at once where `now` is set.
+   * @param {string} [wanted] index of the row whose samples are shown
+   */
   function update(wanted, now = false) {
     const view = chosen(wanted);
-    find("shown").textContent = summary(view);
-    everything.set(find("follow").checked ? view.rows : data.rows);
-    for (const holder of document.querySelectorAll("[data-changes]")) showChanges(holder, view);
-    const figures = [...document.querySelectorAll("figure")];
-    const draw = (figure) => drawing.draw(figure, view, width ? { width } : {});
-    const mine = ++turn;
+    byId("shown").textContent = summary(view);
+    allRows.setRows(follow.checked ? view.rows : data.rows);
+    for (const holder of document.querySelectorAll("[data-changes]"))
+      showChanges(/** @type {HTMLElement} */ (holder), view);
+    const panels = [...document.querySelectorAll("figure")];
+    /** @param {HTMLElement} panel */
+    const draw = (panel) => renderer.draw(panel, view, width === null ? {} : { width });
+    const mine = ++updates;
     document.body.dataset.drawn = "no";
-    const next = () => {
-      if (mine !== turn) return;
-      if (figures.length) draw(figures.shift());
-      if (figures.length) setTimeout(next);
+    const drawNext = () => {
+      if (mine !== updates) return;
+      const panel = panels.shift();
+      if (panel) draw(panel);
+      if (panels.length) setTimeout(drawNext);
       else document.body.dataset.drawn = "yes";
     };
-    if (!now) return setTimeout(next);
-    figures.forEach(draw);
-    document.body.dataset.drawn = "yes";
+    if (now) {
+      panels.forEach(draw);
+      document.body.dataset.drawn = "yes";
+    } else {
+      setTimeout(drawNext);
+    }
   }
 
-  // Verdicts on the rows of one comparison that fit the controls; its runs are named in the heading.
+  /**
+   * The verdicts of one comparison on the rows that fit the controls; its heading names its runs.
+   * @param {HTMLElement} holder
+   * @param {View} view
+   */
   function showChanges(holder, view) {
-    const fits = ["phase", "timing", "dtype", "weights"];
-    const rows = data.changes[holder.dataset.changes].filter(
+    const rows = data.changes[Number(holder.dataset.changes)].filter(
       (row) =>
-        fits.every((key) => row[key] === view[key]) &&
+        row.phase === view.phase &&
+        row.timing === view.timing &&
+        row.dtype === view.dtype &&
+        row.weights === view.weights &&
         view.rungs.includes(row.rung) &&
         (view.direction === "any" || row.direction === view.direction),
     );
     tables.fill(holder, data.changeColumns, rows, "Changes from base to new");
   }
 
-  function printing(on) {
+  /** @param {boolean} on */
+  function setPrinting(on) {
     document.documentElement.classList.toggle("printing", on);
     width = on ? PRINT_WIDTH : null;
     update(undefined, on);
-    if (on) everything.show(Infinity);
+    if (on) allRows.show(Infinity);
   }
 
+  /** @param {"csv" | "json"} format */
   function saveAs(format) {
-    const keys = Object.keys(data.columns).filter((key) => key !== "beside");
-    const rows = everything.found();
+    const keys = data.keys.filter((key) => key !== "beside");
+    /** @type {(Row & TableRow)[]} */
+    const rows = allRows.matches();
     const name = data.runs
       .map((run) => run.id)
       .join("+")
       .replace(/[^\w.+-]+/g, "_")
       .slice(0, 120);
-    if (format === "csv") return grid.save(`${name}.csv`, "text/csv", grid.csv(keys, rows));
+    if (format === "csv") {
+      grid.save(`${name}.csv`, "text/csv", grid.csv(keys, rows));
+      return;
+    }
     const samples = data.thinned ? "samples_ms_thinned" : "samples_ms";
     const records = rows.map((row) => ({
       ...Object.fromEntries(keys.map((key) => [key, row[key]])),
-      [samples]: data.samples[row.place],
+      [samples]: data.samples[row.index],
     }));
-    return grid.save(`${name}.json`, "application/json", JSON.stringify(records, null, 1));
+    grid.save(`${name}.json`, "application/json", JSON.stringify(records, null, 1));
   }
 
   if (location.search === "?pictures") {
-    drawing.pictures(chosen());
+    renderer.addPictures(chosen());
     return;
   }
   controls.addEventListener("change", () => update());
   controls.addEventListener("submit", (event) => event.preventDefault());
   // the form is reset after this event
   controls.addEventListener("reset", () => setTimeout(() => update()));
-  find("follow").addEventListener("change", () => update());
-  find("sample-row")?.addEventListener("change", (event) => update(event.target.value));
-  find("save-csv").addEventListener("click", () => saveAs("csv"));
-  find("save-json").addEventListener("click", () => saveAs("json"));
+  follow.addEventListener("change", () => update());
+  sampleRow?.addEventListener("change", () => update());
+  byId("save-csv").addEventListener("click", () => saveAs("csv"));
+  byId("save-json").addEventListener("click", () => saveAs("json"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());
-  addEventListener("beforeprint", () => printing(true));
-  addEventListener("afterprint", () => printing(false));
+  addEventListener("beforeprint", () => setPrinting(true));
+  addEventListener("afterprint", () => setPrinting(false));
   update();
 })();

@@ -1,73 +1,117 @@
-// Tables from columns ({ header, key, format, optional, folded }) and rows, as tables.py makes them.
+// @ts-check
+// HTML elements, and tables of columns and rows.
 const tables = (() => {
-  const BAD = new Set(["SLOWER", "LOST"]);
+  const BAD_VERDICTS = ["SLOWER", "LOST"];
 
+  /**
+   * @template {keyof HTMLElementTagNameMap} Name
+   * @param {Name} name
+   * @param {Record<string, string>} attributes
+   * @param {Child[]} children
+   */
   function element(name, attributes = {}, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
-    return made;
+    const node = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
   }
 
-  const empty = (value) => value === null || value === undefined || value === "";
-  const cell = (column, row) => {
-    const value = row[column.key];
-    if (empty(value)) return "";
-    return column.format ? text[column.format](value) : String(value);
-  };
+  /**
+   * @param {unknown} value
+   * @returns {value is null | undefined | ""}
+   */
+  const isEmpty = (value) => formatting.isMissing(value) || value === "";
 
-  // Columns worth showing, and a sentence on those with the same value in every row.
-  function folded(columns, rows) {
+  /**
+   * The text of a cell.
+   * @param {Column} column
+   * @param {TableRow} row
+   */
+  function cell(column, row) {
+    const value = row[column.key];
+    if (isEmpty(value)) return "";
+    return column.format ? formatting[column.format](Number(value)) : String(value);
+  }
+
+  /**
+   * The columns to show, and a sentence about those that have the same value in every row.
+   * @param {Column[]} columns
+   * @param {readonly TableRow[]} rows
+   */
+  function fold(columns, rows) {
     const present = columns.filter(
-      (column) => !(column.optional && rows.every((row) => empty(row[column.key]))),
+      (column) => !(column.optional && rows.every((row) => isEmpty(row[column.key]))),
     );
     const same = present.filter(
-      (column) =>
-        column.folded && rows.length && new Set(rows.map((row) => row[column.key])).size === 1,
+      (column) => column.folded && new Set(rows.map((row) => row[column.key])).size === 1,
     );
     const facts = same.map((column) => `${column.header} ${cell(column, rows[0])}`);
-    const said = facts.length ? `The same in every row: ${facts.join("; ")}.` : "";
-    return { kept: present.filter((column) => !same.includes(column)), said };
+    const note = facts.length ? `The same in every row: ${facts.join("; ")}.` : "";
+    return { kept: present.filter((column) => !same.includes(column)), note };
   }
 
-  function body(columns, rows, more = () => []) {
+  /**
+   * @param {{ format?: FormatName | null }} column
+   * @returns {Record<string, string>}
+   */
+  const alignment = (column) => (column.format ? {} : { class: "t" });
+
+  /**
+   * @template {TableRow} Line
+   * @param {Column[]} columns
+   * @param {readonly Line[]} rows
+   * @param {(row: Line) => HTMLElement[]} moreCells
+   */
+  function body(columns, rows, moreCells = () => []) {
     const lines = rows.map((row) => {
-      const cells = columns.map((column, place) => {
-        const made = element(
-          place ? "td" : "th",
-          column.format ? {} : { class: "t" },
-          cell(column, row),
-        );
-        if (!place) made.setAttribute("scope", "row");
-        return made;
-      });
-      const marked =
-        BAD.has(row.verdict) || (row.status !== undefined && !row.status.startsWith("ok"));
-      return element("tr", marked ? { class: "marked" } : {}, ...cells, ...more(row));
+      const cells = columns.map((column, index) =>
+        index === 0
+          ? element("th", { ...alignment(column), scope: "row" }, cell(column, row))
+          : element("td", alignment(column), cell(column, row)),
+      );
+      const line = element("tr", {}, ...cells, ...moreCells(row));
+      line.classList.toggle("marked", isBad(row));
+      return line;
     });
     return element("tbody", {}, ...lines);
   }
 
-  function header(column) {
-    return element("th", { scope: "col", ...(column.format ? {} : { class: "t" }) }, column.header);
+  /**
+   * Whether a row is highlighted: a regression, or a row that is not ok.
+   * @param {TableRow} row
+   */
+  function isBad({ verdict, status }) {
+    const failed = typeof status === "string" && !status.startsWith("ok");
+    return failed || (typeof verdict === "string" && BAD_VERDICTS.includes(verdict));
   }
 
-  const scroll = (name, table) =>
+  /** @param {{ header: string, format?: FormatName | null }} column */
+  const header = (column) => element("th", { scope: "col", ...alignment(column) }, column.header);
+
+  /**
+   * A table in a region that scrolls by itself.
+   * @param {string} name
+   * @param {HTMLElement} table
+   */
+  const scrolling = (name, table) =>
     element("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, table);
 
-  // Fills a holder with a plain table.
+  /**
+   * Replaces what an element contains by a table.
+   * @param {HTMLElement} holder
+   * @param {Column[]} columns
+   * @param {readonly TableRow[]} rows
+   * @param {string} name
+   */
   function fill(holder, columns, rows, name) {
-    const { kept, said } = folded(columns, rows);
+    const { kept, note } = fold(columns, rows);
     const head = element("thead", {}, element("tr", {}, ...kept.map(header)));
+    const notes = ["An empty cell: there is no such number.", note].join(" ").trim();
     holder.replaceChildren(
-      element(
-        "p",
-        { class: "note" },
-        ["An empty cell: there is no such number.", said].join(" ").trim(),
-      ),
-      scroll(name, element("table", {}, head, body(kept, rows))),
+      element("p", { class: "note" }, notes),
+      scrolling(name, element("table", {}, head, body(kept, rows))),
     );
   }
 
-  return { element, empty, cell, folded, body, header, scroll, fill };
+  return { body, cell, element, fill, fold, header, isEmpty, scrolling };
 })();

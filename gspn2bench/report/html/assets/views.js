@@ -1,19 +1,39 @@
-// What the controls choose: rows of a run, in the order of the ladder, and how they are grouped.
+// @ts-check
+// The rows that the controls choose, in the order of the ladder, and how they are grouped.
 const views = (() => {
-  // Items under their keys, in the order of the first of each.
+  /**
+   * Items by key, in the order in which the keys first occur.
+   * @template Item
+   * @param {readonly Item[]} items
+   * @param {(item: Item) => string} key
+   * @returns {Map<string, Item[]>}
+   */
   function grouped(items, key) {
+    /** @type {Map<string, Item[]>} */
     const groups = new Map();
     for (const item of items) {
-      const name = key(item);
-      if (!groups.has(name)) groups.set(name, []);
-      groups.get(name).push(item);
+      const group = groups.get(key(item));
+      if (group) group.push(item);
+      else groups.set(key(item), [item]);
     }
     return groups;
   }
 
-  // Rows of a run that fit the choice: `rows` of its timing, `counted` of every timing.
+  /**
+   * Different values in ascending order.
+   * @param {readonly number[]} values
+   */
+  const ascending = (values) => [...new Set(values)].sort((a, b) => a - b);
+
+  /**
+   * The rows of one run that fit the choice.
+   * @param {ReportData} data
+   * @param {Choice} choice
+   * @returns {View}
+   */
   function view(data, choice) {
-    const order = new Map(data.rungs.map((rung, place) => [rung, place]));
+    const record = data.runs.find((run) => run.id === choice.run) ?? data.runs[0];
+    const order = new Map(data.rungs.map((rung, index) => [rung, index]));
     const counted = data.rows.filter(
       (row) =>
         row.run === choice.run &&
@@ -23,43 +43,79 @@ const views = (() => {
         (choice.direction === "any" || row.direction === choice.direction) &&
         choice.rungs.includes(row.rung),
     );
-    counted.sort((a, b) => order.get(a.rung) - order.get(b.rung));
-    const run = data.runs.find((each) => each.id === choice.run);
+    counted.sort((a, b) => (order.get(a.rung) ?? 0) - (order.get(b.rung) ?? 0));
     const rows = counted.filter((row) => row.timing === choice.timing);
-    return { ...choice, data, record: run, order, counted, rows, timed: rows.filter(hasLatency) };
+    return { ...choice, data, record, counted, rows, timed: rows.filter(hasLatency) };
   }
 
+  /**
+   * Position of a rung in the ladder.
+   * @param {View} view
+   * @param {string} rung
+   */
+  const rungIndex = ({ data }, rung) => data.rungs.indexOf(rung);
+
+  /**
+   * @param {Row} row
+   * @returns {row is TimedRow}
+   */
   const hasLatency = (row) => row.latency_ms !== null;
 
-  // Over another rung; not in eager time, which holds the launch cost of Numba.
+  /**
+   * Whether a row has a speed-up over a different rung. Eager time includes the launch cost of
+   * Numba, so its speed-ups are not drawn.
+   * @template {Row} Member
+   * @param {Member} row
+   * @returns {row is Member & { speedup: number }}
+   */
   const hasSpeedup = (row) =>
     row.speedup !== null && row.base_rung !== row.rung && row.timing !== "eager";
 
-  // [title, rows] of each case, as recorded; the title tells cold from warm where a run has both.
+  /**
+   * @param {number | null | undefined} value
+   * @returns {value is number}
+   */
+  const isPositive = (value) => !formatting.isMissing(value) && value > 0;
+
+  /**
+   * The rows of each case, in the order recorded. Titles state the L2 where a run has cold and warm.
+   * @template {Row} Member
+   * @param {readonly Member[]} rows
+   * @returns {Case<Member>[]}
+   */
   function cases(rows) {
-    const inOrder = [...rows].sort((a, b) => a.place - b.place);
-    const mixed = new Set(inOrder.filter(hasLatency).map((row) => row.l2)).size > 1;
-    const name = (row) => (mixed ? `${row.title}, ${row.l2} L2` : row.title);
-    return [...grouped(inOrder, name)].map(([title, found]) => [
-      title,
-      rows.filter((row) => found.includes(row)),
-    ]);
+    const recorded = [...rows].sort((a, b) => a.index - b.index);
+    const mixed = new Set(recorded.filter(hasLatency).map((row) => row.l2)).size > 1;
+    /** @param {Row} row */
+    const title = (row) => (mixed ? `${row.title}, ${row.l2} L2` : row.title);
+    const members = grouped(rows, title);
+    return [...new Set(recorded.map(title))].map((name) => ({
+      title: name,
+      rows: members.get(name) ?? [],
+    }));
   }
 
-  // Names of rungs, with the direction where one rung has several.
+  /**
+   * A function that names the rung of a row, with the direction where one rung has several.
+   * @param {readonly Row[]} rows
+   * @returns {(row: Row) => string}
+   */
   function namer(rows) {
-    const ways = grouped(rows, (row) => row.rung);
-    const several = [...ways.values()].some(
-      (found) => new Set(found.map((row) => row.direction)).size > 1,
+    const several = [...grouped(rows, (row) => row.rung).values()].some(
+      (members) => new Set(members.map((row) => row.direction)).size > 1,
     );
     return (row) => (several ? `${row.rung} ${row.direction}` : row.rung);
   }
 
-  // The values of a column, where all rows agree; else "".
-  function common(rows, column) {
-    const values = new Set(rows.map((row) => row[column]));
-    return values.size === 1 ? [...values][0] : "";
-  }
-
-  return { view, cases, grouped, namer, common, hasLatency, hasSpeedup };
+  return {
+    ascending,
+    cases,
+    grouped,
+    hasLatency,
+    hasSpeedup,
+    isPositive,
+    namer,
+    rungIndex,
+    view,
+  };
 })();
