@@ -13,13 +13,16 @@ TORCH_INDEX ?= $(if $(filter cu12,$(CUDA_EXTRA)),https://download.pytorch.org/wh
 SOURCES := $(shell find gspn2bench kernels scenarios -name __pycache__ -prune -o -print)
 PROJECT := pyproject.toml LICENSE README.md
 
+NPM := $(shell command -v npm 2>/dev/null)
+TSC := node_modules/.bin/tsc
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help sweep test lint test-gpu clean
+.PHONY: help sweep test lint lint-js test-gpu clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,19 +34,31 @@ sweep: $(VENV)/.runs $(VENV)/.package ## Run the quick sweep and write its repor
 test: lint ## Check style, types, import directions, and run the tests that need no GPU.
 	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'not gpu' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 
-lint: $(VENV)/.tests $(VENV)/.package
+lint: lint-js $(VENV)/.tests $(VENV)/.package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	# from inside .venv, so that both see the installed wheel and not the source tree
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml --strict -p gspn2bench
 	cd $(VENV) && bin/lint-imports --config ../pyproject.toml --no-logo
 
+lint-js: $(if $(NPM),$(TSC)) ## Check the types of the report's scripts; skipped without npm, except in CI.
+ifneq ($(NPM),)
+	$(TSC)
+else
+	@if [ -n "$$CI" ]; then echo 'lint-js needs Node.js and npm' >&2; exit 1; fi
+	@echo 'Skipped: the types of the JavaScript. Node.js and npm are not installed.'
+endif
+
+$(TSC): package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
 test-gpu: $(VENV)/.tests $(VENV)/.package ## Run the tests that need a GPU.
 	$(BIN)/pytest -m 'gpu and not alone' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 	$(BIN)/pytest -m 'gpu and alone'
 
 clean: ## Remove what make made; runs and reports stay.
-	rm -rf $(VENV) build dist gspn2bench.egg-info
+	rm -rf $(VENV) node_modules build dist gspn2bench.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
