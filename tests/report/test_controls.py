@@ -25,7 +25,8 @@ from ..helpers.report_fixtures import (
 
 pytestmark = pytest.mark.browser
 
-FOUND = "return document.querySelector('#found').textContent"
+CASE = "N16 C8 64x64 float32"
+FOUND = "return document.querySelector('#row-count').textContent"
 SHOWN = "return document.querySelector('#shown').textContent"
 
 
@@ -139,7 +140,7 @@ def test_weights_and_direction(browser, page):
     assert ticks(browser) == ["r07"]
 
 
-def test_launches_and_bytes_follow_the_pass(browser, page):
+def test_launches_and_bytes_follow_the_phase(browser, page):
     show(browser, page)
     once = bars(browser, "bytes")
     choose(browser, "choose-phase", "backward")
@@ -148,7 +149,7 @@ def test_launches_and_bytes_follow_the_pass(browser, page):
     assert max(bars(browser, "bytes")) == pytest.approx(max(once))
 
 
-def test_the_time_line_is_of_the_chosen_pass(browser, page):
+def test_the_timeline_is_of_the_chosen_phase(browser, page):
     show(browser, page)
     many, one = figure(browser, "timeline")["data"]
     assert len(many["base"]) == 64
@@ -157,7 +158,7 @@ def test_the_time_line_is_of_the_chosen_pass(browser, page):
     assert figure(browser, "timeline") is None
 
 
-def test_launches_without_a_start_stand_in_the_table_of_the_time_line(browser, folder, swept):
+def test_launches_without_a_start_are_in_the_table_of_the_timeline(browser, folder, swept):
     """Nsight Compute runs launches one by one: what it saw is of any latency, and is not drawn."""
     profile = profile_of(swept)
     seen = {"timing": "eager", "span_ms": None, "gap_ms": None}
@@ -174,7 +175,7 @@ def test_launches_without_a_start_stand_in_the_table_of_the_time_line(browser, f
     show(browser, folder / "counted.html")
     assert figure(browser, "timeline") is None
     words = browser.find_element("css selector", "[data-figure=timeline] .words")
-    assert words.text.startswith("A profile of Nsight Compute runs launches one by one")
+    assert words.text.startswith("Nsight Compute runs launches one by one")
     lines = table(browser, "[data-figure=timeline]")
     assert [(line["rung"], line["launches"]) for line in lines] == [("r01", "64"), ("r07", "1")]
 
@@ -220,13 +221,13 @@ def test_the_table_is_filtered_sorted_and_paged(browser, page, swept):
     everything = len(swept.rows)
     browser.find_element("id", "follow").send_keys(" ")
     settle(browser)
-    found = f"{everything} rows of {everything}, the first 100 shown."
+    found = f"{everything} of {everything} rows, the first 100 shown."
     assert browser.execute_script(FOUND) == found
     browser.find_element("id", "show-all").click()
     assert len(table(browser, "#rows")) == everything
     words = browser.find_element("id", "filter")
     words.send_keys("r07 BACKWARD float16 512x512")
-    assert browser.execute_script(FOUND) == f"2 rows of {everything}."
+    assert browser.execute_script(FOUND) == f"2 of {everything} rows."
     words.clear()
     words.send_keys("r07 float32 graph forward")
     header = "//section[@id='rows']//th[button='latency, ms']"
@@ -321,7 +322,7 @@ def test_published_stand_beside_ours(browser, folder):
     texts = " ".join(drawn["data"][-1]["text"])
     assert "incorrect" in texts
     note = browser.find_element("css selector", "[data-figure=ladder] .note").text
-    assert "Published GB/s stand in the table only" in note
+    assert "Published GB/s appear only in the table" in note
     assert 94.0 not in published["x"]
     cells = table(browser, "[data-figure=ladder]")
     assert "94.0" in {row["published, GB/s as its source counts"] for row in cells}
@@ -358,7 +359,7 @@ def test_many_cases_are_cut_with_a_word(browser, folder):
     show(browser, folder / "large.html")
     assert len(figure(browser, "ladder")["layout"]["annotations"]) == 24
     note = browser.find_element("css selector", "[data-figure=ladder] .note").text
-    assert note == "The first 24 of 40 cases; the table of all rows has every one."
+    assert note == "The first 24 of 40 cases; the table of all rows lists every case."
 
 
 def test_pictures_are_drawn(browser, folder, swept):

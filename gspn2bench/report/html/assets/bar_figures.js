@@ -33,7 +33,7 @@ const barFigures = (() => {
       ? [{ key: "floor", name: "floor of the case" }]
       : [];
     const rates = tableRows.some((row) => Number(row.published_gbps) > 0)
-      ? "Published GB/s stand in the table only: they are a rate as the source counts it, not model bytes over latency."
+      ? "Published GB/s appear only in the table: a source may count bytes differently from our model."
       : "";
     return {
       ...barChart.figure(groups, "latency, ms (log scale)"),
@@ -224,7 +224,7 @@ const barFigures = (() => {
   function cutNote(rows) {
     const many = views.cases(rows).length;
     return many > MOST_CASES
-      ? `The first ${MOST_CASES} of ${many} cases; the table of all rows has every one.`
+      ? `The first ${MOST_CASES} of ${many} cases; the table of all rows lists every case.`
       : "";
   }
 

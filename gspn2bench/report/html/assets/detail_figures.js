@@ -19,7 +19,7 @@ const detailFigures = (() => {
       data: sampleTraces(values, name, style),
       layout: theme.layout(340, {
         bargap: 0.06,
-        xaxis: theme.axis("sample, in the order taken", {
+        xaxis: theme.axis("sample, in order of measurement", {
           domain: [0, SAMPLES_END],
           rangemode: "tozero",
         }),
@@ -31,12 +31,12 @@ const detailFigures = (() => {
         { ...style, name },
         {
           key: "floor-line",
-          name: `median ${formatting.number(row.latency_ms)} ms, in its 95 % interval`,
+          name: `median ${formatting.number(row.latency_ms)} ms and its 95 % interval`,
         },
       ],
       rows: values.map((value, index) => ({ tick: String(index + 1), sample_ms: value })),
       note: view.data.thinned
-        ? `At most ${view.data.thinned} samples of a row are kept in this page, evenly spaced; the run holds all.`
+        ? `This page keeps at most ${view.data.thinned} samples per row, evenly spaced; the run has all of them.`
         : "",
     };
   }
@@ -126,8 +126,8 @@ const detailFigures = (() => {
       rows: trials.map((trial) => ({ ...trial, tick: trial.rung })),
       note:
         drawn.length < trials.length
-          ? "A profile of Nsight Compute runs launches one by one and has no time line; the table has its durations."
-          : "Drag over the figure to look closer; double-click to go back.",
+          ? "Nsight Compute runs launches one by one, so its profiles have no timeline; the table has the durations."
+          : "Drag to zoom; double-click to reset.",
     };
   }
 

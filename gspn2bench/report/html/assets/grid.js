@@ -87,7 +87,7 @@ const grid = (() => {
       showAll.hidden = shown.length === rows.length;
       showAll.textContent = `Show all ${rows.length} rows`;
       const cut = shown.length < rows.length ? `, the first ${shown.length} shown` : "";
-      state.textContent = `${formatting.plural(rows.length, "row")} of ${this.rows.length}${cut}.`;
+      state.textContent = `${rows.length} of ${formatting.plural(this.rows.length, "row")}${cut}.`;
     }
 
     /** @param {Column} column */

@@ -97,7 +97,7 @@
     {
       holder: /** @type {HTMLElement} */ (byId("rows").querySelector(".grid")),
       filter: /** @type {HTMLInputElement} */ (byId("filter")),
-      state: byId("found"),
+      state: byId("row-count"),
       showAll: byId("show-all"),
     },
     data.rowColumns,

@@ -67,12 +67,12 @@ const roofline = (() => {
         "y",
         (row) => row.gbps,
         (row) =>
-          `${formatting.number(row.gbps, 4)} GB/s, ${formatting.percent(row.copy_share)} of the copy`,
+          `${formatting.number(row.gbps, 4)} GB/s, ${formatting.percent(row.copy_share)} of copy bandwidth`,
       ),
       points(
         "y2",
         (row) => row.floor_share && 100 * row.floor_share,
-        (row) => `${formatting.percent(row.floor_share)} of the floor`,
+        (row) => `floor / latency ${formatting.percent(row.floor_share)}`,
       ),
     ];
   }
@@ -111,7 +111,7 @@ const roofline = (() => {
     }));
     if (roofs.length) {
       const rates = roofs.map((roof) => formatting.number(roof, 4)).join(", ");
-      entries.push({ key: "roof", name: `copy bandwidth of the run, ${rates} GB/s` });
+      entries.push({ key: "roof", name: `copy bandwidth of this run: ${rates} GB/s` });
     }
     entries.push({ key: "floor-line", name: "100 %: the floor of the case" });
     if (rows.some((row) => row.l2 === "warm"))

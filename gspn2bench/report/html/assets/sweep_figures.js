@@ -90,7 +90,7 @@ const sweepFigures = (() => {
       rows: drawn.flatMap((line) => line.tableRows),
       note:
         lines.length > shown.length
-          ? `The first ${shown.length} of ${lines.length} lines; the table of all rows has every one.`
+          ? `The first ${shown.length} of ${lines.length} lines; the table of all rows lists every case.`
           : "",
     };
   }
@@ -228,8 +228,8 @@ const sweepFigures = (() => {
       rows: rows.map((row) => ({ ...row, tick: row.rung })),
       note:
         candidates.length > 1
-          ? `One of ${candidates.length} planes, that with the most cells; a cell is empty where nothing was measured.`
-          : "A cell is empty where nothing was measured.",
+          ? `The largest of ${candidates.length} planes. Empty cells were not measured.`
+          : "Empty cells were not measured.",
     };
   }
 

@@ -106,7 +106,7 @@ const tables = (() => {
   function fill(holder, columns, rows, name) {
     const { kept, note } = fold(columns, rows);
     const head = element("thead", {}, element("tr", {}, ...kept.map(header)));
-    const notes = ["An empty cell: there is no such number.", note].join(" ").trim();
+    const notes = ["An empty cell means that there is no such number.", note].join(" ").trim();
     holder.replaceChildren(
       element("p", { class: "note" }, notes),
       scrolling(name, element("table", {}, head, body(kept, rows))),
