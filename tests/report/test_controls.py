@@ -362,6 +362,32 @@ def test_many_cases_are_cut_with_a_word(browser, folder):
     assert note == "The first 24 of 40 cases; the table of all rows lists every case."
 
 
+def test_a_cut_tick_still_names_its_quantity(browser, folder):
+    name = "attention_cudnn_compiled"
+    run = real_run()
+    write([Run(run.path, run.record, (timed(1.0, rung=name),))], folder / "long.html")
+    quantities = ["expected", "observed"]
+    show(browser, folder / "long.html")
+    assert ticks(browser, "launches") == [f"{name} {quantity}" for quantity in quantities]
+    # the legend names a single quantity
+    assert ticks(browser, "bytes") == [name]
+    show(browser, folder / "long.html", 400)
+    for tick_text, quantity in zip(ticks(browser, "launches"), quantities, strict=True):
+        cut = tick_text.removesuffix(f"… {quantity}")
+        assert cut != tick_text
+        assert name.startswith(cut)
+
+
+def test_no_two_rungs_look_alike(browser, folder):
+    run = real_run()
+    rows = tuple(timed(1.0 + number, rung=f"r{number:02}") for number in range(1, 21))
+    write([Run(run.path, run.record, rows)], folder / "rungs.html")
+    show(browser, folder / "rungs.html")
+    rates = [trace for trace in figure(browser, "roofline")["data"] if trace["mode"] == "markers"]
+    looks = {(trace["marker"]["color"], trace["marker"]["symbol"][0]) for trace in rates}
+    assert len(looks) == len(rows)
+
+
 def test_pictures_are_drawn(browser, folder, swept):
     stale = folder / "png" / f"{swept.record.run_id}-heat.png"
     stale.parent.mkdir()

@@ -19,11 +19,15 @@ const detailFigures = (() => {
       data: sampleTraces(values, name, style),
       layout: theme.layout(340, {
         bargap: 0.06,
-        xaxis: theme.axis("sample, in order of measurement", {
+        xaxis: theme.axis("sample, in order", {
           domain: [0, SAMPLES_END],
           rangemode: "tozero",
         }),
-        xaxis2: theme.axis("samples", { domain: [SAMPLES_END + 0.05, 1] }),
+        xaxis2: theme.axis("samples", {
+          domain: [SAMPLES_END + 0.05, 1],
+          nticks: 4,
+          tickangle: 0,
+        }),
         yaxis: theme.axis("latency, ms", { exponentformat: "none" }),
         shapes: medianShapes(row),
       }),

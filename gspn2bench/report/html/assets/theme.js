@@ -156,7 +156,7 @@ const theme = (() => {
   }
 
   /**
-   * Colour and marker of a rung.
+   * Colour and marker of a rung. Where the colours repeat, they go with different markers.
    * @param {View} view
    * @param {string} rung
    */
@@ -164,7 +164,7 @@ const theme = (() => {
     const index = views.rungIndex(view, rung);
     return {
       colour: `var(--rung-${index % COLOURS})`,
-      symbol: SYMBOLS[index % SYMBOLS.length],
+      symbol: SYMBOLS[(index + Math.floor(index / COLOURS)) % SYMBOLS.length],
     };
   }
 
