@@ -15,7 +15,7 @@ from gspn2bench.analysis.significance import FLOOR, MIN_SAMPLES, Verdict, judge
 from gspn2bench.commands import compare as command
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
-from gspn2bench.report.text.changes import screen
+from gspn2bench.report.text.changes import render_terminal
 from gspn2bench.report.versus import against_first
 
 from ..helpers import calibration
@@ -431,7 +431,7 @@ def test_a_case_has_its_label_for_a_heading_once():
     ]
     base = run_of(*rows, measured(rung="r02", logits=1))
     found = compare(base, run_of(*rows, name="new"))
-    lines = printed(screen(found)).splitlines()
+    lines = printed(render_terminal(found)).splitlines()
     headings = [line for line in lines if line.endswith("  cold L2")]
     assert headings == [f"{case.label}  cold L2" for case in cases_of_every_kind()]
     assert "- N16 C8 1024x1024 float32, logits, r02 down forward, graph: ok" in lines

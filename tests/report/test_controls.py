@@ -25,7 +25,6 @@ from ..helpers.report_fixtures import (
 
 pytestmark = pytest.mark.browser
 
-CASE = "N16 C8 64x64 float32"
 FOUND = "return document.querySelector('#row-count').textContent"
 SHOWN = "return document.querySelector('#shown').textContent"
 
