@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gspn2bench.analysis.frame import base_order, frame, machine, published, rung_order
-from gspn2bench.records.schema import Plan, Published, Row, RunRecord, TrafficPlan
+from gspn2bench.records.schema import Published, Row, RunRecord, SweepPlan, TrafficPlan
 from gspn2bench.records.store import Run
 
 from ..helpers.report_fixtures import (
@@ -42,8 +42,8 @@ def test_base_is_the_lowest_rung_that_is_ok():
 ATTENTION = ("attention_efficient", "attention_flash", "gspn2")
 
 
-def plan(*rungs: str, ids: tuple[str, ...] = ()) -> Plan:
-    return Plan(
+def plan(*rungs: str, ids: tuple[str, ...] = ()) -> SweepPlan:
+    return SweepPlan(
         cases=(), rungs=rungs, ids=ids, timings=("graph",), samples=1, seconds=1.0, limit_s=1.0
     )
 
@@ -97,7 +97,7 @@ def test_a_base_without_a_latency_gives_way_to_the_next_in_order():
 def test_the_base_does_not_depend_on_the_order_of_the_rows(base: str | None):
     expected = {"torch_loop": 5.0, "r07": 1.0, "mine": 2.0}
     rows = [timed(ms, rung=rung) for rung, ms in expected.items()]
-    rows.append(timed(6.0, rung="torch_loop", direction="up"))
+    rows.append(timed(6.0, rung="torch_loop", native="up"))
     run = record(base=base, plan=plan("torch_loop", "r07", "mine.py"))
     bases = {
         (rung, ms)

@@ -17,6 +17,7 @@ from ..helpers.report_fixtures import (
     large_run,
     profile_of,
     real_run,
+    record,
     save,
     slower,
     sweep_run,
@@ -337,9 +338,6 @@ def test_a_ratio_below_1_reads_as_a_slow_down(browser, folder):
     show(browser, folder / "slow.html")
     texts = " ".join(figure(browser, "ladder")["data"][-1]["text"])
     assert f"{TIMES} slower" in texts
-    show(browser, folder / "slow.html", 400)
-    assert "slower" not in " ".join(figure(browser, "ladder")["data"][-1]["text"])
-    show(browser, folder / "slow.html")
     tick(browser, "r07")
     heat = figure(browser, "heat")["data"][0]
     assert heat["text"][1][2].endswith(f"{TIMES} slower")
@@ -351,6 +349,15 @@ def test_a_ratio_below_1_reads_as_a_slow_down(browser, folder):
             assert one == (line["rung"].startswith("r07")), line
             assert line["base"] == "r07"
             assert one or line["speed-up"].endswith("x slower")
+
+
+def test_a_narrow_page_leaves_out_a_slow_down_that_has_no_room(browser, folder):
+    rows = (timed(1.0, rung="r07"), timed(2.3, rung="attention_cudnn_compiled"))
+    write([Run(folder, record(base="r07"), rows)], folder / "narrow.html")
+    for width, shown in ((1100, True), (400, False)):
+        show(browser, folder / "narrow.html", width)
+        texts = " ".join(figure(browser, "ladder")["data"][-1]["text"])
+        assert ("2.30x slower" in texts) is shown
 
 
 def test_many_cases_are_cut_with_a_word(browser, folder):
