@@ -1,1 +1,1 @@
-"""Raw samples out: latency in three modes, launches, the machine's ceilings, clocks."""
+"""Raw measurements: three latencies, launch counts, the limits of the machine, GPU clocks."""

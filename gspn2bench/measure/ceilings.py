@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured at the start of each run."""
+"""Limits of the machine, measured at the start of each run: copy bandwidth and step time."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -13,20 +13,23 @@ from gspn2bench.measure import timing
 from gspn2bench.measure.events import elapsed_ms
 
 COPY_BYTES: Final = 2**31
+"""Size of the tensor to copy; less where the GPU has little free memory."""
 COPIES: Final = 4
+"""Copies per sample."""
 SAMPLES: Final = 15
 STEPS: Final = (20_000, 120_000)
+"""Two lengths of the probe that times one scan step."""
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Bounds that hold for this run; of a simulator nothing is known.
+    """Limits that were measured for this run; all unknown in the simulator.
 
     Args:
-        copy_samples_gbps: device-to-device copy bandwidth, GB/s, read and write counted.
+        copy_samples_gbps: device-to-device copy bandwidth, GB/s; counts bytes read and written.
         step_us: least time of one scan step, microseconds.
-        l2_cold_ms: a kernel on data that fits the L2 cache, on rotated sets.
-        l2_warm_ms: the same kernel on one set.
+        l2_cold_ms: latency of a kernel whose data fits in the L2 cache, on rotating operand sets.
+        l2_warm_ms: latency of the same kernel on one operand set.
     """
 
     copy_samples_gbps: tuple[float, ...] = ()
@@ -41,17 +44,22 @@ class Ceilings:
 
     @property
     def cold_is_cold(self) -> bool:
-        """Whether rotating operand sets was seen to cost what a warm cache saves."""
+        """Whether the check kernel was slower on rotating operand sets than on one set."""
         if self.l2_cold_ms is None or self.l2_warm_ms is None:
             return False
         return self.l2_cold_ms > self.l2_warm_ms
 
     def floor_ms(self, compulsory_bytes: int, steps: int) -> float | None:
-        """Least time of a case, ms: its compulsory bytes at copy speed, or its chain of steps."""
+        """Least time of a case, ms: the longer of its copy time and its chain of steps.
+
+        Args:
+            compulsory_bytes: each input read once and each output written once.
+            steps: dependent steps of the scan.
+        """
         if self.copy_gbps is None or self.step_us is None:
             return None
-        copying_ms = compulsory_bytes / self.copy_gbps / 1e6
-        return max(copying_ms, steps * self.step_us / 1e3)
+        copy_ms = compulsory_bytes / self.copy_gbps / 1e6
+        return max(copy_ms, steps * self.step_us / 1e3)
 
 
 def measure() -> Ceilings:
@@ -62,7 +70,7 @@ def measure() -> Ceilings:
 
 
 def copy_samples_gbps() -> tuple[float, ...]:
-    """Device-to-device copy bandwidth, GB/s, read and write both counted; one value a sample."""
+    """Samples of the device-to-device copy bandwidth, GB/s; counts bytes read and written."""
     size = min(COPY_BYTES, torch.cuda.mem_get_info()[0] // 4)
     source = torch.randint(256, (size,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
@@ -72,16 +80,16 @@ def copy_samples_gbps() -> tuple[float, ...]:
             target.copy_(source)
 
     copies()
-    moved = COPIES * 2 * size
-    return tuple(moved / 1e6 / elapsed_ms(copies) for _ in range(SAMPLES))
+    sample_bytes = COPIES * 2 * size
+    return tuple(sample_bytes / 1e6 / elapsed_ms(copies) for _ in range(SAMPLES))
 
 
 def cold_and_warm_ms() -> tuple[float, float]:
-    """Graph time of a kernel that reads and writes a quarter of the L2, cold and warm."""
+    """Graph time, ms, of a kernel that reads and writes a quarter of the L2: cold, then warm."""
     l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
     elements = l2_bytes // 4 // 2 // 4  # two tensors of float32
 
-    def call_on_its_own_set() -> Call:
+    def bind_new_set() -> Call:
         source = torch.randn(elements, device="cuda")
         target = torch.empty_like(source)
 
@@ -91,7 +99,7 @@ def cold_and_warm_ms() -> tuple[float, float]:
         call()
         return call
 
-    calls = [call_on_its_own_set() for _ in range(timing.rotation(l2_bytes // 4, l2_bytes))]
+    calls = [bind_new_set() for _ in range(timing.rotation_sets(l2_bytes // 4, l2_bytes))]
     budget = timing.Budget(samples=20, seconds=1.0)
     cold, warm = (median(timing.measure("graph", c, budget).samples) for c in (calls, calls[:1]))
     return cold, warm
@@ -100,7 +108,7 @@ def cold_and_warm_ms() -> tuple[float, float]:
 def step_us() -> float:
     """Least time of one scan step, microseconds: see ``probes.build_step``.
 
-    The difference of two lengths, so that the cost of the launch falls out.
+    Taken from the difference of two lengths, which cancels the launch cost.
     """
     out = jit.flat(torch.zeros(jit.WARP, device="cuda"))
     probe = build_step()

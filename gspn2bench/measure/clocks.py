@@ -15,17 +15,17 @@ REASONS: Final = {
     "HwThermalSlowdown": "hardware thermal slowdown",
     "HwPowerBrakeSlowdown": "power brake",
 }
-"""NVML's throttle reasons that make a GPU slower than its load asks for."""
+"""NVML's throttle reasons that lower the clock of a loaded GPU, and their names in rows."""
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """One reading.
+    """One reading of the GPU's state.
 
     Args:
         clock_mhz: clock of the multiprocessors, MHz.
         temperature_c: of the GPU, degrees Celsius.
-        throttle: reasons in force, comma-separated; empty where there are none.
+        throttle: active throttle reasons, comma-separated; empty without any, None if unknown.
     """
 
     clock_mhz: float | None = None
@@ -34,24 +34,26 @@ class Clocks:
 
     @property
     def slowed(self) -> bool:
-        """Whether samples taken now can't be trusted.
+        """Whether samples taken at this time are unreliable.
 
-        The power cap alone does not count: a large GPU under load runs against it as a matter of
-        course. It is recorded all the same.
+        The power cap alone does not count, because a large GPU under load normally reaches it. It
+        is still recorded.
         """
         return any(reason != POWER_CAP for reason in _reasons(self))
 
 
-def together(readings: Sequence[Clocks]) -> Clocks:
-    """Several readings as one: median clock, highest temperature, every throttle reason."""
-    clock = [reading.clock_mhz for reading in readings if reading.clock_mhz is not None]
-    heat = [reading.temperature_c for reading in readings if reading.temperature_c is not None]
-    told = any(reading.throttle is not None for reading in readings)
+def combine(readings: Sequence[Clocks]) -> Clocks:
+    """Combine readings: median clock, highest temperature, every throttle reason."""
+    clocks_mhz = [reading.clock_mhz for reading in readings if reading.clock_mhz is not None]
+    temperatures_c = [
+        reading.temperature_c for reading in readings if reading.temperature_c is not None
+    ]
+    known = any(reading.throttle is not None for reading in readings)
     reasons = dict.fromkeys(reason for reading in readings for reason in _reasons(reading))
     return Clocks(
-        median(clock) if clock else None,
-        max(heat, default=None),
-        ", ".join(reasons) if told else None,
+        median(clocks_mhz) if clocks_mhz else None,
+        max(temperatures_c, default=None),
+        ", ".join(reasons) if known else None,
     )
 
 
@@ -60,7 +62,7 @@ def _reasons(reading: Clocks) -> list[str]:
 
 
 def read() -> Clocks:
-    """Read the current device; fields that NVML does not tell are None."""
+    """Read the current device; fields that NVML does not report are None."""
     import pynvml
 
     try:
@@ -71,15 +73,15 @@ def read() -> Clocks:
         uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-        held = [
-            words
-            for name, words in REASONS.items()
+        active = [
+            reason
+            for name, reason in REASONS.items()
             if bits & getattr(pynvml, f"nvmlClocksThrottleReason{name}")
         ]
         return Clocks(
             float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
             float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-            ", ".join(held),
+            ", ".join(active),
         )
     except pynvml.NVMLError:
         return Clocks()

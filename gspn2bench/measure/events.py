@@ -1,4 +1,4 @@
-"""The GPU's own clock, between two events."""
+"""GPU time between two CUDA events."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 
 
 def elapsed_ms(action: Callable[[], object]) -> float:
-    """Milliseconds that the GPU spent from before to after what the action enqueued."""
+    """GPU time, ms, of the work that an action enqueues on the current stream."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()

@@ -1,4 +1,4 @@
-"""From samples to a number and its interval."""
+"""Confidence interval of a median."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ RESAMPLES = 2000
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the median, by bootstrap; the sample itself where there is only one."""
+    """95 % bootstrap interval of the median; a single sample is both ends of its interval."""
     if len(samples) == 1:
         return samples[0], samples[0]
     result = stats.bootstrap(

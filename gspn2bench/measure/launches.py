@@ -1,7 +1,4 @@
-"""Launches of one call: reported by the driver through CUPTI, or counted in the simulator.
-
-Those of a CUDA graph are its nodes.
-"""
+"""Launches per call: reported by CUPTI, counted in the simulator, or the nodes of a CUDA graph."""
 
 import os
 from typing import Any
@@ -13,10 +10,11 @@ from gspn2bench.kernels.contract import Call
 from gspn2bench.system import executables
 
 
-def observe(call: Call) -> int | None:
-    """Kernel launches that one call really makes.
+def count_launches(call: Call) -> int | None:
+    """Run a call and count its launches.
 
-    None under Nsight Systems or Nsight Compute: CUPTI serves one of its users at a time.
+    Returns:
+        None under Nsight Systems or Nsight Compute, because CUPTI serves only one user at a time.
     """
     if jit.SIMULATED:
         with jit.counting_launches() as count:
@@ -27,25 +25,25 @@ def observe(call: Call) -> int | None:
     return len(durations_ms([call]))
 
 
-def in_graph(graph: torch.cuda.CUDAGraph) -> int:
-    """Kernels, copies and fills that a replay of a captured graph runs.
+def count_graph_nodes(graph: torch.cuda.CUDAGraph) -> int:
+    """Kernels, memcpys and memsets that one replay of a captured graph runs.
 
     Args:
-        graph: made with ``keep_graph=True``.
+        graph: captured with ``keep_graph=True``.
 
     Raises:
-        RuntimeError: the driver does not say.
+        RuntimeError: the driver reports an error.
     """
     from cuda.bindings import driver
 
-    def told(answer: tuple[Any, ...]) -> Any:
-        error, *_, last = answer
+    def check(answer: tuple[Any, ...]) -> Any:
+        error, *_, value = answer
         if error != driver.CUresult.CUDA_SUCCESS:
             raise RuntimeError(f"graph: its nodes can't be counted: {error.name}")
-        return last
+        return value
 
     raw = driver.CUgraph(graph.raw_cuda_graph())
-    total = told(driver.cuGraphGetNodes(raw))
+    total = check(driver.cuGraphGetNodes(raw))
     nodes = driver.cuGraphGetNodes(raw, total)[1] if total else ()
     kinds = driver.CUgraphNodeType
     work = {
@@ -53,14 +51,14 @@ def in_graph(graph: torch.cuda.CUDAGraph) -> int:
         kinds.CU_GRAPH_NODE_TYPE_MEMCPY,
         kinds.CU_GRAPH_NODE_TYPE_MEMSET,
     }
-    return sum(told(driver.cuGraphNodeGetType(node)) in work for node in nodes)
+    return sum(check(driver.cuGraphNodeGetType(node)) in work for node in nodes)
 
 
 def durations_ms(calls: list[Call]) -> list[float]:
-    """Durations of everything that the calls ran on the GPU, in order of start, milliseconds.
+    """Durations, ms, of all GPU work of the calls, in order of start.
 
-    CUPTI reports each launch by itself, so that a thousand launches of one kernel are a thousand
-    entries. Copies and fills count too: they are launches of work all the same.
+    CUPTI reports every launch, so 1,000 launches of one kernel are 1,000 entries. Memcpys and
+    memsets count as launches.
     """
     from torch.profiler import ProfilerActivity, profile
 

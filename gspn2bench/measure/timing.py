@@ -1,16 +1,17 @@
 """Latency of a call in milliseconds, in three modes that are never mixed.
 
-eager: what a Python caller waits, launch cost included.
-graph: replay of a CUDA graph that holds the call many times, divided by their number, so that the
-    cost of a replay and its events (about 10 us) fades.
-device: sum of the durations of the call's kernels, from CUPTI through torch.profiler.
+eager: the time a Python caller waits, launch cost included.
+graph: the time of one CUDA graph replay over the number of calls that the graph holds. The cost of
+    the replay itself and its events, about 10 us, is spread over many calls.
+device: the sum of the durations of the call's kernels, from CUPTI through torch.profiler.
 
-Samples come in blocks, so that calls to be compared can take turns, A B A B, and drift of the GPU
-hits all of them. Its clock and throttling are read after each block. A block that was slowed is
-measured again. Sampling ends once the interval of the median is narrow; outliers stay.
+Samples are taken in sample blocks. The caller interleaves the blocks of several calls, A B A B, and
+a drift of the GPU then affects all of them alike. Clock and throttling are read after each sample
+block. A sample block during throttling is measured again. Sampling stops once the interval of the
+median is narrow. Outliers are kept.
 
-Cold L2 is had by rotation: the calls given here work on operand sets that together exceed the
-L2 twice over, so that a set has left the cache when its turn comes again. Warm L2 is one set.
+The L2 cache is kept cold by rotating through operand sets that total twice its size: a set has been
+evicted before it is used again. A warm L2 uses a single operand set.
 """
 
 import math
@@ -32,28 +33,31 @@ from gspn2bench.measure.launches import durations_ms
 from gspn2bench.records.schema import Stopped, Timing
 
 MIN_REPLAY_MS: Final = 5.0
-"""A graph replay lasts at least this long: its own cost of about 10 us is then 0.2 %."""
+"""Shortest graph replay to time; the replay cost of about 10 us is then at most 0.2 %."""
 MAX_NODES: Final = 20_000
-"""Calls that one graph holds at the most; a replay of fewer than MIN_REPLAY_MS is an error."""
+"""Most calls in one graph. If they take less than ``MIN_REPLAY_MS``, the call is too short."""
 FIRST_BLOCK: Final = 5
+"""Samples in the first sample block."""
 BLOCK: Final = 10
+"""Samples in each later sample block."""
 MAX_RETRIES: Final = 3
-"""Blocks that are measured again because the GPU was slowed, before it is taken as it is."""
+"""Throttled sample blocks that are measured again; later ones are kept."""
 MAX_SETS: Final = 2048
-"""Operand sets that a rotation may take: a case of 60 kB and up can be made cold on an H200."""
+"""Most operand sets in a rotation. On an H200, cases of 60 kB and more can be made cold."""
 
-Block = Callable[[int], list[float]]
-"""That many more samples, in milliseconds."""
+TakeSamples = Callable[[int], list[float]]
+"""Takes that many samples and returns them, ms."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop.
+    """When sampling stops.
 
     Args:
-        samples: at the most.
-        seconds: after which no further block begins.
-        precision: width of the median's 95 % interval, relative to the median, that is enough.
+        samples: most samples to take.
+        seconds: no sample block starts after this time.
+        precision: sampling stops when the 95 % interval of the median, relative to the median, is
+            at most this wide.
     """
 
     samples: int = 100
@@ -63,14 +67,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Samples of one call and what is known of them.
+    """Samples of one call, and the conditions under which they were taken.
 
     Args:
-        samples: milliseconds, in the order taken, outliers too.
-        stopped: why there are no more.
-        clocks: median clock, highest temperature, every throttle reason that was seen.
-        slowed: whether the GPU stayed slowed, however often a block was measured again.
-        nodes: launches of one call that a CUDA graph was found to hold; None in other modes.
+        samples: ms, in the order taken, outliers included.
+        stopped: why sampling stopped.
+        clocks: median clock, highest temperature, every throttle reason observed.
+        slowed: whether the GPU was still throttled after ``MAX_RETRIES`` repeated sample blocks.
+        nodes: launches per call in the CUDA graph; None in other modes.
     """
 
     samples: tuple[float, ...]
@@ -86,16 +90,15 @@ class Measurement:
 
 
 class Sampler:
-    """Takes the samples of one call, a block at a time.
+    """Takes the samples of one call, one sample block at a time.
 
     Args:
         timing: "eager", "graph" or "device".
         calls: the same call on each operand set, warmed up (compiled and run once).
-        budget: when to stop; the time is that of this call's own blocks.
-        turns: numbers of the operand sets to use next. Samplers whose calls work on the same sets
-            share one, so that a set that one has just used is not warm for the next.
-        nodes: launches that one call makes, which a CUDA graph must hold; None where they are not
-            known, and any number will do.
+        budget: when to stop. Only the sample blocks of this sampler count towards its seconds.
+        set_indices: indices of the operand sets to use next, taken modulo their number. Samplers on
+            the same operand sets share one iterator, or one sampler would warm the L2 for the next.
+        nodes: launches per call that a CUDA graph must hold; None accepts any number above 0.
     """
 
     def __init__(
@@ -103,115 +106,129 @@ class Sampler:
         timing: Timing,
         calls: Sequence[Call],
         budget: Budget,
-        turns: Iterator[int] | None = None,
+        set_indices: Iterator[int] | None = None,
         nodes: int | None = None,
     ) -> None:
         self._timing = timing
         self._calls = calls
         self._budget = budget
-        self._turns = count() if turns is None else turns
+        self._set_indices = count() if set_indices is None else set_indices
         self._nodes = nodes
-        self._block: Block | None = None
+        self._take_samples: TakeSamples | None = None
         self._samples: list[float] = []
         self._readings: list[Clocks] = []
         self._retries = 0
         self._slowed = False
         self._seconds = 0.0
 
-    def step(self) -> Measurement | None:
-        """Take one block; returns the measurement when it was the last, None before.
+    def take_block(self) -> Measurement | None:
+        """Take one sample block.
+
+        Returns:
+            The measurement after the last sample block; None before.
 
         Raises:
-            RuntimeError: the mode can't measure this call; the message says why.
+            RuntimeError: this mode cannot measure the call; the message gives the reason.
         """
-        if self._block is None:
-            self._block = self._set_up()
+        if self._take_samples is None:
+            self._take_samples = self._set_up()
         size = min(
             BLOCK if self._samples else FIRST_BLOCK, self._budget.samples - len(self._samples)
         )
         start = time.perf_counter()
-        taken, reading = self._block(size), clocks.read()
+        samples, reading = self._take_samples(size), clocks.read()
         self._seconds += time.perf_counter() - start
         if reading.slowed and self._retries < MAX_RETRIES:
             self._retries += 1
             return None
         self._slowed = self._slowed or reading.slowed
-        self._samples += taken
+        self._samples += samples
         self._readings.append(reading)
-        stopped = _stop(self._samples, self._budget, self._seconds > self._budget.seconds)
+        out_of_time = self._seconds > self._budget.seconds
+        stopped = _stop_reason(self._samples, self._budget, out_of_time)
         if stopped is None:
             return None
         return Measurement(
             tuple(self._samples),
             stopped,
-            clocks.together(self._readings),
+            clocks.combine(self._readings),
             self._slowed,
             self._nodes if self._timing == "graph" else None,
         )
 
-    def _set_up(self) -> Block:
+    def _set_up(self) -> TakeSamples:
         if self._timing == "graph":
-            block, self._nodes = _graph(self._calls, self._nodes)
-            return block
-        following = (self._calls[turn % len(self._calls)] for turn in self._turns)
-        return (_eager if self._timing == "eager" else _device)(following)
+            take_samples, self._nodes = _graph(self._calls, self._nodes)
+            return take_samples
+        rotation = (self._calls[index % len(self._calls)] for index in self._set_indices)
+        return (_eager if self._timing == "eager" else _device)(rotation)
 
 
 def measure(timing: Timing, calls: Sequence[Call], budget: Budget) -> Measurement:
-    """Samples of one call by itself; the arguments and errors are those of ``Sampler``."""
+    """Measure one call without interleaving; arguments and errors as for ``Sampler``."""
     sampler = Sampler(timing, calls, budget)
-    while (taken := sampler.step()) is None:
+    while (measurement := sampler.take_block()) is None:
         pass
-    return taken
+    return measurement
 
 
-def _stop(samples: Sequence[float], budget: Budget, late: bool) -> Stopped | None:
-    """Why to stop, or None to go on."""
+def _stop_reason(samples: Sequence[float], budget: Budget, out_of_time: bool) -> Stopped | None:
+    """Why sampling stops now; None to continue."""
     if len(samples) > FIRST_BLOCK:
         low, high = median_interval(samples)
         if high - low <= budget.precision * median(samples):
             return "interval"
     if len(samples) >= budget.samples:
         return "samples"
-    return "time" if late else None
+    return "time" if out_of_time else None
 
 
-def rotation(footprint: int, l2_bytes: int) -> int:
-    """Operand sets needed so that 2 * L2 pass through the cache before a set is used again.
+def rotation_sets(set_bytes: int, l2_bytes: int) -> int:
+    """Operand sets in a rotation that keeps the L2 cold.
+
+    Between two uses of a set, the other sets move at least twice the size of the L2.
 
     Args:
-        footprint: bytes of one set.
+        set_bytes: size of one operand set.
         l2_bytes: size of the L2 cache.
     """
-    return 1 if footprint >= 2 * l2_bytes else 1 + math.ceil(2 * l2_bytes / footprint)
+    return 1 if set_bytes >= 2 * l2_bytes else 1 + math.ceil(2 * l2_bytes / set_bytes)
 
 
-def _eager(following: Iterator[Call]) -> Block:
+def _eager(rotation: Iterator[Call]) -> TakeSamples:
     def sample() -> float:
-        call = next(following)
+        call = next(rotation)
         torch.cuda.synchronize()
         start = time.perf_counter()
         call()
         torch.cuda.synchronize()
         return (time.perf_counter() - start) * 1e3
 
-    def block(size: int) -> list[float]:
-        next(following)()  # what another call has left behind is not in a sample
+    def take_samples(size: int) -> list[float]:
+        next(rotation)()  # unmeasured: the GPU may still be in the state of a different rung's call
         return [sample() for _ in range(size)]
 
-    return block
+    return take_samples
 
 
-def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[Block, int]:
-    """Replays of a graph of the calls, and the launches of each that it holds."""
+def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[TakeSamples, int]:
+    """Capture the calls in a graph long enough to time.
+
+    Args:
+        calls: the same call on each operand set.
+        nodes: launches per call that the graph must hold; None accepts any number above 0.
+
+    Returns:
+        The function that replays the graph, and the launches per call that the graph holds.
+    """
     repeat = len(calls)
     while True:
         graph = _capture(calls, repeat)
-        held = launches.in_graph(graph)
-        if held < repeat or nodes not in (None, held / repeat):
-            declared = "" if nodes is None else f" that make {nodes} each"
+        captured = launches.count_graph_nodes(graph)
+        if captured < repeat or nodes not in (None, captured / repeat):
+            declared = "" if nodes is None else f" of {nodes} launches each"
             raise RuntimeError(
-                f"graph: holds {held} launches of {repeat} calls{declared}; work on "
+                f"graph: holds {captured} launches for {repeat} calls{declared}; work on "
                 "a stream that does not fork from the current one is not captured"
             )
         graph.replay()  # uploads the graph
@@ -219,30 +236,34 @@ def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[Block, int]:
         if replay_ms >= MIN_REPLAY_MS:
             break
         if repeat >= MAX_NODES:
-            raise RuntimeError(f"graph: {repeat} calls last only {replay_ms:.3f} ms")
-        # A quarter more than the estimate, in whole turns of the rotation.
-        wanted = 1.25 * repeat * MIN_REPLAY_MS / replay_ms
-        turns = max(math.ceil(wanted / len(calls)), 1 + repeat // len(calls))
-        repeat = min(turns * len(calls), -(-MAX_NODES // len(calls)) * len(calls))
-    return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)], held // repeat
+            raise RuntimeError(
+                f"graph: {repeat} calls take only {replay_ms:.3f} ms, too short to time"
+            )
+        # A quarter more calls than estimated, rounded up to whole rotations.
+        needed = 1.25 * repeat * MIN_REPLAY_MS / replay_ms
+        rotations = max(math.ceil(needed / len(calls)), 1 + repeat // len(calls))
+        repeat = min(rotations * len(calls), -(-MAX_NODES // len(calls)) * len(calls))
+    return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)], captured // repeat
 
 
 def _capture(calls: Sequence[Call], repeat: int) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph(keep_graph=True)
     with torch.cuda.graph(graph):
-        for turn in range(repeat):
-            calls[turn % len(calls)]()
+        for index in range(repeat):
+            calls[index % len(calls)]()
     graph.instantiate()
     return graph
 
 
-def _device(following: Iterator[Call]) -> Block:
-    def block(size: int) -> list[float]:
-        next(following)()  # what another call has left behind is not in a sample
-        durations = durations_ms([next(following) for _ in range(size)])
-        each, rest = divmod(len(durations), size)
-        if rest or not each:
-            raise RuntimeError(f"device: {len(durations)} launches seen in {size} equal calls")
-        return [sum(durations[i * each : (i + 1) * each]) for i in range(size)]
+def _device(rotation: Iterator[Call]) -> TakeSamples:
+    def take_samples(size: int) -> list[float]:
+        next(rotation)()  # unmeasured: the GPU may still be in the state of a different rung's call
+        durations = durations_ms([next(rotation) for _ in range(size)])
+        per_call, rest = divmod(len(durations), size)
+        if rest or not per_call:
+            raise RuntimeError(
+                f"device: {len(durations)} launches observed in {size} identical calls"
+            )
+        return [sum(durations[i * per_call : (i + 1) * per_call]) for i in range(size)]
 
-    return block
+    return take_samples

@@ -156,7 +156,7 @@ def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[RungStarte
                     annotate("case", label, rung),
                     annotate("measure", str(Label(label, rung, trial.case.phase, mode))),
                 ):
-                    taken = sampler.step()
+                    taken = sampler.take_block()
             except Exception as error:
                 del samplers[trial]
                 well = gpu_is_healthy()

@@ -44,7 +44,7 @@ def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
         _pass_gate(work, operands, call, facts, before)
     declared, observed = work.launches, None
     if declared is not None or not jit.SIMULATED:  # which counts none of a library's
-        facts["launches_observed"] = observed = launches.observe(call)
+        facts["launches_observed"] = observed = launches.count_launches(call)
     if None not in (declared, observed) and observed != declared:
         raise TrialEndedError("invalid", f"launches: {observed} observed, {declared} declared")
     if not jit.SIMULATED:

@@ -135,7 +135,7 @@ class Trial:
         if jit.SIMULATED or self.settings.l2 == "warm":
             return
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        sets = timing.rotation(self.work.compulsory_bytes, l2_bytes)
+        sets = timing.rotation_sets(self.work.compulsory_bytes, l2_bytes)
         if sets > timing.MAX_SETS:
             self.facts["l2"] = "warm"
         else:

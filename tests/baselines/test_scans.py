@@ -183,8 +183,8 @@ def test_under_a_profiler_a_graph_says_what_a_call_launches(
     class Graph:
         def replay(self) -> None: ...
 
-    monkeypatch.setattr(launches, "observe", lambda call: None)
-    monkeypatch.setattr(launches, "in_graph", lambda graph: 7)
+    monkeypatch.setattr(launches, "count_launches", lambda call: None)
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 7)
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: Graph())
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: timing.MIN_REPLAY_MS)
     found = interleave.run(CASE, free(), settings("graph", "device"), BOUNDS)

@@ -77,7 +77,7 @@ def verdict_of(rung: Rung, problem: ScanProblem, device: str) -> gate.GateResult
         seen = count.launches
     else:
         verdict = gate.check(problem, operands, call)
-        seen = launches.observe(call)
+        seen = launches.count_launches(call)
     assert seen == rung.launches(problem)
     read = ("x", "lam", "w") if problem.phase == "forward" else ("x", "lam", "w", "h", "grad_h")
     for name in read:

@@ -1,4 +1,4 @@
-"""The clockwork of the measurement, without a GPU; what needs one is marked gpu."""
+"""Sampling, graphs, rotation and clocks, without a GPU; tests that need one are marked gpu."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain, count, cycle
@@ -22,20 +22,20 @@ def nothing() -> None:
     pass
 
 
-@pytest.mark.parametrize("footprint", [61_500, 2**20, 25 * 2**20, 119 * 2**20, 2**27, 2**32])
-def test_a_rotation_passes_twice_the_cache_before_a_set_returns(footprint: int) -> None:
-    sets = timing.rotation(footprint, H200_L2)
+@pytest.mark.parametrize("set_bytes", [61_500, 2**20, 25 * 2**20, 119 * 2**20, 2**27, 2**32])
+def test_twice_the_cache_is_moved_before_a_set_is_used_again(set_bytes: int) -> None:
+    sets = timing.rotation_sets(set_bytes, H200_L2)
     assert sets <= timing.MAX_SETS
-    between = (sets - 1) * footprint if sets > 1 else footprint
+    between = (sets - 1) * set_bytes if sets > 1 else set_bytes
     assert between >= 2 * H200_L2
 
 
 @pytest.fixture
-def steady(monkeypatch: pytest.MonkeyPatch) -> list[Clocks]:
-    """Readings to give out, the last one for ever; steady unless a test says otherwise."""
-    readings = [Clocks(1980.0, 40.0, "")]
-    monkeypatch.setattr(clocks, "read", lambda: readings.pop(0) if readings[1:] else readings[0])
-    return readings
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[Clocks]:
+    """The readings that ``clocks.read`` returns; the last one repeats. Steady by default."""
+    queue = [Clocks(1980.0, 40.0, "")]
+    monkeypatch.setattr(clocks, "read", lambda: queue.pop(0) if queue[1:] else queue[0])
+    return queue
 
 
 def device_samples(monkeypatch: pytest.MonkeyPatch, values: Iterable[float]) -> None:
@@ -43,18 +43,18 @@ def device_samples(monkeypatch: pytest.MonkeyPatch, values: Iterable[float]) -> 
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [next(endless) for _ in calls])
 
 
-@pytest.mark.usefixtures("steady")
-def test_sampling_ends_when_the_median_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("readings")
+def test_sampling_stops_when_the_interval_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     device_samples(monkeypatch, cycle([1.0, 1.001, 0.999]))
-    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
-    assert taken.stopped == "interval"
-    assert len(taken.samples) == 15
-    low, high = taken.interval
+    measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert measurement.stopped == "interval"
+    assert len(measurement.samples) == 15
+    low, high = measurement.interval
     assert high - low <= 0.01
 
 
-@pytest.mark.usefixtures("steady")
-def test_sampling_ends_with_its_samples_or_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("readings")
+def test_sampling_stops_at_the_limit_of_samples_or_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
     device_samples(monkeypatch, (float(noise.uniform(1, 3)) for _ in count()))
     by_samples = timing.measure("device", [nothing], timing.Budget(32, 60.0))
@@ -65,50 +65,52 @@ def test_sampling_ends_with_its_samples_or_its_time(monkeypatch: pytest.MonkeyPa
     assert (single.stopped, len(single.samples)) == ("samples", 1)
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("readings")
 def test_outliers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     device_samples(monkeypatch, chain([9.0], cycle([1.0])))
-    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
-    assert taken.samples[0] == 9.0
+    measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert measurement.samples[0] == 9.0
 
 
 SLOW = Clocks(900.0, 90.0, "hardware thermal slowdown")
 
 
-def test_a_block_under_throttle_is_measured_again(
-    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+def test_a_throttled_sample_block_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
 ) -> None:
-    steady.insert(0, SLOW)
+    readings.insert(0, SLOW)
     device_samples(monkeypatch, chain([5.0] * 5, cycle([1.0])))
-    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
-    assert not taken.slowed
-    assert set(taken.samples) == {1.0}
-    assert taken.clocks == Clocks(1980.0, 40.0, "")
+    measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not measurement.slowed
+    assert set(measurement.samples) == {1.0}
+    assert measurement.clocks == Clocks(1980.0, 40.0, "")
 
 
-def test_throttle_that_lasts_is_said(monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]) -> None:
-    steady[:] = [SLOW]
-    device_samples(monkeypatch, cycle([5.0]))
-    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
-    assert taken.slowed
-    assert taken.clocks == SLOW
-    assert taken.samples
-
-
-def test_the_power_cap_is_recorded_and_forgiven(
-    monkeypatch: pytest.MonkeyPatch, steady: list[Clocks]
+def test_lasting_throttling_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
 ) -> None:
-    steady[:] = [Clocks(1700.0, 60.0, "power cap")]
+    readings[:] = [SLOW]
+    device_samples(monkeypatch, cycle([5.0]))
+    measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert measurement.slowed
+    assert measurement.clocks == SLOW
+    assert measurement.samples
+
+
+def test_the_power_cap_is_recorded_but_does_not_count_as_slowed(
+    monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
+) -> None:
+    readings[:] = [Clocks(1700.0, 60.0, "power cap")]
     device_samples(monkeypatch, cycle([1.0]))
-    taken = timing.measure("device", [nothing], timing.Budget(100, 60.0))
-    assert not taken.slowed
-    assert taken.clocks.throttle == "power cap"
+    measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
+    assert not measurement.slowed
+    assert measurement.clocks.throttle == "power cap"
 
 
-def test_readings_are_put_together() -> None:
-    readings = [Clocks(1900.0, 40.0, ""), Clocks(1980.0, 50.0, "power cap"), Clocks(1950.0)]
-    assert clocks.together(readings) == Clocks(1950.0, 50.0, "power cap")
-    assert clocks.together([Clocks()]) == Clocks()
+def test_readings_are_combined() -> None:
+    three = [Clocks(1900.0, 40.0, ""), Clocks(1980.0, 50.0, "power cap"), Clocks(1950.0)]
+    assert clocks.combine(three) == Clocks(1950.0, 50.0, "power cap")
+    assert clocks.combine([Clocks()]) == Clocks()
 
 
 class FakeGraph:
@@ -121,7 +123,7 @@ class FakeGraph:
 
 @pytest.mark.parametrize("call_ms", [31.6, 0.77, 0.002])
 @pytest.mark.parametrize("sets", [1, 6])
-def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
+def test_a_graph_holds_enough_calls_in_whole_rotations(
     call_ms: float, sets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[FakeGraph] = []
@@ -132,10 +134,10 @@ def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
 
     monkeypatch.setattr(timing, "_capture", capture)
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
-    monkeypatch.setattr(launches, "in_graph", lambda graph: 3 * graph.calls)
-    taken = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
-    assert taken.samples == pytest.approx([call_ms] * 5)
-    assert taken.nodes == 3
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 3 * graph.calls)
+    measurement = timing.measure("graph", [nothing] * sets, timing.Budget(5, 1.0))
+    assert measurement.samples == pytest.approx([call_ms] * 5)
+    assert measurement.nodes == 3
     assert graphs[-1].ms >= timing.MIN_REPLAY_MS
     assert all(graph.calls % sets == 0 for graph in graphs)
     assert len(graphs) <= 3
@@ -144,51 +146,53 @@ def test_a_graph_holds_enough_calls_in_whole_turns_of_the_rotation(
 def test_a_call_too_short_to_be_timed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1e-9))
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
-    monkeypatch.setattr(launches, "in_graph", lambda graph: graph.calls)
-    with pytest.raises(RuntimeError, match=r"graph: 20000 calls last only"):
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: graph.calls)
+    with pytest.raises(RuntimeError, match=r"graph: 20000 calls take only"):
         timing.measure("graph", [nothing], timing.Budget(5, 1.0))
 
 
-@pytest.mark.parametrize("held", [0, 9, 11])
+@pytest.mark.parametrize("captured", [0, 9, 11])
 def test_a_graph_that_does_not_hold_the_calls_launches_is_an_error(
-    held: int, monkeypatch: pytest.MonkeyPatch
+    captured: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a kernel works on a side stream, which is not captured."""
+    """This happens when a kernel runs on a side stream, which is not captured."""
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: action())
-    monkeypatch.setattr(launches, "in_graph", lambda graph: held)
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: captured)
     sampler = Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2)
-    with pytest.raises(RuntimeError, match=f"holds {held} launches of 5 calls that make 2 each"):
-        sampler.step()
-    monkeypatch.setattr(launches, "in_graph", lambda graph: 2 * graph.calls)
-    assert Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2).step() is None
+    with pytest.raises(
+        RuntimeError, match=f"holds {captured} launches for 5 calls of 2 launches each"
+    ):
+        sampler.take_block()
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 2 * graph.calls)
+    assert Sampler("graph", [nothing] * 5, timing.Budget(), nodes=2).take_block() is None
 
 
-def test_a_graph_that_holds_nothing_is_an_error_though_no_launches_are_declared(
+def test_an_empty_graph_is_an_error_even_if_no_launches_are_declared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 1.0))
-    monkeypatch.setattr(launches, "in_graph", lambda graph: 0)
-    with pytest.raises(RuntimeError, match="holds 0 launches of 5 calls; work on"):
-        Sampler("graph", [nothing] * 5, timing.Budget()).step()
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 0)
+    with pytest.raises(RuntimeError, match="holds 0 launches for 5 calls; work on"):
+        Sampler("graph", [nothing] * 5, timing.Budget()).take_block()
 
 
 def test_device_time_is_summed_over_the_launches_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [0.25, 0.5] * len(calls))
-    taken = timing.measure("device", [nothing], timing.Budget(5, 60.0))
-    assert taken.samples == (0.75,) * 5
+    measurement = timing.measure("device", [nothing], timing.Budget(5, 60.0))
+    assert measurement.samples == (0.75,) * 5
 
 
-def test_launches_that_do_not_divide_among_the_calls_are_refused(
+def test_launches_that_are_not_a_multiple_of_the_calls_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [1.0] * (2 * len(calls) + 1))
-    with pytest.raises(RuntimeError, match="11 launches seen in 5 equal calls"):
+    with pytest.raises(RuntimeError, match="11 launches observed in 5 identical calls"):
         timing.measure("device", [nothing], timing.Budget(5, 60.0))
 
 
-@pytest.mark.usefixtures("steady")
-def test_the_rotation_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("readings")
+def test_the_rotation_continues_across_sample_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[int] = []
     noise = iter(np.random.default_rng(0).uniform(1, 3, 100))
 
@@ -200,16 +204,16 @@ def test_the_rotation_goes_on_from_block_to_block(monkeypatch: pytest.MonkeyPatc
     calls = [lambda i=i: order.append(i) for i in range(3)]
     monkeypatch.setattr(timing, "durations_ms", durations)
     timing.measure("device", calls, timing.Budget(11, 60.0))
-    # 5 samples and 6, and before each block a call that is none
+    # 5 samples and 6 samples, each after one unmeasured call
     assert order == [i % 3 for i in range(13)]
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("readings")
 @pytest.mark.parametrize("mode", ["eager", "device"])
-def test_samplers_on_the_same_sets_go_through_one_rotation(
+def test_samplers_on_the_same_sets_share_one_rotation(
     mode: Timing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the second would begin on the sets that the first has just made warm."""
+    """Otherwise the second would start on the sets that the first has just made warm."""
     order: list[int] = []
 
     def durations(calls: list[Callable[[], None]]) -> list[float]:
@@ -224,12 +228,12 @@ def test_samplers_on_the_same_sets_go_through_one_rotation(
     samplers = [Sampler(mode, calls, timing.Budget(50, 60.0), shared) for _ in range(2)]
     for _ in range(2):
         for sampler in samplers:
-            sampler.step()
+            sampler.take_block()
     assert order == [i % 7 for i in range(len(order))]
     assert len(order) == 2 * (1 + 5 + 1 + 10)
 
 
-def test_the_interval_holds_the_median_and_narrows() -> None:
+def test_the_interval_contains_the_median_and_narrows_with_more_samples() -> None:
     few = [1.0, 1.1, 0.9, 1.05, 0.95]
     low, high = median_interval(few)
     assert 0.9 <= low <= 1.0 <= high <= 1.1
@@ -239,7 +243,7 @@ def test_the_interval_holds_the_median_and_narrows() -> None:
     assert median_interval([2.0] * 9) == (2.0, 2.0)
 
 
-def test_the_floor_is_bytes_or_steps_whichever_takes_longer() -> None:
+def test_the_floor_is_the_longer_of_bytes_and_steps() -> None:
     ceilings = Ceilings((4000.0, 4100.0, 4200.0), step_us=0.05)
     large = ScanProblem(16, 8, 1024, 1024)
     assert ceilings.floor_ms(large.compulsory_bytes, 1024) == pytest.approx(
@@ -266,13 +270,13 @@ def test_every_mode_measures_a_kernel_of_known_length() -> None:
         min(timing.measure(mode, calls, timing.Budget(10, 2.0)).samples)
         for mode in ("eager", "graph", "device")  # type: ignore[arg-type]
     )
-    assert launches.observe(calls[0]) == 1
+    assert launches.count_launches(calls[0]) == 1
     assert device <= graph * 1.02 <= eager * 1.05
 
 
 @pytest.mark.gpu
 @pytest.mark.alone
-def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
+def test_work_on_a_side_stream_is_missing_from_the_graph_and_reported() -> None:
     x, side = torch.zeros(32, device="cuda"), torch.cuda.Stream()
 
     def call() -> None:
@@ -281,9 +285,9 @@ def test_work_on_a_side_stream_is_missed_by_a_graph_and_told() -> None:
             x.add_(1.0)
 
     call()
-    assert launches.observe(call) == 2
-    with pytest.raises(RuntimeError, match="holds 1 launches of 1 calls that make 2 each"):
-        Sampler("graph", [call], timing.Budget(), nodes=2).step()
+    assert launches.count_launches(call) == 2
+    with pytest.raises(RuntimeError, match="holds 1 launches for 1 calls of 2 launches each"):
+        Sampler("graph", [call], timing.Budget(), nodes=2).take_block()
 
 
 @pytest.mark.gpu
@@ -296,4 +300,4 @@ def test_launches_are_counted_one_by_one() -> None:
             x.add_(1.0)
 
     call()
-    assert launches.observe(call) == 17
+    assert launches.count_launches(call) == 17

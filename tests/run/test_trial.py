@@ -64,7 +64,7 @@ def test_a_whole_trial() -> None:
 def test_cold_takes_as_many_operand_sets_as_the_cache_asks_for() -> None:
     rows()
     sets = bound[1:]  # the first is of the proof
-    assert len(sets) == timing.rotation(FOOTPRINT, L2_BYTES) == 6
+    assert len(sets) == timing.rotation_sets(FOOTPRINT, L2_BYTES) == 6
     assert len({operands.x.data_ptr() for operands in sets}) == 6
     bound.clear()
     assert {row.l2 for row in rows(l2="warm")} == {"warm"}
@@ -87,7 +87,7 @@ class Fixed:
     def __init__(self, mode: str, *arguments: object) -> None:
         self.mode = mode
 
-    def step(self) -> Measurement:
+    def take_block(self) -> Measurement:
         if self.mode == "eager":
             raise RuntimeError("eager: no luck")
         return self.taken
