@@ -1,7 +1,8 @@
-"""Finding a rung: of the ladder, of the peers, of an installed package, or of a user's own file.
+"""Find rungs by spec: an id, or the path of a Python file.
 
-A package offers rungs in the entry-point group ``gspn2bench.rungs``; a file ends in .py and defines
-``RUNG``. Both keep to ``gspn2bench.kernels.contract`` and go through the same gate.
+Ids are those of the ladder, the baselines, the modules, and the entry points that installed
+packages declare in the group ``gspn2bench.rungs``. A file ends in .py and defines ``RUNG``. Rungs
+of packages and files follow ``gspn2bench.kernels.contract`` and pass the same gate.
 """
 
 import importlib.util
@@ -21,77 +22,89 @@ from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import Part
 
-GROUP: Final = "gspn2bench.rungs"
+ENTRY_POINTS: Final = "gspn2bench.rungs"
+"""The entry-point group of rungs in installed packages."""
 Candidate = Rung | Module
-"""What a sweep can run: a rung or a peer runs bare scans, a module the other parts."""
+"""Anything that a sweep can run: a rung for bare scans, or a module for the other parts."""
 
 
 @cache
-def find(reference: str) -> Candidate:
-    """The rung of a reference: an id, or a path that ends in .py.
+def find(spec: str) -> Candidate:
+    """The rung or module of a spec: an id, or a path that ends in .py.
 
     Raises:
-        UsageError: no such id, a file or an entry point that can't be loaded, that defines no
-            RUNG, or whose RUNG has an id that is not allowed or that another rung already has.
+        UsageError: the id is unknown, the file or entry point cannot be loaded or does not define
+            RUNG, or the id of its RUNG is not allowed or already taken.
     """
-    if reference.endswith(".py"):
-        return _from_file(Path(reference))
+    if spec.endswith(".py"):
+        return _from_file(Path(spec))
     known: dict[str, Candidate] = {**LADDER, **SCANS, **MODULES}
-    if reference in known:
-        return known[reference]
-    offered = {point.name: point for point in entry_points(group=GROUP)}
-    if reference not in offered:
-        raise unknown("rung", reference, [*known, *offered])
-    origin = f"entry point {reference}"
+    if spec in known:
+        return known[spec]
+    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if spec not in installed:
+        raise unknown("rung", spec, [*known, *installed])
+    origin = f"entry point {spec}"
     with _loading(origin):
-        found = offered[reference].load()
-    return _checked(found, origin)
+        rung = installed[spec].load()
+    return _checked(rung, origin)
 
 
 def specs(names: Iterable[str]) -> list[str]:
-    """References in the order given, each once, every one of them found.
+    """Check specs: their rungs exist and have different ids.
+
+    Args:
+        names: specs, perhaps with duplicates.
+
+    Returns:
+        The specs in the same order, without duplicates.
 
     Raises:
-        UsageError: as ``find``, or two rungs of one id.
+        UsageError: as for ``find``, or two rungs have the same id.
     """
-    chosen = list(dict.fromkeys(names))
-    ids = [find(reference).id for reference in chosen]
-    for name in ids:
-        if ids.count(name) > 1:
-            raise UsageError(f"rung: {name} is the id of two rungs; give one another id")
-    return chosen
+    unique = list(dict.fromkeys(names))
+    ids = [find(spec).id for spec in unique]
+    for rung in ids:
+        if ids.count(rung) > 1:
+            raise UsageError(f"rung: two rungs have the id {rung}; change one of them")
+    return unique
 
 
-def base_of(scenario: Scenario, references: Sequence[str]) -> str | None:
-    """The id of the base that a scenario names; None where it names none, or it is not run.
+def base_of(scenario: Scenario, rungs: Sequence[str]) -> str | None:
+    """The id of the base that a scenario names.
+
+    Args:
+        scenario: its ``base`` is a spec or None.
+        rungs: the specs that are run.
+
+    Returns:
+        None if the scenario names no base, or if the base is not run.
 
     Raises:
-        UsageError: as ``find``.
+        UsageError: as for ``find``.
     """
-    return find(scenario.base).id if scenario.base in references else None
+    return find(scenario.base).id if scenario.base in rungs else None
 
 
-def rungs_for_part(references: Iterable[str], part: Part) -> list[str]:
-    """Those that run a part: a rung or a peer the kernel, a module the parts it is built of."""
-    return [each for each in references if part in _parts(find(each))]
+def rungs_for_part(rungs: Iterable[str], part: Part) -> list[str]:
+    """The specs that can run a part: rungs run "kernel", modules run the parts they build."""
+    return [spec for spec in rungs if part in _parts(find(spec))]
 
 
-def trials(cases: Iterable[Case], references: Sequence[str]) -> list[tuple[Case, str]]:
-    """Every case with each of those that run its part, those of a case one after the other."""
-    return [
-        (case, reference) for case in cases for reference in rungs_for_part(references, case.part)
-    ]
+def trials(cases: Iterable[Case], rungs: Sequence[str]) -> list[tuple[Case, str]]:
+    """Every case with each spec that can run its part, case by case."""
+    return [(case, spec) for case in cases for spec in rungs_for_part(rungs, case.part)]
 
 
-def _parts(subject: Candidate) -> Container[Part]:
-    return ("kernel",) if isinstance(subject, Rung) else subject.build
+def _parts(candidate: Candidate) -> Container[Part]:
+    return ("kernel",) if isinstance(candidate, Rung) else candidate.build
 
 
 def _from_file(path: Path) -> Rung:
     name = f"gspn2bench_rung_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"rung: {path} is no readable file")
+        raise UsageError(f"rung: {path} is not a readable file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     with _loading(str(path)):
@@ -101,7 +114,7 @@ def _from_file(path: Path) -> Rung:
 
 @contextmanager
 def _loading(origin: str) -> Iterator[None]:
-    """Name the origin of a rung whose code fails."""
+    """Convert errors of the code of a rung to a ``UsageError`` that names its origin."""
     try:
         yield
     except Exception as error:
@@ -110,11 +123,10 @@ def _loading(origin: str) -> Iterator[None]:
         ) from error
 
 
-def _checked(found: object, origin: str) -> Rung:
-    if not isinstance(found, Rung):
-        raise UsageError(f"rung: {origin} defines no RUNG of gspn2bench.kernels.contract.Rung")
-    known = ((LADDER, "the ladder has"), (SCANS, "the peers have"), (MODULES, "the modules have"))
-    for taken, whose in known:
-        if found.id in taken:
-            raise UsageError(f"rung: {origin} has the id {found.id}, which {whose} already")
-    return found
+def _checked(rung: object, origin: str) -> Rung:
+    if not isinstance(rung, Rung):
+        raise UsageError(f"rung: {origin} does not define RUNG, a gspn2bench.kernels.contract.Rung")
+    for known, owner in ((LADDER, "the ladder"), (SCANS, "a baseline"), (MODULES, "a module")):
+        if rung.id in known:
+            raise UsageError(f"rung: {origin} has the id {rung.id}, already taken by {owner}")
+    return rung

@@ -1,1 +1,1 @@
-"""Alternatives to a rung: scans in other frameworks (``scans``) and torch modules (``modules``)."""
+"""Baselines: scans in other frameworks (``scans``) and PyTorch modules (``modules``)."""

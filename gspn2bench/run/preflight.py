@@ -11,7 +11,7 @@ from gspn2bench.kernels.contract import Call
 from gspn2bench.measure import launches
 from gspn2bench.nvtx_ranges import annotate
 from gspn2bench.records.schema import Status
-from gspn2bench.workload.base import Held, Workload
+from gspn2bench.workload.base import OperandsT, Workload
 
 Result = TypeVar("Result")
 
@@ -81,8 +81,8 @@ def gpu_is_healthy() -> bool:
 
 
 def _pass_gate(
-    work: Workload[Held],
-    operands: Held,
+    work: Workload[OperandsT],
+    operands: OperandsT,
     call: Call,
     facts: dict[str, Any],
     before: dict[str, float],
@@ -101,12 +101,12 @@ def _pass_gate(
             raise TrialEndedError("incorrect", f"{turn}{verdict.reason}")
         for name, value in _sums(work, operands).items():
             if value != before[name]:
-                raise TrialEndedError("incorrect", f"{turn}{name}: the call has changed this input")
+                raise TrialEndedError("incorrect", f"{turn}{name}: the call changed this input")
         work.vary(operands)
         before = _sums(work, operands)
 
 
-def _sums(work: Workload[Held], operands: Held) -> dict[str, float]:
+def _sums(work: Workload[OperandsT], operands: OperandsT) -> dict[str, float]:
     """The sum of each input, by its name; those of several scans together.
 
     In float32, which torch sums without a copy, and in the same order each time.

@@ -1,6 +1,6 @@
-"""What one call does, as a trial needs to know it: some scans of a rung, or a module's run.
+"""The work of one call: the scans of a rung, or the run of a module.
 
-``base.py`` says what every workload has; ``scans.py`` and ``modules.py`` are the two kinds.
+``base.py`` defines the interface; ``scans.py`` and ``modules.py`` implement it.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from gspn2bench.workload.modules import ModuleRun
 from gspn2bench.workload.scans import Scans
 
 
-def workload_of(case: Case, subject: Candidate) -> Workload[Any]:
-    """What a case asks of a rung, a peer or a module."""
-    return Scans.of(case, subject) if isinstance(subject, Rung) else ModuleRun(case, subject)
+def workload_of(case: Case, candidate: Candidate) -> Workload[Any]:
+    """The workload of a case for a rung or a module."""
+    return Scans.of(case, candidate) if isinstance(candidate, Rung) else ModuleRun(case, candidate)
 
 
 __all__ = ["ModuleRun", "Scans", "Workload", "workload_of"]

@@ -1,4 +1,4 @@
-"""What a trial asks of a workload, whatever it runs."""
+"""The interface of a workload, through which a trial binds, checks and describes one call."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
@@ -9,82 +9,87 @@ from torch import Tensor
 from gspn2bench.kernels.contract import Call
 from gspn2bench.workload.gate import GateResult
 
-Held = TypeVar("Held")
+OperandsT = TypeVar("OperandsT")
 """The tensors of one call."""
 
 
-class Workload(ABC, Generic[Held]):
-    """One call: its tensors, its set-up, what it is held to, and what is known of it beforehand."""
+class Workload(ABC, Generic[OperandsT]):
+    """One call: its operands, its set-up, its correctness check and its declared figures."""
 
     @property
     @abstractmethod
     def key(self) -> Hashable:
-        """Calls of workloads with the same key can work on the same tensors."""
+        """Workloads with equal keys can share operands."""
 
     @property
     @abstractmethod
     def unsupported(self) -> str | None:
-        """Why it can't be run; None if it can."""
+        """Why the workload cannot run; None if it can."""
 
     @property
     @abstractmethod
     def launches(self) -> int | None:
-        """Kernel launches of one call, as declared; None where they are not."""
+        """Declared kernel launches per call; None if undeclared."""
 
     @property
     def not_in_graphs(self) -> str | None:
-        """Why a CUDA graph can't hold the call, or None if it can."""
+        """Why a CUDA graph cannot capture the call; None if it can."""
         return None
 
     @property
     @abstractmethod
     def traffic(self) -> int:
-        """Bytes that one call must move, as declared."""
+        """Declared bytes that one call must move."""
 
     @property
     @abstractmethod
     def compulsory_bytes(self) -> int:
-        """Bytes with each input read once and each output written once."""
+        """Bytes of one call if each input is read once and each output is written once."""
 
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Lines that depend on each other, one after the other."""
+        """Dependent steps of the longest scan; 0 for modules."""
 
     @property
     @abstractmethod
     def elements(self) -> int:
-        """What the simulator's time grows with."""
+        """Elements of the input; the simulator's time is proportional to them."""
 
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, Any]:
-        """The fields of a ``schema.Row`` that say what is run, by name."""
+        """The fields of ``schema.Row`` that describe the workload, by name."""
 
     @abstractmethod
-    def operands(self, device: str, seed: int) -> Held:
-        """Seeded inputs, and outputs that hold nothing yet."""
+    def operands(self, device: str, seed: int) -> OperandsT:
+        """Make operands: seeded inputs, and outputs without a result.
 
-    @abstractmethod
-    def clone(self, operands: Held) -> Held:
-        """The same values in memory of their own."""
-
-    @abstractmethod
-    def bind(self, operands: Held) -> Call:
-        """The call on these tensors, set up outside the timed region.
-
-        Raises:
-            ValueError: it can't be run on them; the message names the argument.
+        Args:
+            device: torch device of every tensor.
+            seed: for the random inputs.
         """
 
     @abstractmethod
-    def check(self, operands: Held, call: Call) -> GateResult:
-        """Run the call once on poisoned outputs, and hold every output to the reference."""
+    def clone(self, operands: OperandsT) -> OperandsT:
+        """Copy operands to new memory."""
 
     @abstractmethod
-    def inputs(self, operands: Held) -> Mapping[str, list[Tensor]]:
-        """The tensors that the call reads and may not change, by name."""
+    def bind(self, operands: OperandsT) -> Call:
+        """Set up the call on these operands, outside the timed region.
+
+        Raises:
+            ValueError: the operands do not fit the workload; the message names the argument.
+        """
 
     @abstractmethod
-    def vary(self, operands: Held) -> None:
-        """Change the inputs in place, so that every output has to change."""
+    def check(self, operands: OperandsT, call: Call) -> GateResult:
+        """Run the call once on poisoned outputs and compare every output with the reference."""
+
+    @abstractmethod
+    def inputs(self, operands: OperandsT) -> Mapping[str, list[Tensor]]:
+        """The tensors that the call reads and must not change, by name."""
+
+    @abstractmethod
+    def vary(self, operands: OperandsT) -> None:
+        """Change the inputs in place; every output of the next call differs from the last."""

@@ -1,4 +1,4 @@
-"""Operands of a case: seeded, stable inputs and outputs poisoned with NaN."""
+"""Operands of a case: seeded inputs of a stable scan, and outputs poisoned with NaN."""
 
 import math
 from collections.abc import Iterable
@@ -11,17 +11,17 @@ from gspn2bench.problem import ScanProblem
 
 
 def make(problem: ScanProblem, device: str, seed: int) -> Operands:
-    """Operands of a problem.
+    """Make the operands of a problem.
 
-    x, the incoming gradient and, for backward, h are standard normal; lam is uniform in [0, 1).
-    The weights are row-stochastic: sigmoids of normal logits over their sum, the neighbour
-    outside a line left out (Stability-Context Condition, arXiv 2501.12381, section 3.2), so that
-    h stays bounded however long the scan. Where the problem takes logits, w is standard normal.
+    x, grad_h and, for backward, h are standard normal; lam is uniform in [0, 1). Weights are
+    row-stochastic: sigmoids of normal logits, divided by their sum, without the neighbour outside
+    the line (Stability-Context Condition, arXiv 2501.12381, section 3.2). h therefore stays bounded
+    in scans of any length. If the problem takes logits, w is standard normal.
 
     Args:
         problem: shapes and storage type.
         device: torch device of every tensor.
-        seed: the same seed gives the same values on the same kind of device.
+        seed: equal seeds give equal values on the same kind of device.
     """
     generator = torch.Generator(device).manual_seed(seed)
     dtype = getattr(torch, problem.dtype)
@@ -56,25 +56,25 @@ def outputs(problem: ScanProblem, operands: Operands) -> dict[str, torch.Tensor]
 
 
 def poison(problem: ScanProblem, operands: Operands) -> None:
-    """Fill every output with NaN, so that an element that nothing wrote is seen."""
+    """Fill every output with NaN: an element that the call does not write then fails the gate."""
     for tensor in outputs(problem, operands).values():
         tensor.fill_(math.nan)
 
 
 def vary(operands: Iterable[Operands]) -> None:
-    """Change the inputs in place, so that every output has to change; tensors may be shared."""
-    changed = {
+    """Scale x and grad_h by -0.5 in place, which scales every output; shared tensors once."""
+    inputs = {
         id(tensor): tensor
-        for each in operands
-        for tensor in (each.x, each.grad_h)
+        for scan in operands
+        for tensor in (scan.x, scan.grad_h)
         if tensor is not None
     }
-    for tensor in changed.values():
+    for tensor in inputs.values():
         tensor.mul_(-0.5)
 
 
 def clone(operands: Operands) -> Operands:
-    """The same values in memory of their own."""
+    """Copy operands to new memory."""
     tensors = {f.name: getattr(operands, f.name) for f in fields(operands)}
     return replace(operands, **{k: t.clone() for k, t in tensors.items() if t is not None})
 

@@ -1,7 +1,7 @@
-"""What one call of a module does: a forward, or a forward and a backward, on images or tokens.
+"""The workload of a module: forward, or forward and backward, on images or tokens.
 
-The module is made once for a case, from the seed, and is held to its own copy in float64
-(``baselines.modules.reference``) on the same, rounded parameters and inputs.
+The module is built once per case from the seed. Its reference is its own copy in float64
+(``baselines.modules.reference``), on the same rounded parameters and inputs.
 """
 
 import time
@@ -26,26 +26,27 @@ from gspn2bench.workload.gate import GateResult, judge_errors
 TOLERANCE: Final = {"float32": 1e-4, "float16": 4e-3, "bfloat16": 3.2e-2}
 """Largest error allowed, relative to the largest element of the reference.
 
-Of the 16-bit types eight roundings to storage, 2**-11 and 2**-8 each: a module stores some ten
-times in a row. float32 sums thousands of products.
+For the 16-bit types it is eight roundings to storage, 2**-11 and 2**-8 each, because a module
+stores about ten tensors in sequence. float32 sums thousands of products.
 """
-POSITIONS: Final = 64
-"""Positions of an image that are compared where it has too many for all."""
-COMPARED: Final = 4096
-"""Positions up to which all are compared."""
-SECONDS: Final = 1.0
+ALL_POSITIONS: Final = 4096
+"""Up to this many positions of an image, all are compared."""
+SAMPLED_POSITIONS: Final = 64
+"""Positions compared in a larger image."""
+COMPARE_SECONDS: Final = 1.0
+"""After this time, no further images of a forward call are compared."""
 CLASSES: Final = 1000
 
 
 @dataclass
 class Tensors:
-    """What a call works on.
+    """The tensors of a call.
 
     Args:
         x: tokens, (N, H * W, C), or images, (N, C, H, W).
-        grad_y: gradient of the output; None where there is no backward.
-        y: the output of the last call.
-        grads: gradients by the name of what they are of, "x" among them; of the last call.
+        grad_y: gradient of the output, with its shape; None without a backward.
+        y: output of the last call.
+        grads: gradients of the last call, by the name of the parameter, or "x".
     """
 
     x: Tensor
@@ -56,11 +57,11 @@ class Tensors:
 
 @dataclass(frozen=True)
 class ModuleRun(Workload[Tensors]):
-    """A case of a module.
+    """A case run by a module.
 
     Args:
-        case: whose part is not "kernel".
-        module: that runs it.
+        case: its part is not "kernel".
+        module: runs the case.
     """
 
     case: Case
@@ -68,36 +69,36 @@ class ModuleRun(Workload[Tensors]):
 
     @property
     def key(self) -> Hashable:
-        """Modules of a case can work on the same inputs."""
+        """The case: all modules of one case share inputs."""
         return self.case
 
     @property
     def unsupported(self) -> str | None:
-        """Why the module can't run the case; None if it can."""
+        """Why the module cannot run the case; None if it can."""
         return self.module.supports(self.case)
 
     @property
     def launches(self) -> int | None:
-        """Not declared: torch's libraries choose their kernels."""
+        """None: the libraries behind torch choose their kernels, so nothing is declared."""
         return None
 
     @property
     def traffic(self) -> int:
-        """Bytes with each input, output and parameter once."""
+        """Bytes with each input, output and parameter moved once."""
         return self.compulsory_bytes
 
     @cached_property
     def compulsory_bytes(self) -> int:
-        """Input, output and parameters once; train moves as much again for their gradients."""
+        """Bytes of input, output and parameters, and for train of their gradients, each once."""
         with torch.device("meta"):
             module = self.module.build[self.case.part](self.case)
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        moved = _count(self._shape) + _count(self._output_shape) + parameters
-        return moved * ITEM_BYTES[self.case.dtype] * (2 if self.training else 1)
+        elements = _count(self._shape) + _count(self._output_shape) + parameters
+        return elements * ITEM_BYTES[self.case.dtype] * (2 if self.training else 1)
 
     @property
     def steps(self) -> int:
-        """Lines that depend on each other are no matter of every module."""
+        """0: not every module scans, so the floor of a module is its copy time."""
         return 0
 
     @property
@@ -107,7 +108,7 @@ class ModuleRun(Workload[Tensors]):
 
     @property
     def columns(self) -> Mapping[str, Any]:
-        """What is run."""
+        """The fields of ``schema.Row`` that describe the case, by name."""
         case = self.case
         return {
             "channels": case.channels,
@@ -120,29 +121,29 @@ class ModuleRun(Workload[Tensors]):
 
     @property
     def training(self) -> bool:
-        """Whether a call runs backward too."""
+        """Whether a call also runs backward."""
         return self.case.phase == "train"
 
     def operands(self, device: str, seed: int) -> Tensors:
-        """Standard normal inputs; the module is made here too, if it is not yet."""
+        """Make standard normal inputs, and build the module on this device if needed."""
         generator = torch.Generator(device).manual_seed(seed)
         dtype = getattr(torch, self.case.dtype)
 
         def normal(shape: tuple[int, ...]) -> Tensor:
             return torch.randn(shape, generator=generator, device=device).to(dtype)
 
-        self._make(device, seed)
+        self._build_module(device, seed)
         x = normal(self._shape)
         return Tensors(x, normal(self._output_shape) if self.training else None)
 
     def clone(self, operands: Tensors) -> Tensors:
-        """The same values in memory of their own."""
+        """Copy the inputs to new memory; outputs are not copied."""
         grad_y = operands.grad_y
         return Tensors(operands.x.clone(), None if grad_y is None else grad_y.clone())
 
     def bind(self, operands: Tensors) -> Call:
-        """The call, which leaves its output and gradients in ``operands``."""
-        module = self._made[str(operands.x.device.type)]
+        """Set up the call, which stores its output and gradients in ``operands``."""
+        module = self._modules[str(operands.x.device.type)]
         run = compile_static(module) if self.module.compiled else module
         arguments = self._arguments(module)
         if not self.training:
@@ -153,7 +154,7 @@ class ModuleRun(Workload[Tensors]):
 
             return forward
 
-        names = self._differentiated(module)
+        names = self._gradient_names(module)
 
         def train() -> None:
             x = operands.x.detach().requires_grad_()
@@ -165,33 +166,34 @@ class ModuleRun(Workload[Tensors]):
         return train
 
     def check(self, operands: Tensors, call: Call) -> GateResult:
-        """The output, and all gradients, against the module in float64.
+        """Compare the output, and all gradients of a training call, with the module in float64.
 
-        Images are compared one by one: first and last always, all of them if that takes under a
-        second, and always for gradients, since a parameter's is a sum over the images.
+        Forward outputs are compared image by image, the first and last images first, for at most
+        ``COMPARE_SECONDS``. Gradients always need all images, because the gradient of a parameter
+        is a sum over the images.
         """
         tolerance = TOLERANCE[self.case.dtype]
         operands.y, operands.grads = None, {}
         call()
-        found: dict[str, Tensor | None] = {"y": operands.y}
+        results: dict[str, Tensor | None] = {"y": operands.y}
         if self.training:
-            module = self._made[str(operands.x.device.type)]
-            found |= {name: operands.grads.get(name) for name in self._differentiated(module)}
-        for name, tensor in found.items():
+            module = self._modules[str(operands.x.device.type)]
+            results |= {name: operands.grads.get(name) for name in self._gradient_names(module)}
+        for name, tensor in results.items():
             if tensor is None:
                 return GateResult(False, None, tolerance, 0, f"{name}: nothing was computed")
-        computed = {name: tensor for name, tensor in found.items() if tensor is not None}
-        errors = self._gradients(operands) if self.training else self._outputs(operands)
-        return judge_errors(computed, errors, tolerance)
+        tensors = {name: tensor for name, tensor in results.items() if tensor is not None}
+        errors = self._gradient_errors(operands) if self.training else self._output_errors(operands)
+        return judge_errors(tensors, errors, tolerance)
 
     def inputs(self, operands: Tensors) -> Mapping[str, list[Tensor]]:
-        """The input, the gradient that comes in, and the parameters."""
-        module = self._made[str(operands.x.device.type)]
-        given = {"x": [operands.x], "parameters": [p.detach() for p in module.parameters()]}
-        return given if operands.grad_y is None else given | {"grad_y": [operands.grad_y]}
+        """The tensors that the call must not change: x, the parameters and grad_y."""
+        module = self._modules[str(operands.x.device.type)]
+        inputs = {"x": [operands.x], "parameters": [p.detach() for p in module.parameters()]}
+        return inputs if operands.grad_y is None else inputs | {"grad_y": [operands.grad_y]}
 
     def vary(self, operands: Tensors) -> None:
-        """Other inputs: an image that is another's output would show."""
+        """Scale x and grad_y by -0.5 in place; stale outputs then fail the gate."""
         operands.x.mul_(-0.5)
         if operands.grad_y is not None:
             operands.grad_y.mul_(-0.5)
@@ -208,62 +210,64 @@ class ModuleRun(Workload[Tensors]):
         return (self.case.batch, CLASSES) if self.case.part == "model" else self._shape
 
     @cached_property
-    def _made(self) -> dict[str, nn.Module]:
-        """The module by the kind of device it is on."""
+    def _modules(self) -> dict[str, nn.Module]:
+        """The module, by the type of the device that it is on."""
         return {}
 
-    def _differentiated(self, module: nn.Module) -> list[str]:
-        """Names of what training has gradients of."""
+    def _gradient_names(self, module: nn.Module) -> list[str]:
+        """Names of the tensors that a training call has gradients for."""
         return ["x", *(name for name, _ in module.named_parameters())]
 
     def _arguments(self, module: nn.Module) -> tuple[Size, ...]:
-        """What a module takes beside x."""
+        """The arguments of a module after x."""
         return ((self.case.height, self.case.width),) if isinstance(module, TokenMixer) else ()
 
-    def _make(self, device: str, seed: int) -> None:
-        if device in self._made:
+    def _build_module(self, device: str, seed: int) -> None:
+        if device in self._modules:
             return
         with torch.random.fork_rng(), torch.device("cpu"):
             torch.manual_seed(seed)
             module = self.module.build[self.case.part](self.case)
-        self._made[device] = module.to(device, getattr(torch, self.case.dtype))
+        self._modules[device] = module.to(device, getattr(torch, self.case.dtype))
 
-    def _outputs(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
-        """The error of an image's output, image by image, with the slices that it counts for."""
-        module = reference.exact(self._made[str(operands.x.device.type)])
+    def _output_errors(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield the slices of one image and the error of its output, image by image."""
+        module = reference.float64_copy(self._modules[str(operands.x.device.type)])
         started = time.perf_counter()
         assert operands.y is not None
-        for done, image in enumerate(_first_and_last(self.case.batch), 1):
+        for compared, image in enumerate(_ends_first(self.case.batch), 1):
             one = slice(image, image + 1)
             with torch.no_grad():
-                expected, at = self._expected(module, operands.x[one])
-            found = operands.y[one] if at is None else operands.y[one][:, at]
-            yield self.case.channels, {"y": _error(found.double(), expected)}
-            if done >= 2 and time.perf_counter() - started > SECONDS:
+                expected, positions = self._expected_output(module, operands.x[one])
+            y = operands.y[one] if positions is None else operands.y[one][:, positions]
+            yield self.case.channels, {"y": _relative_error(y.double(), expected)}
+            if compared >= 2 and time.perf_counter() - started > COMPARE_SECONDS:
                 return
 
-    def _expected(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The reference of one image, and at which positions; None for all."""
+    def _expected_output(self, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The reference output of one image, and its positions; None for all positions."""
         x = x.double()
         if not isinstance(module, TokenMixer):
-            given: Tensor = module(x)
-            return given, None
+            y: Tensor = module(x)
+            return y, None
         tokens = x.shape[1]
-        count = tokens if tokens <= COMPARED else POSITIONS
-        at = torch.linspace(0, tokens - 1, count, device=x.device, dtype=torch.float64).long()
-        return reference.at(module, x, (self.case.height, self.case.width), at), at
+        count = tokens if tokens <= ALL_POSITIONS else SAMPLED_POSITIONS
+        spread = torch.linspace(0, tokens - 1, count, device=x.device, dtype=torch.float64)
+        positions = spread.long()
+        size = (self.case.height, self.case.width)
+        return reference.output_at(module, x, size, positions), positions
 
-    def _gradients(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
-        """Errors as ``_outputs`` gives them, of every image, then those of all gradients."""
-        module = reference.exact(self._made[str(operands.x.device.type)])
+    def _gradient_errors(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield the output errors of every image, then the errors of all gradients."""
+        module = reference.float64_copy(self._modules[str(operands.x.device.type)])
         assert operands.y is not None
         assert operands.grad_y is not None
         grad_x = torch.empty_like(operands.x, dtype=torch.float64)
         for image in range(self.case.batch):
             one = slice(image, image + 1)
             x = operands.x[one].double().requires_grad_()
-            y = reference.whole(module, x, *self._arguments(module))
-            yield self.case.channels, {"y": _error(operands.y[one].double(), y.detach())}
+            y = reference.full_output(module, x, *self._arguments(module))
+            yield self.case.channels, {"y": _relative_error(operands.y[one].double(), y.detach())}
             torch.autograd.backward(y, operands.grad_y[one].double())
             assert x.grad is not None
             grad_x[one] = x.grad
@@ -272,17 +276,23 @@ class ModuleRun(Workload[Tensors]):
             for name, parameter in module.named_parameters()
             if parameter.grad is not None
         }
-        yield 0, {name: _error(operands.grads[name].double(), expected[name]) for name in expected}
+        yield (
+            0,
+            {
+                name: _relative_error(operands.grads[name].double(), gradient)
+                for name, gradient in expected.items()
+            },
+        )
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    """Largest error, relative to the largest element expected."""
-    difference, scale = (found - expected).abs().max(), expected.abs().max()
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest error, relative to the largest expected element."""
+    difference, scale = (actual - expected).abs().max(), expected.abs().max()
     return 0.0 if difference == 0 else float(difference / scale)
 
 
-def _first_and_last(count: int) -> list[int]:
-    """All numbers below count, the first and the last before the others."""
+def _ends_first(count: int) -> list[int]:
+    """0 to count - 1, with the first and the last before the others."""
     return list(dict.fromkeys([0, count - 1, *range(count)]))
 
 

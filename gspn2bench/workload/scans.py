@@ -1,4 +1,4 @@
-"""What one call of a rung does: one scan, or the four directions of one input side by side."""
+"""The workload of a rung: one scan, or the four directions of one input side by side."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from gspn2bench.workload.base import Workload
 
 @dataclass(frozen=True)
 class Scans(Workload[tuple[Operands, ...]]):
-    """The scans of one call; several read the same x, and have weights and outputs of their own.
+    """The scans of one call. All share x; each has its own lam, weights and outputs.
 
     Args:
-        rung: that runs them.
-        problems: one for each direction.
+        rung: runs the scans.
+        problems: one per direction.
     """
 
     rung: Rung
@@ -28,60 +28,61 @@ class Scans(Workload[tuple[Operands, ...]]):
 
     @classmethod
     def of(cls, case: Case, rung: Rung) -> Self:
-        """The scans that a case asks of a rung."""
+        """The scans of a case for a rung."""
         return cls(rung, case.problems(rung.native))
 
     @property
     def first(self) -> ScanProblem:
-        """The scan that stands for all of them: they differ in direction only."""
+        """The first scan; the others differ from it only in direction."""
         return self.problems[0]
 
     @property
     def key(self) -> Hashable:
-        """Rungs that run the same scans can work on the same tensors."""
+        """The problems: rungs with equal problems can share operands."""
         return self.problems
 
     @property
     def unsupported(self) -> str | None:
-        """Why the rung can't run one of the scans; None if it can run all."""
+        """Why the rung cannot run one of the scans; None if it can run all of them."""
         reasons = (self.rung.unsupported(problem) for problem in self.problems)
         return next(filter(None, reasons), None)
 
     @property
     def launches(self) -> int | None:
-        """Kernel launches of one call, as the rung declares them; None where it does not."""
+        """Kernel launches per call that the rung declares; None if undeclared."""
         declared = self.rung.launches
         return None if declared is None else sum(map(declared, self.problems))
 
     @property
     def not_in_graphs(self) -> str | None:
-        """Why a CUDA graph can't hold the rung's call, or None if it can."""
+        """Why a CUDA graph cannot capture the call; None if it can."""
         return self.rung.not_in_graphs
 
     @property
     def traffic(self) -> int:
-        """Bytes that one call must move, as the rung declares them."""
+        """Bytes that one call must move, as declared by the rung."""
         return sum(map(self.rung.traffic, self.problems))
 
     @property
     def compulsory_bytes(self) -> int:
-        """Bytes with each input read once, x for all scans together, and each output written."""
+        """Bytes if each input is read once and each output is written once; x is shared."""
         x = self.first.slices * self.first.plane * self.first.item_bytes
-        return sum(p.compulsory_bytes for p in self.problems) - x * (len(self.problems) - 1)
+        total = sum(problem.compulsory_bytes for problem in self.problems)
+        return total - x * (len(self.problems) - 1)
 
     @property
     def steps(self) -> int:
-        """Dependent lines of the longest chain."""
+        """Dependent steps of the longest scan."""
         return max(problem.chunk_length for problem in self.problems)
 
     @property
     def elements(self) -> int:
-        """Elements of x, over all scans."""
+        """Elements of x, summed over the scans."""
         return sum(problem.slices * problem.plane for problem in self.problems)
 
     @property
     def columns(self) -> Mapping[str, Any]:
-        """What is scanned, and how."""
+        """The fields of ``schema.Row`` that describe the scans, by name."""
         problem = self.first
         several = len(self.problems) > 1
         return {
@@ -94,38 +95,41 @@ class Scans(Workload[tuple[Operands, ...]]):
         }
 
     def operands(self, device: str, seed: int) -> tuple[Operands, ...]:
-        """Seeded operands for each scan, outputs poisoned."""
-        made = (inputs.make(p, device, seed + i) for i, p in enumerate(self.problems))
-        return _sharing_x(made)
+        """Make seeded operands for each scan, with poisoned outputs."""
+        scans = (
+            inputs.make(problem, device, seed + index)
+            for index, problem in enumerate(self.problems)
+        )
+        return _sharing_x(scans)
 
     def clone(self, operands: tuple[Operands, ...]) -> tuple[Operands, ...]:
-        """The same values in memory of their own."""
+        """Copy operands to new memory; the copies share x too."""
         return _sharing_x(map(inputs.clone, operands))
 
     def bind(self, operands: tuple[Operands, ...]) -> Call:
-        """The call that runs every scan.
+        """Set up the call that runs every scan.
 
         Raises:
-            ValueError: as ``Rung.bind``.
+            ValueError: as for ``Rung.bind``.
         """
         scans = zip(self.problems, operands, strict=True)
-        calls = [self.rung.bind(problem, each) for problem, each in scans]
+        calls = [self.rung.bind(problem, scan) for problem, scan in scans]
         return calls[0] if len(calls) == 1 else side_by_side(calls)
 
     def check(self, operands: tuple[Operands, ...], call: Call) -> gate.GateResult:
-        """Every output of every scan against the float64 reference: see ``gate.check_all``."""
+        """Compare every output of every scan with the reference: see ``gate.check_all``."""
         return gate.check_all(list(zip(self.problems, operands, strict=True)), call)
 
     def inputs(self, operands: tuple[Operands, ...]) -> Mapping[str, list[Tensor]]:
-        """What the phase reads, by name: a tensor of each scan."""
+        """The tensors that the phase reads, by name: one per scan."""
         names = INPUTS[self.first.phase]
-        return {name: [getattr(each, name) for each in operands] for name in names}
+        return {name: [getattr(scan, name) for scan in operands] for name in names}
 
     def vary(self, operands: tuple[Operands, ...]) -> None:
-        """Change x and the incoming gradient; outputs are linear in them."""
+        """Change x and grad_h in place: see ``inputs.vary``."""
         inputs.vary(operands)
 
 
 def _sharing_x(operands: Iterable[Operands]) -> tuple[Operands, ...]:
     first, *others = operands
-    return (first, *(replace(each, x=first.x) for each in others))
+    return (first, *(replace(scan, x=first.x) for scan in others))

@@ -1,4 +1,4 @@
-"""Modules in a sweep: held to themselves in float64, and run where their part is asked for."""
+"""Modules in a sweep: compared with themselves in float64, and run on the parts they build."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,11 +37,11 @@ HEAD = 'title = "t"\ndescription = "d"\nsource = "s"\n'
 CASE = Case(3, 16, 9, 7, part="module", proxy=3)
 TRAIN = replace(CASE, phase="train")
 EVERYWHERE = ("attention_torch", "gspn1", "gspn2")
-"""Modules that a CPU has kernels for, uncompiled."""
+"""Modules that run on a CPU without compiling."""
 
 
-def held(work: ModuleRun) -> dict[str, Any]:
-    """What is known of a module that has passed its gate twice, on other inputs each time."""
+def checked(work: ModuleRun) -> dict[str, Any]:
+    """Run the preflight of a module and return the facts that it records."""
     facts: dict[str, Any] = {}
     preflight(work, 0, facts)
     return facts
@@ -58,9 +58,9 @@ def invoke(*arguments: str) -> Any:
 @pytest.mark.parametrize("part", ["module", "block"])
 @pytest.mark.parametrize("phase", ["forward", "train"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_module_is_itself_in_float64(name: str, part: Part, phase: Any, dtype: Any) -> None:
+def test_a_module_equals_its_float64_copy(name: str, part: Part, phase: Any, dtype: Any) -> None:
     case = replace(CASE, part=part, phase=phase, dtype=dtype)
-    facts = held(ModuleRun(case, MODULES[name]))
+    facts = checked(ModuleRun(case, MODULES[name]))
     assert facts["gate_slices"] == 3 * 16
     assert 0 < facts["gate_error"] <= facts["gate_tolerance"]
 
@@ -78,45 +78,45 @@ def test_a_module_is_itself_in_float64(name: str, part: Part, phase: Any, dtype:
     ],
     ids=lambda case: f"{case.label}, {case.phase}",
 )
-def test_every_part_of_gspn2_is_itself_in_float64(case: Case) -> None:
-    held(ModuleRun(case, MODULES["gspn2"]))
+def test_every_part_of_gspn2_equals_its_float64_copy(case: Case) -> None:
+    checked(ModuleRun(case, MODULES["gspn2"]))
 
 
-@pytest.mark.skipif(not SIMULATED, reason="of a CPU")
-def test_flash_attention_has_a_kernel_on_a_cpu() -> None:
-    held(ModuleRun(replace(CASE, dtype="bfloat16"), MODULES["attention_flash"]))
+@pytest.mark.skipif(not SIMULATED, reason="for a CPU")
+def test_flash_attention_runs_on_a_cpu() -> None:
+    checked(ModuleRun(replace(CASE, dtype="bfloat16"), MODULES["attention_flash"]))
 
 
 def test_only_some_positions_of_a_large_map_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gspn2bench.workload.modules.COMPARED", 62)
-    monkeypatch.setattr("gspn2bench.workload.modules.POSITIONS", 4)
-    asked = []
+    monkeypatch.setattr("gspn2bench.workload.modules.ALL_POSITIONS", 62)
+    monkeypatch.setattr("gspn2bench.workload.modules.SAMPLED_POSITIONS", 4)
+    compared = []
 
     def spy(module: Any, tokens: Tensor, size: Any, positions: Tensor) -> Tensor:
-        asked.append(positions.tolist())
-        return at(module, tokens, size, positions)
+        compared.append(positions.tolist())
+        return output_at(module, tokens, size, positions)
 
-    at = reference.at
-    monkeypatch.setattr(reference, "at", spy)
-    held(ModuleRun(replace(CASE, batch=1), MODULES["attention_torch"]))
-    assert asked[0] == [0, 20, 41, 62]
+    output_at = reference.output_at
+    monkeypatch.setattr(reference, "output_at", spy)
+    checked(ModuleRun(replace(CASE, batch=1), MODULES["attention_torch"]))
+    assert compared[0] == [0, 20, 41, 62]
 
 
-# Faults.
+# Planted faults.
 
 
 @dataclass(frozen=True)
 class Planted(ModuleRun):
-    """A module whose call goes wrong at its end."""
+    """A module with a fault at the end of its call."""
 
     fault: Callable[[Tensors, nn.Module], None] = lambda *_: None
 
     def bind(self, operands: Tensors) -> Call:
-        right = super().bind(operands)
-        module = self._made[operands.x.device.type]
+        correct = super().bind(operands)
+        module = self._modules[operands.x.device.type]
 
         def call() -> None:
-            right()
+            correct()
             with torch.no_grad():
                 self.fault(operands, module)
 
@@ -142,8 +142,8 @@ def an_infinite_output(operands: Tensors, module: nn.Module) -> None:
     operands.y[1, 3, 3] = torch.inf
 
 
-def remembered() -> Callable[[Tensors, nn.Module], None]:
-    """The first output again, whatever the input."""
+def stale_output() -> Callable[[Tensors, nn.Module], None]:
+    """A fault that returns the first output again, whatever the input."""
     first: list[Tensor] = []
 
     def fault(operands: Tensors, module: nn.Module) -> None:
@@ -194,7 +194,7 @@ def half_a_gradient(operands: Tensors, module: nn.Module) -> None:
         (CASE, one_element, "y: error"),
         (CASE, no_output, "y: nothing was computed"),
         (CASE, an_infinite_output, "y: 1 of 3024 elements are NaN or infinite"),
-        (CASE, remembered(), "on changed inputs, y: error"),
+        (CASE, stale_output(), "on changed inputs, y: error"),
         (CASE, a_parameter_changed, "y: error"),
         (CASE, the_input_changed, "y: error"),
         (TRAIN, output_of_another_image, "y: error"),
@@ -206,45 +206,45 @@ def half_a_gradient(operands: Tensors, module: nn.Module) -> None:
         (TRAIN, half_a_gradient, "up.bias: error"),
     ],
 )
-def test_a_fault_is_seen(case: Case, fault: Any, reason: str) -> None:
+def test_a_fault_fails_the_gate(case: Case, fault: Any, reason: str) -> None:
     with pytest.raises(TrialEndedError, match=reason) as caught:
-        held(Planted(case, MODULES["gspn2"], fault))
+        checked(Planted(case, MODULES["gspn2"], fault))
     assert caught.value.status == "incorrect"
 
 
 @pytest.mark.parametrize("changed", ["x", "parameters", "grad_y"])
-def test_an_input_changed_before_the_call_is_seen(changed: str) -> None:
-    """The reference is then made of the changed input too, and agrees."""
+def test_an_input_changed_before_the_call_fails_the_gate(changed: str) -> None:
+    """The reference reads the changed input too, so the outputs agree."""
 
     class Early(ModuleRun):
         def bind(self, operands: Tensors) -> Call:
-            right = super().bind(operands)
+            correct = super().bind(operands)
 
             def call() -> None:
                 with torch.no_grad():
                     self.inputs(operands)[changed][0].mul_(2)
-                right()
+                correct()
 
             return call
 
-    with pytest.raises(TrialEndedError, match=f"^{changed}: the call has changed this input"):
-        held(Early(TRAIN, MODULES["gspn2"]))
+    with pytest.raises(TrialEndedError, match=f"^{changed}: the call changed this input"):
+        checked(Early(TRAIN, MODULES["gspn2"]))
 
 
 # Attention, and GSPN-2's folded projections.
 
 
-def test_softmax_attention_is_written_out() -> None:
+def test_softmax_attention_at_positions_equals_the_full_output() -> None:
     module = SoftmaxAttention(12, 3).double()
     tokens = torch.randn(2, 63, 12, dtype=torch.float64)
-    found = module(tokens, (9, 7))
-    everywhere = torch.arange(63)
-    torch.testing.assert_close(module.at(tokens, everywhere), found)
+    full = module(tokens, (9, 7))
+    every_position = torch.arange(63)
+    torch.testing.assert_close(module.at(tokens, every_position), full)
     some = torch.tensor([62, 0, 31])
-    torch.testing.assert_close(module.at(tokens, some), found[:, some])
+    torch.testing.assert_close(module.at(tokens, some), full[:, some])
 
 
-def test_softmax_attention_is_that_of_torch() -> None:
+def test_softmax_attention_equals_torchs() -> None:
     tokens = torch.randn(2, 63, 12, dtype=torch.float64)
     wrapped, ours = TorchAttention(12, 3).double(), SoftmaxAttention(12, 3).double()
     expected, _ = wrapped.inner(tokens, tokens, tokens)
@@ -256,7 +256,7 @@ def test_softmax_attention_is_that_of_torch() -> None:
     torch.testing.assert_close(ours(tokens, (9, 7)), expected)
 
 
-def test_heads_have_64_channels_unless_told() -> None:
+def test_heads_have_64_channels_by_default() -> None:
     assert [SoftmaxAttention(dim).heads for dim in (16, 64, 640, 768)] == [1, 1, 10, 12]
     assert TorchAttention(640).inner.num_heads == 10
     with pytest.raises(ValueError, match="heads: 5 do not divide 12 channels"):
@@ -268,25 +268,25 @@ def test_heads_have_64_channels_unless_told() -> None:
 
 
 def test_attention_in_a_block_is_compared_at_some_positions() -> None:
-    block = reference.exact(GSPNBlock(SoftmaxAttention(12, 3)))
+    block = reference.float64_copy(GSPNBlock(SoftmaxAttention(12, 3)))
     tokens = torch.randn(2, 63, 12, dtype=torch.float64)
     some = torch.tensor([5, 62])
-    found = reference.at(block, tokens, (9, 7), some)
-    torch.testing.assert_close(found, block(tokens, (9, 7))[:, some])
+    result = reference.output_at(block, tokens, (9, 7), some)
+    torch.testing.assert_close(result, block(tokens, (9, 7))[:, some])
 
 
 @pytest.mark.parametrize("proxy", range(1, attention.FOLDED + 1))
-def test_folded_projections_are_the_same_function(
+def test_folded_projections_compute_the_same_function(
     proxy: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = GSPN2Attention(6, proxy).double()
     x = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
     parameters = [x, *module.parameters()]
-    found = module(x)
-    grads = torch.autograd.grad(found.square().sum(), parameters)
+    folded = module(x)
+    grads = torch.autograd.grad(folded.square().sum(), parameters)
     monkeypatch.setattr(attention, "FOLDED", 0)
     expected = module(x)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(folded, expected)
     for one, other in zip(
         grads, torch.autograd.grad(expected.square().sum(), parameters), strict=True
     ):
@@ -294,36 +294,38 @@ def test_folded_projections_are_the_same_function(
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-def test_a_compiled_module_is_itself() -> None:
-    held(ModuleRun(replace(CASE, batch=2), MODULES["gspn2_compiled"]))
+def test_a_compiled_module_equals_its_float64_copy() -> None:
+    checked(ModuleRun(replace(CASE, batch=2), MODULES["gspn2_compiled"]))
     torch.compiler.reset()
 
 
 @pytest.mark.parametrize("direction", ["all", "right"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_lie_as_the_compiler_expects(direction: str, dtype: torch.dtype) -> None:
-    """Their strides are those that the operator's fake kernel promises, whatever x and lam have."""
+def test_gradients_have_the_strides_that_the_compiler_expects(
+    direction: str, dtype: torch.dtype
+) -> None:
+    """Their strides are those of the operator's fake kernel, whatever those of x and lam."""
     scans = (4,) if direction == "all" else ()
     x, lam, h = (
         torch.rand((*before, 2, 5, 7, 3)).to(dtype).movedim(-1, -3) for before in ((), scans, scans)
     )
     w = torch.rand((*scans, 3, 2, 5, 7)).to(dtype)
     operands = (h.clone(), x, lam, w, h)
-    made = scan_backward(*operands, direction, None, "r07")
+    actual = scan_backward(*operands, direction, None, "r07")
     with FakeTensorMode() as mode:
         fake = (mode.from_tensor(tensor) for tensor in operands)
-        promised = scan_backward(*fake, direction, None, "r07")
-    for one, other in zip(made, promised, strict=True):
+        expected = scan_backward(*fake, direction, None, "r07")
+    for one, other in zip(actual, expected, strict=True):
         assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
 
 # In a sweep.
 
 
-def test_rungs_run_kernels_and_modules_the_parts_they_are_built_of() -> None:
-    given = ["gspn2", "r07", "attention_torch", "torch_loop"]
-    fits = {part: registry.rungs_for_part(given, part) for part in PARTS}
-    assert fits == {
+def test_rungs_run_kernels_and_modules_run_the_parts_they_build() -> None:
+    specs = ["gspn2", "r07", "attention_torch", "torch_loop"]
+    by_part = {part: registry.rungs_for_part(specs, part) for part in PARTS}
+    assert by_part == {
         "kernel": ["r07", "torch_loop"],
         "projections": ["gspn2"],
         "module": ["gspn2", "attention_torch"],
@@ -343,7 +345,7 @@ part = ["kernel", "projections", "module"]
 
 
 @pytest.mark.skipif(not SIMULATED, reason="rows on a GPU: test_gpu.py")
-def test_a_sweep_of_both_has_rows_of_those_that_fit(tmp_path: Path) -> None:
+def test_a_mixed_sweep_has_rows_for_matching_parts_only(tmp_path: Path) -> None:
     file = tmp_path / "mixed.toml"
     file.write_text(HEAD + MIXED)
     result = invoke("sweep", str(file), "--results", str(tmp_path / "runs"))
@@ -359,17 +361,17 @@ def test_a_sweep_of_both_has_rows_of_those_that_fit(tmp_path: Path) -> None:
     assert [row.weights for row in rows] == ["channel", *["module"] * 3]
     assert [row.launches_expected for row in rows] == [1, None, None, None]
     assert rows[2].gate_slices == 4
-    scanned = rows[2].bytes_model
-    assert scanned is not None
+    bytes_model = rows[2].bytes_model
+    assert bytes_model is not None
     parameters = sum(p.numel() for p in GSPN2Attention(4).parameters())
-    assert scanned == (2 * 3 * 2 * 4 + parameters) * 4
+    assert bytes_model == (2 * 3 * 2 * 4 + parameters) * 4
 
 
 ONE = HEAD + 'rungs = ["gspn2"]\n[axes]\nbatch = 1\nchannels = 4\nsize = 8\n'
 
 
 @pytest.mark.parametrize(
-    ("given", "complaint"),
+    ("axes", "complaint"),
     [
         (["proxy=2"], "proxy: it is of modules"),
         (["part=block", "phase=backward"], "phase: a module runs forward, or train"),
@@ -381,14 +383,14 @@ ONE = HEAD + 'rungs = ["gspn2"]\n[axes]\nbatch = 1\nchannels = 4\nsize = 8\n'
         (["phase=train"], "phase: 'train' is not one of forward, backward"),
     ],
 )
-def test_a_field_of_another_part_is_refused(
-    tmp_path: Path, given: list[str], complaint: str
+def test_a_field_of_a_different_part_is_refused(
+    tmp_path: Path, axes: list[str], complaint: str
 ) -> None:
     file = tmp_path / "one.toml"
     file.write_text(ONE)
     loaded = scenario.load(str(file))
     with pytest.raises(UsageError, match="scenario one, case N1 C4 8x8") as caught:
-        scenario.cases(loaded, [parse_axis(text) for text in given])
+        scenario.cases(loaded, [parse_axis(text) for text in axes])
     assert complaint in str(caught.value)
 
 
@@ -403,17 +405,17 @@ def test_labels_name_part_and_proxy() -> None:
     assert replace(CASE, part="kernel", proxy=None).label == "N3 C16 9x7 float32"
 
 
-def test_what_can_not_be_run_is_said() -> None:
+def test_a_module_that_can_not_run_a_case_gives_the_reason() -> None:
     tokens = Case(1, 640, 1024, 1024, part="module", dtype="bfloat16")
-    said = {name: ModuleRun(tokens, module).unsupported for name, module in MODULES.items()}
+    reasons = {name: ModuleRun(tokens, module).unsupported for name, module in MODULES.items()}
     refused = ["attention_flash", "attention_efficient", "attention_torch"]
-    assert [name for name, reason in said.items() if reason] == refused
-    assert said["attention_flash"] == "attention: 2.8e+15 operations a call, above 1e+15"
+    assert [name for name, reason in reasons.items() if reason] == refused
+    assert reasons["attention_flash"] == "attention: 2.8e+15 operations per call, above 1e+15"
     wide = ModuleRun(CASE, MODULES["attention_cudnn"]).unsupported
     assert wide == "dtype: cudnn takes float16 or bfloat16, not float32"
 
 
-# Images a second.
+# Images per second.
 
 
 @pytest.mark.parametrize(
@@ -424,16 +426,16 @@ def test_a_published_figure_is_exactly_one(figures: dict[str, float]) -> None:
         Published(rung="gspn2", machine="A100", source="s", **figures)
 
 
-def test_images_a_second_are_the_time_of_a_batch() -> None:
+def test_images_per_second_give_the_time_of_a_batch() -> None:
     run = real_run()
     figure = Published(rung="r07", images_per_s=1544, machine="A100", source="s")
     record = run.record.model_copy(update={"published": (figure,)})
     rows: list[Row] = [row for row in run.rows if row.rung == "r07"]
     assert {row.batch for row in rows} != {1}
-    found = frame.published([replace(run, record=record)])
+    table = frame.published([replace(run, record=record)])
     assert isinstance(run, Run)
-    for line in found.itertuples():
+    for line in table.itertuples():
         (batch,) = {row.batch for row in rows if row.case == line.case}
         assert line.published_ms == pytest.approx(batch / 1544 * 1000)
-    assert len(found)
-    assert found["published_gbps"].isna().all()
+    assert len(table)
+    assert table["published_gbps"].isna().all()

@@ -1,4 +1,4 @@
-"""Peers: through the gate like rungs, their launches not declared, their limits said."""
+"""Baseline scans: they pass the gate, have undeclared launches, and give reasons for skips."""
 
 import importlib.util
 import math
@@ -33,10 +33,10 @@ from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, RUNG, bind, pretended
 from ..helpers.report_fixtures import real_run
 
 SHAPES = [(2, 3, 37, 21, None), (1, 2, 33, 40, 7), (1, 1, 1, 4, None), (2, 1, 5, 1, 2)]
-"""Batch, channels, lines, positions of a line, chunk; more lines than a compiled block has."""
+"""Batch, channels, lines, positions per line, chunk. Some have more lines than one block."""
 FRAMEWORKS = ("torch_loop", "torch_compile", "jax_scan")
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
-peer = pytest.mark.parametrize(
+baseline = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=needs_jax if "jax" in name else ()) for name in FRAMEWORKS]
 )
 compiling = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
@@ -44,7 +44,7 @@ compiling = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:Depreca
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """torch.compile without Inductor, which takes ten seconds for a case on a CPU."""
+    """torch.compile without Inductor, which takes ten seconds per case on a CPU."""
     monkeypatch.setattr(torch_compile, "BACKEND", "eager")
     torch_compile._compiled.cache_clear()
     yield
@@ -58,88 +58,88 @@ def oriented(shape: tuple[int, ...], direction: str, **fields: object) -> ScanPr
     return ScanProblem(batch, channels, *plane, direction=direction, chunk=chunk, **fields)
 
 
-def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
-    """A call on poisoned outputs, and another on changed inputs, which it leaves as they are."""
+def check(rung: Rung, problem: ScanProblem, device: str) -> None:
+    """Run the gate twice, the second time on changed inputs; no call changes its inputs."""
     operands = inputs.make(problem, device, seed=0)
     call = rung.bind(problem, operands)
     for _ in range(2):
         before = inputs.clone(operands)
-        found = gate.check(problem, operands, call)
-        assert found.passed, f"{problem}: {found.reason}"
+        result = gate.check(problem, operands, call)
+        assert result.passed, f"{problem}: {result.reason}"
         for name in ("x", "lam", "w", *(("h", "grad_h") if problem.phase == "backward" else ())):
             assert torch.equal(getattr(operands, name), getattr(before, name))
         inputs.vary([operands])
 
 
-@peer
+@baseline
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.usefixtures("uncompiled")
-def test_a_peer_is_the_reference(name: str, phase: str, device: str) -> None:
-    rung, tried = SCANS[name], 0
+def test_a_baseline_equals_the_reference(name: str, phase: str, device: str) -> None:
+    rung, checked = SCANS[name], 0
     every = list(product(SHAPES, DIRECTIONS, WEIGHTS, DTYPES))
-    # a compiler traces each of them anew, which takes long: every 5th or 7th has all values of all
+    # each problem is traced again, which is slow; every 5th or 7th still covers all values
     chosen = every if name == "torch_loop" else every[:: 5 if phase == "forward" else 7]
     for shape, direction, weights, dtype in chosen:
         problem = oriented(shape, direction, weights=weights, dtype=dtype, phase=phase)
         if phase == "backward" and rung.backward is None:
             assert rung.unsupported(problem) == f"phase: {name} has no backward kernel"
             continue
-        hold(rung, problem, device)
-        tried += 1
-    assert tried or name == "jax_scan"
+        check(rung, problem, device)
+        checked += 1
+    assert checked or name == "jax_scan"
 
 
-@peer
+@baseline
 @pytest.mark.usefixtures("uncompiled")
-def test_the_gate_sees_a_peer_that_writes_nothing(name: str, device: str) -> None:
-    """And so that what a peer has left in the outputs is not taken for its result."""
+def test_binding_writes_no_output(name: str, device: str) -> None:
+    """Otherwise the gate would accept a call that writes nothing."""
     problem = ScanProblem(1, 2, 5, 4)
     operands = inputs.make(problem, device, seed=0)
     SCANS[name].bind(problem, operands)()
     assert torch.isfinite(operands.h).all()
     inputs.poison(problem, operands)
     SCANS[name].bind(problem, operands)
-    assert operands.h.isnan().all()  # binding computes nothing
+    assert operands.h.isnan().all()
 
 
 @compiling
 @pytest.mark.parametrize("phase", PHASES)
-def test_what_is_compiled_once_is_not_compiled_again(
+def test_compiled_functions_are_reused(
     phase: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through Inductor, in several blocks; other operands and another bind change nothing."""
+    """Through Inductor, in several blocks; new operands and a new bind compile nothing."""
     import torch._dynamo
 
     monkeypatch.setattr(torch_compile, "LINES", 3)
     problem = oriented((1, 2, 8, 5, None), "left", weights="shared", phase=phase)
     rung = SCANS["torch_compile"]
-    hold(rung, problem, device)
+    check(rung, problem, device)
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with torch._dynamo.config.patch(error_on_recompile=True):
-        hold(rung, problem, device)
+        check(rung, problem, device)
     assert compiled == torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
-def test_without_jax_its_rows_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_jax_its_rows_name_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax_scan, "find_spec", lambda name: None)
     row, *_ = interleave.run(Case(1, 1, 2, 2), SCANS["jax_scan"], Settings("t"), Ceilings())
     assert row.status == "skipped"
     assert (row.reason or "").startswith("jax is not installed; pip install")
 
 
-@pytest.mark.skipif(not SIMULATED, reason="on a GPU launches are seen")
-def test_a_simulated_row_counts_no_launches_of_a_library() -> None:
+@pytest.mark.skipif(not SIMULATED, reason="on a GPU launches are counted")
+def test_a_simulated_row_has_no_launches_of_a_library() -> None:
     (row,) = interleave.run(Case(1, 2, 5, 4), SCANS["torch_loop"], Settings("t"), Ceilings())
     assert row.status == "ok"
     assert row.launches_expected is row.launches_observed is None
     assert row.gate_error is not None
 
 
-# on a pretended GPU
+# on a fake GPU
 
 
 def free(**changes: object) -> Rung:
-    """A peer that needs no GPU, of two launches a call that it does not declare."""
+    """A rung that needs no GPU and makes two undeclared launches per call."""
     return replace(RUNG, id="free", launches=None, **changes)  # type: ignore[arg-type]
 
 
@@ -154,7 +154,7 @@ def settings(*timings: str) -> Settings:
 
 
 @pytest.mark.usefixtures(pretended_gpu.__name__, "two_launches")
-def test_launches_that_are_not_declared_are_recorded() -> None:
+def test_undeclared_launches_are_recorded() -> None:
     (row,) = interleave.run(CASE, free(), settings("device"), BOUNDS)
     assert (row.status, row.launches_expected, row.launches_observed) == ("ok", None, 2)
     assert row.latency_ms == pytest.approx(2 * COPY_MS)
@@ -164,20 +164,20 @@ def test_launches_that_are_not_declared_are_recorded() -> None:
 
 
 @pytest.mark.usefixtures(pretended_gpu.__name__, "two_launches")
-def test_a_call_that_no_graph_can_hold_is_measured_otherwise() -> None:
+def test_a_call_that_no_graph_can_capture_is_measured_in_other_modes() -> None:
     rung = free(not_in_graphs="waits inside")
-    found = {
+    rows = {
         row.timing: row for row in interleave.run(CASE, rung, settings("device", "graph"), BOUNDS)
     }
-    assert (found["graph"].status, found["graph"].reason) == ("skipped", "waits inside")
-    assert found["graph"].latency_ms is None
-    assert found["device"].status == "ok"
+    assert (rows["graph"].status, rows["graph"].reason) == ("skipped", "waits inside")
+    assert rows["graph"].latency_ms is None
+    assert rows["device"].status == "ok"
     (row,) = interleave.run(CASE, rung, settings("graph"), BOUNDS)
     assert (row.status, row.reason) == ("skipped", "waits inside")
 
 
 @pytest.mark.usefixtures(pretended_gpu.__name__)
-def test_under_a_profiler_a_graph_says_what_a_call_launches(
+def test_under_a_profiler_launches_come_from_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Graph:
@@ -187,47 +187,47 @@ def test_under_a_profiler_a_graph_says_what_a_call_launches(
     monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 7)
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: Graph())
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: timing.MIN_REPLAY_MS)
-    found = interleave.run(CASE, free(), settings("graph", "device"), BOUNDS)
-    assert {row.timing: row.launches_observed for row in found} == {"graph": 7, "device": None}
+    rows = interleave.run(CASE, free(), settings("graph", "device"), BOUNDS)
+    assert {row.timing: row.launches_observed for row in rows} == {"graph": 7, "device": None}
 
 
 @pytest.mark.usefixtures(pretended_gpu.__name__)
-def test_a_rung_that_fails_the_gate_has_no_graph_row_to_skip() -> None:
+def test_a_rung_that_fails_the_gate_has_no_skipped_graph_row() -> None:
     def forward(problem: ScanProblem, operands: Operands) -> Call:
         return lambda: bind(problem, operands)() or operands.h[0, 0, 0, 0].fill_(math.nan)
 
     rung = free(forward=forward, not_in_graphs="waits inside")
-    found = interleave.run(CASE, rung, settings("graph", "device"), BOUNDS)
-    assert [row.status for row in found] == ["incorrect", "incorrect"]
+    rows = interleave.run(CASE, rung, settings("graph", "device"), BOUNDS)
+    assert [row.status for row in rows] == ["incorrect", "incorrect"]
 
 
-# found, listed, reported
+# registry, scenario, reports
 
 
-def test_peers_are_found_after_the_ladder_and_keep_their_ids(tmp_path: Path) -> None:
+def test_baselines_are_found_by_id_and_their_ids_are_taken(tmp_path: Path) -> None:
     assert [registry.find(name) for name in SCANS] == [*SCANS.values()]
-    assert all(name == each.id for name, each in SCANS.items())
+    assert all(name == rung.id for name, rung in SCANS.items())
     with pytest.raises(UsageError, match="did you mean torch_loop"):
         registry.find("torch_lop")
-    mine = tmp_path / "mine.py"
-    mine.write_text(
+    file = tmp_path / "mine.py"
+    file.write_text(
         "from dataclasses import replace\n"
         "from gspn2bench.kernels.ladder import LADDER\n"
         "RUNG = replace(LADDER['r07'], id='torch_loop')\n"
     )
-    with pytest.raises(UsageError, match="has the id torch_loop, which the peers have already"):
-        registry.find(str(mine))
+    with pytest.raises(UsageError, match="has the id torch_loop, already taken by a baseline"):
+        registry.find(str(file))
 
 
-def test_every_case_of_the_scenario_is_one_that_a_peer_can_run() -> None:
+def test_baselines_can_run_every_case_of_their_scenario() -> None:
     plan = load("peers")
-    assert set(SCANS) < set(plan.rungs)
-    for case, name in product(cases(plan, []), SCANS[:2]):
+    assert set(FRAMEWORKS) < set(plan.rungs)
+    for case, name in product(cases(plan, []), FRAMEWORKS[:2]):
         (problem,) = case.problems(SCANS[name].native)
         assert SCANS[name].unsupported(problem) is None
 
 
-def test_reports_show_what_was_seen_where_nothing_was_declared() -> None:
+def test_reports_show_observed_launches_if_none_are_declared() -> None:
     run = real_run()
     rows = [
         row.model_copy(update={"launches_expected": None, "launches_observed": 321})
@@ -238,16 +238,16 @@ def test_reports_show_what_was_seen_where_nothing_was_declared() -> None:
     run = replace(run, rows=tuple(rows))
     table = frame([run])
     assert table.loc[table["rung"] == "r07", "launches_agree"].isna().all()
-    (said,) = (line for line in conclusion(run).details if line.startswith("Launches"))
-    assert "r01" in said
-    assert "r07" not in said
+    (line,) = (line for line in conclusion(run).details if line.startswith("Launches"))
+    assert "r01" in line
+    assert "r07" not in line
     console = Console(width=100)
-    with console.capture() as printed:
+    with console.capture() as capture:
         console.print(render_terminal(run))
-    assert " 321 " in printed.get()
+    assert " 321 " in capture.get()
 
 
-def test_the_tracer_says_that_it_sees_no_kernels_of_a_library() -> None:
+def test_the_tracer_skips_library_kernels() -> None:
     plan = traffic_rows.TrafficSweep("t", "warm", (Case(1, 1, 2, 2),), ("torch_loop",), "trace", 0)
     row = traffic_rows.traced(plan, plan.cases[0], "torch_loop")
     assert row.status == "skipped"
@@ -260,7 +260,7 @@ def test_the_tracer_says_that_it_sees_no_kernels_of_a_library() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", ["torch_loop", "torch_compile"])
-def test_a_graph_holds_a_peer_of_torch(name: str, phase: str) -> None:
+def test_a_graph_captures_a_baseline_of_torch(name: str, phase: str) -> None:
     problem = oriented((2, 3, 37, 21, None), "left", phase=phase, weights="shared")
     operands = inputs.make(problem, "cuda", seed=0)
     call = SCANS[name].bind(problem, operands)
@@ -269,18 +269,18 @@ def test_a_graph_holds_a_peer_of_torch(name: str, phase: str) -> None:
     with torch.cuda.graph(graph):
         call()
     for _ in range(2):
-        found = gate.check(problem, operands, graph.replay)
-        assert found.passed, found.reason
+        result = gate.check(problem, operands, graph.replay)
+        assert result.passed, result.reason
         inputs.vary([operands])
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["torch_loop", "torch_compile"])
-def test_all_three_times_of_a_peer(name: str) -> None:
+def test_all_three_latencies_of_a_baseline(name: str) -> None:
     settings = Settings("t", l2="warm", budget=Budget(15, 2.0))
-    found = list(interleave.run(Case(2, 3, 64, 48), SCANS[name], settings, Ceilings()))
-    assert [(row.status, row.reason) for row in found] == [("ok", None)] * 3
-    assert {row.launches_expected for row in found} == {None}
-    (seen,) = {row.launches_observed for row in found}
-    assert (seen or 0) >= 63  # lines that follow another
-    assert (found[0].compile_s or 0) >= 0
+    rows = list(interleave.run(Case(2, 3, 64, 48), SCANS[name], settings, Ceilings()))
+    assert [(row.status, row.reason) for row in rows] == [("ok", None)] * 3
+    assert {row.launches_expected for row in rows} == {None}
+    (observed,) = {row.launches_observed for row in rows}
+    assert (observed or 0) >= 63  # lines after the first
+    assert (rows[0].compile_s or 0) >= 0

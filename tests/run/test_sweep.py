@@ -368,7 +368,7 @@ def test_a_rung_that_writes_to_its_inputs_is_incorrect(name: str) -> None:
         return call
 
     row = only_row(replace(LADDER["r07"], id="bad", forward=bind))
-    assert (row.status, row.reason) == ("incorrect", f"{name}: the call has changed this input")
+    assert (row.status, row.reason) == ("incorrect", f"{name}: the call changed this input")
 
 
 def test_a_rung_that_launches_other_than_it_declares_is_invalid() -> None:
@@ -493,8 +493,8 @@ def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("RUNG = 3", ["mine.py", "defines no RUNG"]),
-        ("x = 1", ["mine.py", "defines no RUNG"]),
+        ("RUNG = 3", ["mine.py", "does not define RUNG"]),
+        ("x = 1", ["mine.py", "does not define RUNG"]),
         ("1 / 0", ["mine.py", "ZeroDivisionError"]),
         ("from gspn2bench.kernels.r07_gspn2 import RUNG", ["mine.py", "r07", "already"]),
         *(

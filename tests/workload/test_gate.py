@@ -1,4 +1,4 @@
-"""The gate goes red for each fault that is planted here."""
+"""The gate is red for each fault that is planted here."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from gspn2bench.workload import gate, inputs
 PROBLEM = ScanProblem(2, 3, 4, 5)
 
 
-def right_answer(problem: ScanProblem, operands: Operands) -> torch.Tensor:
+def reference_h(problem: ScanProblem, operands: Operands) -> torch.Tensor:
     group, plane = problem.slices, (problem.height, problem.width)
     x, lam = (t.double().view(group, 1, *plane) for t in (operands.x, operands.lam))
     w = operands.w.double().view(3, group, 1, *plane)
@@ -26,18 +26,18 @@ def check_with(fault: Callable[[torch.Tensor], None]) -> gate.GateResult:
     operands = inputs.make(PROBLEM, "cpu", seed=0)
 
     def call() -> None:
-        operands.h.copy_(right_answer(PROBLEM, operands))
+        operands.h.copy_(reference_h(PROBLEM, operands))
         fault(operands.h)
 
     return gate.check(PROBLEM, operands, call)
 
 
-def test_the_right_answer_passes_with_every_slice_compared() -> None:
-    verdict = check_with(lambda h: None)
-    assert verdict.passed
-    assert verdict.slices == 6
-    assert verdict.error is not None
-    assert 0 < verdict.error < 1e-6
+def test_the_reference_passes_with_every_slice_compared() -> None:
+    result = check_with(lambda h: None)
+    assert result.passed
+    assert result.slices == 6
+    assert result.error is not None
+    assert 0 < result.error < 1e-6
 
 
 @pytest.mark.parametrize("slice_", [0, 3, 5])
@@ -45,12 +45,12 @@ def test_one_wrong_element_in_any_slice(slice_: int) -> None:
     def fault(h: torch.Tensor) -> None:
         h.view(6, 4, 5)[slice_, 3, 4] += 1e-3
 
-    verdict = check_with(fault)
-    assert not verdict.passed
-    assert verdict.error is not None
-    assert verdict.error > verdict.tolerance
-    assert verdict.reason is not None
-    assert "h: error" in verdict.reason
+    result = check_with(fault)
+    assert not result.passed
+    assert result.error is not None
+    assert result.error > result.tolerance
+    assert result.reason is not None
+    assert "h: error" in result.reason
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -58,20 +58,20 @@ def test_an_element_that_is_not_finite(value: float) -> None:
     def fault(h: torch.Tensor) -> None:
         h[1, 2, 3, 4] = value
 
-    verdict = check_with(fault)
-    assert not verdict.passed
-    assert verdict.error is None
-    assert verdict.reason == "h: 1 of 120 elements are NaN or infinite"
+    result = check_with(fault)
+    assert not result.passed
+    assert result.error is None
+    assert result.reason == "h: 1 of 120 elements are NaN or infinite"
 
 
 def test_a_call_that_writes_nothing() -> None:
     operands = inputs.make(PROBLEM, "cpu", seed=0)
-    operands.h.copy_(right_answer(PROBLEM, operands))  # the right answer, but from before
-    verdict = gate.check(PROBLEM, operands, lambda: None)
-    assert verdict.reason == "h: 120 of 120 elements are NaN or infinite"
+    operands.h.copy_(reference_h(PROBLEM, operands))  # correct, but stale
+    result = gate.check(PROBLEM, operands, lambda: None)
+    assert result.reason == "h: 120 of 120 elements are NaN or infinite"
 
 
-def test_a_reference_of_nothing_but_zeros_forgives_nothing() -> None:
+def test_if_the_reference_is_zero_any_difference_fails() -> None:
     operands = inputs.make(PROBLEM, "cpu", seed=0)
     operands.x.zero_()
 
@@ -85,15 +85,15 @@ def test_a_reference_of_nothing_but_zeros_forgives_nothing() -> None:
     assert not fill(1e-30).passed
 
 
-def test_slices_are_sampled_where_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "SECONDS", 0.0)
+def test_slices_are_sampled_if_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "COMPARE_SECONDS", 0.0)
     problem = ScanProblem(40, 1, 2, 3)
     operands = inputs.make(problem, "cpu", seed=0)
-    answer = right_answer(problem, operands)
+    expected = reference_h(problem, operands)
 
     def faulty(slice_: int) -> gate.GateResult:
         def call() -> None:
-            operands.h.copy_(answer)
+            operands.h.copy_(expected)
             operands.h[slice_] += 1
 
         return gate.check(problem, operands, call)
@@ -106,7 +106,7 @@ def test_slices_are_sampled_where_time_is_short(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("weights", ["channel", "shared"])
 @pytest.mark.parametrize("name", ["grad_x", "grad_lam", "grad_w"])
-def test_every_gradient_is_held_to_the_reference(name: str, weights: str) -> None:
+def test_every_gradient_is_compared_with_the_reference(name: str, weights: str) -> None:
     problem = ScanProblem(2, 3, 4, 5, phase="backward", weights=weights)  # type: ignore[arg-type]
     operands = inputs.make(problem, "cpu", seed=0)
     members = 1 if weights == "channel" else 3
@@ -117,23 +117,23 @@ def test_every_gradient_is_held_to_the_reference(name: str, weights: str) -> Non
         for tensor in (operands.grad_h, operands.x, operands.lam, operands.w, operands.h)
         if tensor is not None
     ]
-    answers = reference.backward(problem, *arguments)
+    gradients = reference.backward(problem, *arguments)
 
     def call(fault: float) -> None:
-        for output, answer in zip(("grad_x", "grad_lam", "grad_w"), answers, strict=True):
+        for output, gradient in zip(("grad_x", "grad_lam", "grad_w"), gradients, strict=True):
             tensor = getattr(operands, output)
-            tensor.copy_(answer.reshape(tensor.shape))
+            tensor.copy_(gradient.reshape(tensor.shape))
             if output == name:
                 tensor.view(-1)[-1] += fault
 
     assert gate.check(problem, operands, lambda: call(0.0)).passed
-    verdict = gate.check(problem, operands, lambda: call(0.1))
-    assert not verdict.passed
-    assert name in (verdict.reason or "")
+    result = gate.check(problem, operands, lambda: call(0.1))
+    assert not result.passed
+    assert name in (result.reason or "")
 
 
-def test_an_error_that_is_no_number_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference itself may overflow: what comes after must not hide it."""
+def test_an_error_of_nan_stays_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference itself may overflow. Later comparisons must not hide that."""
     problem = ScanProblem(1, 3, 4, 5)
     operands = inputs.make(problem, "cpu", 0)
     errors = iter([math.nan, 0.0, 0.0])

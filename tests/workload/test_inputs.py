@@ -12,7 +12,7 @@ def test_the_seed_fixes_the_values() -> None:
     assert not torch.equal(one.x, other.x)
 
 
-def test_weights_are_row_stochastic_with_the_outside_left_out() -> None:
+def test_weights_are_row_stochastic_without_neighbours_outside() -> None:
     for direction in ("down", "right"):
         problem = ScanProblem(2, 2, 3, 4, direction=direction)
         w = inputs.make(problem, "cpu", 0).w
@@ -43,7 +43,7 @@ def test_outputs_are_poisoned() -> None:
     assert all(t.isnan().all() for t in written.values())
 
 
-def test_varied_inputs_change_every_output_once() -> None:
+def test_vary_scales_shared_inputs_once() -> None:
     problem = ScanProblem(1, 1, 2, 2, phase="backward")
     one = inputs.make(problem, "cpu", 0)
     x, grad_h = one.x.clone(), one.grad_h
@@ -54,7 +54,7 @@ def test_varied_inputs_change_every_output_once() -> None:
     assert torch.equal(grad_h, -0.5 * before)
 
 
-def test_clones_share_values_not_memory() -> None:
+def test_clones_have_equal_values_in_new_memory() -> None:
     problem = ScanProblem(1, 1, 2, 2)
     operands = inputs.make(problem, "cpu", 0)
     copy = inputs.clone(operands)
@@ -64,7 +64,7 @@ def test_clones_share_values_not_memory() -> None:
     assert copy.grad_h is None
 
 
-def test_compulsory_bytes_is_what_the_operands_take() -> None:
+def test_compulsory_bytes_are_the_bytes_of_the_operands() -> None:
     for phase in ("forward", "backward"):
         problem = ScanProblem(2, 3, 4, 5, phase=phase, weights="shared", dtype="float16")
         operands = inputs.make(problem, "cpu", 0)

@@ -1,4 +1,4 @@
-"""Four directions of one input, side by side."""
+"""The four directions of one input, side by side."""
 
 from dataclasses import replace
 
@@ -19,14 +19,14 @@ from gspn2bench.workload import Scans, gate
 FOUR = Case(1, 1, 2, 3, directions=4)
 
 
-def test_four_scans_share_x_and_nothing_else(device: str) -> None:
+def test_four_scans_share_only_x(device: str) -> None:
     work = Scans.of(FOUR, LADDER["r07"])
     assert [problem.direction for problem in work.problems] == list(DIRECTIONS)
     operands = work.operands(device, seed=0)
-    for made in (operands, work.clone(operands)):
-        assert len({each.x.data_ptr() for each in made}) == 1
-        assert len({each.lam.data_ptr() for each in made}) == 4
-        assert len({each.h.data_ptr() for each in made}) == 4
+    for scans in (operands, work.clone(operands)):
+        assert len({scan.x.data_ptr() for scan in scans}) == 1
+        assert len({scan.lam.data_ptr() for scan in scans}) == 4
+        assert len({scan.h.data_ptr() for scan in scans}) == 4
     assert not torch.equal(operands[0].lam, operands[1].lam)
 
 
@@ -38,23 +38,23 @@ def test_x_is_counted_once() -> None:
 
 
 @pytest.mark.parametrize("phase", ["forward", pytest.param("backward", marks=pytest.mark.gpu)])
-def test_every_direction_is_run_and_checked(phase: Phase, device: str) -> None:
+def test_every_direction_is_run_and_compared(phase: Phase, device: str) -> None:
     work = Scans.of(replace(FOUR, phase=phase), LADDER["r07"])
     operands = work.operands(device, seed=0)
     call = work.bind(operands)
     scans = list(zip(work.problems, operands, strict=True))
-    verdict = gate.check_all(scans, call)
-    assert verdict.passed, verdict.reason
-    assert verdict.slices == 4
+    result = gate.check_all(scans, call)
+    assert result.passed, result.reason
+    assert result.slices == 4
     assert launches.count_launches(call) == work.launches
 
 
 @pytest.mark.parametrize("missing", [0, 3])
-def test_a_direction_left_out_is_seen(missing: int, device: str) -> None:
+def test_a_missing_direction_fails_the_gate(missing: int, device: str) -> None:
     work = Scans.of(FOUR, LADDER["r07"])
     operands = work.operands(device, seed=0)
     scans = list(zip(work.problems, operands, strict=True))
-    calls = [work.rung.bind(problem, each) for problem, each in scans]
+    calls = [work.rung.bind(problem, scan) for problem, scan in scans]
     del calls[missing]
 
     def call() -> None:
@@ -65,7 +65,7 @@ def test_a_direction_left_out_is_seen(missing: int, device: str) -> None:
 
 
 def bind(problem: ScanProblem, operands: Operands) -> Call:
-    """The reference, in torch: quicker than the simulator."""
+    """Bind the reference, in torch, which is faster than the simulator."""
     groups = (problem.slices, 1, problem.height, problem.width)
 
     def call() -> None:
@@ -76,8 +76,8 @@ def bind(problem: ScanProblem, operands: Operands) -> Call:
     return call
 
 
-@pytest.mark.skipif(not SIMULATED, reason="this rung launches nothing of ours")
-def test_the_row_says_four_directions() -> None:
+@pytest.mark.skipif(not SIMULATED, reason="this rung has no kernel of its own to count")
+def test_the_row_records_four_directions() -> None:
     rung = replace(LADDER["r07"], id="mine", forward=bind, launches=lambda problem: 0)
     settings = trial.Settings("test", timings=("device",))
     (row,) = interleave.run(FOUR, rung, settings, Ceilings())
@@ -97,13 +97,13 @@ def test_four_directions_are_captured_in_a_graph() -> None:
     call = work.bind(operands)
     call()
     torch.cuda.synchronize()
-    expected = [each.h.clone() for each in operands]
+    expected = [scan.h.clone() for scan in operands]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    for each in operands:
-        each.h.fill_(float("nan"))
+    for scan in operands:
+        scan.h.fill_(float("nan"))
     graph.replay()
     torch.cuda.synchronize()
-    for each, wanted in zip(operands, expected, strict=True):
-        assert torch.equal(each.h, wanted)
+    for scan, h in zip(operands, expected, strict=True):
+        assert torch.equal(scan.h, h)

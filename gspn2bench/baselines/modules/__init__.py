@@ -1,7 +1,7 @@
-"""Modules of torch that sweeps run beside the rungs (docs/baselines.md).
+"""PyTorch modules that sweeps measure beside the rungs (docs/baselines.md).
 
-``contract.py`` says what a module is to a sweep, ``catalogue.py`` lists them, ``reference.py`` has
-the float64 figures that they are held to.
+``contract.py`` defines a module of a sweep, ``catalogue.py`` lists the modules, and
+``reference.py`` computes their float64 references.
 """
 
 from gspn2bench.baselines.modules.catalogue import MODULES

@@ -1,4 +1,4 @@
-"""The modules that sweeps know: of line scans, and of softmax attention, which they replace."""
+"""The modules that sweeps can run: line-scan modules, and the softmax attention they replace."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +14,21 @@ from gspn2bench.nn.softmax import SoftmaxAttention, SoftmaxBackend, TorchAttenti
 from gspn2bench.problem import Part
 
 PROXY: Final = 2
-"""C_proxy where a case leaves it open: that of the paper's models."""
-OPERATIONS: Final = 10**15
-"""Of a call: with more, a trial of ten calls takes over a minute on an H200, unless it is cuDNN's,
-whose time is then the one to know."""
-IMAGE: Final = 3
-"""Channels of an image that is classified."""
+"""C_proxy of a case that does not set it: that of the paper's models."""
+MAX_OPERATIONS: Final = 10**15
+"""Most operations per call of attention.
+
+With more, a trial of ten calls takes over a minute on an H200. cuDNN has no such limit; its time
+stands for attention in larger cases.
+"""
+IMAGE_CHANNELS: Final = 3
+"""Channels of an image to classify."""
 HALVES: Final = ("float16", "bfloat16")
 Build = Callable[[Case], nn.Module]
 
 
-def _in_place_of_attention(mixer: Callable[[Case], TokenMixer]) -> dict[Part, Build]:
-    """A mixer by itself, and in a block."""
+def _mixer_parts(mixer: Callable[[Case], TokenMixer]) -> dict[Part, Build]:
+    """The parts that a token mixer can run: the mixer alone, and the mixer in a block."""
     return {"module": mixer, "block": lambda case: GSPNBlock(mixer(case))}
 
 
@@ -38,23 +41,23 @@ def _gspn2(case: Case) -> GSPN2Attention:
 
 
 def _projections(case: Case) -> nn.Module:
-    """What GSPN-2 does to every position before and after its scans, with nothing in between."""
+    """The projections before and after the scans of GSPN-2, without the scans."""
     attention = _gspn2(case)
     return nn.Sequential(attention.down, attention.up)
 
 
 def _too_long(case: Case) -> str | None:
-    """Why attention would take over a minute, or None."""
+    """Why attention is skipped: it has too many operations; None if it runs."""
     operations = 4 * case.batch * (case.height * case.width) ** 2 * case.channels
-    if operations > OPERATIONS:
-        return f"attention: {operations:.1e} operations a call, above {OPERATIONS:.0e}"
+    if operations > MAX_OPERATIONS:
+        return f"attention: {operations:.1e} operations per call, above {MAX_OPERATIONS:.0e}"
     return None
 
 
 def _not_an_image(case: Case) -> str | None:
-    """Why the classifier can't take the input, or None."""
-    if case.part == "model" and case.channels != IMAGE:
-        return f"channels: {case.channels}, expected {IMAGE}, of an image"
+    """Why the classifier can't take the input: it is not an image; None if it can."""
+    if case.part == "model" and case.channels != IMAGE_CHANNELS:
+        return f"channels: {case.channels}, expected {IMAGE_CHANNELS} for images"
     return None
 
 
@@ -69,7 +72,7 @@ def _softmax(backend: SoftmaxBackend) -> Module:
         title=f"{backend} attention",
         idea=f"softmax attention of 64-channel heads, torch's {backend} back end",
         source="arXiv 1706.03762, section 3.2; torch",
-        build=_in_place_of_attention(lambda case: SoftmaxAttention(case.channels, backend=backend)),
+        build=_mixer_parts(lambda case: SoftmaxAttention(case.channels, backend=backend)),
         supports=supports,
     )
 
@@ -87,9 +90,9 @@ def _compiled(module: Module) -> Module:
 GSPN1: Final = Module(
     id="gspn1",
     title="GSPN-1 module",
-    idea="four scans of every channel, each with weights of its own",
+    idea="four scans of every channel, each with its own weights",
     source="arXiv 2501.12381, section 3",
-    build=_in_place_of_attention(lambda case: GSPN1Attention(case.channels)),
+    build=_mixer_parts(lambda case: GSPN1Attention(case.channels)),
 )
 GSPN2: Final = Module(
     id="gspn2",
@@ -97,7 +100,7 @@ GSPN2: Final = Module(
     idea="four scans of C_proxy channels with shared weights, between two 1 x 1 projections",
     source="arXiv 2512.07884, section 3",
     build={
-        **_in_place_of_attention(_gspn2),
+        **_mixer_parts(_gspn2),
         "projections": _projections,
         "model": lambda case: gspn2_tiny(proxy=_proxy(case)),
     },
@@ -106,9 +109,9 @@ GSPN2: Final = Module(
 TORCH: Final = Module(
     id="attention_torch",
     title="nn.MultiheadAttention",
-    idea="torch.nn.MultiheadAttention, 64 channels a head",
+    idea="torch.nn.MultiheadAttention, 64 channels per head",
     source="arXiv 1706.03762, section 3.2; torch",
-    build=_in_place_of_attention(lambda case: TorchAttention(case.channels)),
+    build=_mixer_parts(lambda case: TorchAttention(case.channels)),
     supports=_too_long,
 )
 MODULES: Final[dict[str, Module]] = {
@@ -122,4 +125,4 @@ MODULES: Final[dict[str, Module]] = {
         _compiled(GSPN2),
     )
 }
-"""Modules by id, in the order in which they are listed."""
+"""Modules by id, in the order of ``gspn2bench list``."""

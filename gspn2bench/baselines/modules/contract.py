@@ -1,4 +1,4 @@
-"""What a module is to a sweep: how it is made of a case, and what it does not take."""
+"""The description of a module in a sweep: how to build it for a case, and its limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,26 @@ from gspn2bench.problem import Part
 
 
 def supports_all(case: Case) -> str | None:  # noqa: ARG001
-    """A module without limits of its own."""
+    """No limits: always None."""
     return None
 
 
 @dataclass(frozen=True)
 class Module:
-    """A torch module that sweeps run, gated and measured like a rung.
+    """A PyTorch module that sweeps check and measure like a rung.
 
     Args:
-        id: what rows and ``--rung`` use.
+        id: its name in rows and in ``--rung``.
         title: a few words.
         idea: one line, for ``gspn2bench list``.
         source: paper and section, or library.
-        build: makes the module of a case, with torch's random numbers; one for each part.
-        compiled: whether torch.compile makes its kernels.
-        supports: why it can't run a case of such a part, or None if it can.
+        build: for each part that it can run, builds the module of a case. Parameters are drawn
+            from torch's random numbers.
+        compiled: whether the module runs under torch.compile.
+        supports: returns why it can't run a case of these parts; None if it can.
 
     Raises:
-        ValueError: an id that a profiler's range could not carry.
+        ValueError: the range of a profiler cannot carry the id.
     """
 
     id: str

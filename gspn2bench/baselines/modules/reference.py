@@ -1,7 +1,7 @@
-"""A module in float64, on the same parameters and inputs: what its output is held to.
+"""The reference of a module: the module itself in float64, on the same parameters and inputs.
 
-Scans run through ``kernels.reference``, softmax attention is written out. Attention is another
-function than a scan: each is held to its own.
+Scans use ``kernels.reference``; softmax attention is written out. Attention computes a different
+function from a scan, so each module has its own reference.
 """
 
 import copy
@@ -19,37 +19,39 @@ from gspn2bench.ops.check import ALL, each, shares_weights
 from gspn2bench.problem import ScanProblem
 
 
-def exact(module: nn.Module) -> nn.Module:
-    """A copy in float64, whose scans are the reference's; it can be differentiated."""
-    made = copy.deepcopy(module).double()
-    for part in made.modules():
+def float64_copy(module: nn.Module) -> nn.Module:
+    """Copy a module to float64, with the reference scan in its place; it is differentiable."""
+    copied = copy.deepcopy(module).double()
+    for part in copied.modules():
         if isinstance(part, FourScans):
             part.scan4 = scan4
-    return made
+    return copied
 
 
-def whole(module: nn.Module, x: Tensor, *arguments: Size) -> Tensor:
-    """What an ``exact`` module gives.
+def full_output(module: nn.Module, x: Tensor, *arguments: Size) -> Tensor:
+    """The output of a reference module at every position.
 
     Args:
-        module: from ``exact``.
-        x: float64, as the module takes it.
+        module: from ``float64_copy``.
+        x: float64 input of the module, (N, L, C) or (N, C, H, W).
         arguments: height and width, if the module mixes tokens.
     """
     if not isinstance(module, TokenMixer):
-        given: Tensor = module(x)
-        return given
-    return at(module, x, arguments[0], torch.arange(x.shape[1], device=x.device))
+        y: Tensor = module(x)
+        return y
+    return output_at(module, x, arguments[0], torch.arange(x.shape[1], device=x.device))
 
 
-def at(module: nn.Module, tokens: Tensor, size: Size, positions: Tensor) -> Tensor:
-    """What an ``exact`` mixer of tokens gives at some positions; attention then skips the others.
+def output_at(module: nn.Module, tokens: Tensor, size: Size, positions: Tensor) -> Tensor:
+    """The output of a reference token mixer at some positions.
+
+    Attention computes these positions only.
 
     Args:
-        module: from ``exact``.
+        module: from ``float64_copy``.
         tokens: (N, L, C), float64.
-        size: height and width.
-        positions: of tokens, (P,).
+        size: height and width, with L = height * width.
+        positions: indices of tokens, (P,).
 
     Returns:
         (N, P, C).
@@ -57,9 +59,10 @@ def at(module: nn.Module, tokens: Tensor, size: Size, positions: Tensor) -> Tens
     if isinstance(module, (SoftmaxAttention, TorchAttention)):
         return module.at(tokens, positions)
     if isinstance(module, GSPNBlock):
-        added = tokens[:, positions] + at(module.attention, module.norm1(tokens), size, positions)
-        after: Tensor = added + module.mlp(module.norm2(added))
-        return after
+        mixed = output_at(module.attention, module.norm1(tokens), size, positions)
+        residual = tokens[:, positions] + mixed
+        y: Tensor = residual + module.mlp(module.norm2(residual))
+        return y
     assert isinstance(module, TokenMixer)
     return module.mix(tokens, size)[:, positions]
 
@@ -73,13 +76,13 @@ def scan4(
     rung: str = "r07",  # noqa: ARG001
     logits: bool = False,
 ) -> Tensor:
-    """As ``ops.line_scan4``, in float64 on any device."""
+    """``ops.line_scan4`` in float64, on any device; shapes and errors are the same."""
     batch, channels, height, width = x.shape
     shared = shares_weights(w, ALL)
     groups = (batch, channels) if shared else (batch * channels, 1)
     plane = (height, width)
-    made = []
-    for direction, (own_lam, own_w) in each(ALL, lam, w):
+    outputs = []
+    for direction, (scan_lam, scan_w) in each(ALL, lam, w):
         steps = height if direction in ("down", "up") else width
         problem = ScanProblem(
             batch,
@@ -94,8 +97,8 @@ def scan4(
         h: Any = reference.forward(
             problem,
             x.reshape(*groups, *plane),
-            own_lam.reshape(*groups, *plane),
-            own_w.reshape(3, groups[0], 1, *plane),
+            scan_lam.reshape(*groups, *plane),
+            scan_w.reshape(3, groups[0], 1, *plane),
         )
-        made.append(h.reshape(x.shape))
-    return torch.stack(made)
+        outputs.append(h.reshape(x.shape))
+    return torch.stack(outputs)

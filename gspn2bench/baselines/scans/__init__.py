@@ -1,7 +1,7 @@
-"""Peers: what people would use instead of a rung, gated and measured as one (docs/baselines.md).
+"""Baseline scans in torch and jax, checked and measured like rungs (docs/baselines.md).
 
-Each is a ``Rung`` in a file of its own, named like its id, and computes the same line scan.
-Importing them imports torch, but none of the optional packages.
+Each computes the same line scan and is a ``Rung`` in a file named after its id. Importing this
+package imports torch, but no optional package.
 """
 
 from typing import Final
@@ -10,6 +10,6 @@ from gspn2bench.baselines.scans import jax_scan, r07_unfused, torch_compile, tor
 from gspn2bench.kernels.contract import Rung
 
 SCANS: Final[dict[str, Rung]] = {
-    peer.id: peer for peer in (torch_loop.PEER, torch_compile.PEER, jax_scan.PEER, r07_unfused.PEER)
+    rung.id: rung for rung in (torch_loop.RUNG, torch_compile.RUNG, jax_scan.RUNG, r07_unfused.RUNG)
 }
-"""Peers by id, in the order in which they are listed."""
+"""Baseline scans by id, in the order of ``gspn2bench list``."""

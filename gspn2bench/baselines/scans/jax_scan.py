@@ -1,11 +1,11 @@
 """The scan as jax.lax.scan, compiled by XLA. Forward only; jax is an optional extra.
 
-Idea: the loop is part of the compiled program; a step is one line of all images, channels and
-    chunks.
-In a call: lax.scan wants the scanned axis first (scan-major), so that x, lam and w are transposed
-    into that layout and h out of it, which is compiled and counted with the rest. jax takes torch's
-    memory as it is (DLPack); its result is new memory, and is copied into h. jax has streams of its
-    own, so the call waits until all is done.
+Idea: the loop is part of the compiled program. One step computes one line of all images, channels
+    and chunks.
+In a call: lax.scan needs the scanned axis first (scan-major). The call therefore transposes x, lam
+    and w into that layout and h out of it; both are part of the compiled program. jax reads torch's
+    memory through DLPack without a copy. Its result is in new memory and is copied into h. jax uses
+    its own streams, so the call waits until the result is complete.
 Source: jax.lax.scan, not unrolled.
 """
 
@@ -26,7 +26,7 @@ INSTALL: Final = "pip install 'jax[cuda13]' (with a GPU) or jax (without)"
 
 
 def supports(problem: ScanProblem) -> str | None:  # noqa: ARG001
-    """Why jax can't run it: it is not there."""
+    """Why jax can't run the problem: jax is not installed; None if it is."""
     return None if find_spec("jax") else f"jax is not installed; {INSTALL}"
 
 
@@ -34,7 +34,7 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
     """Bind the compiled scan.
 
     Raises:
-        RuntimeError: jax sees no GPU, and the operands are on one.
+        RuntimeError: the operands are on a GPU and jax finds none.
     """
     scan = partial(_compiled(), lines=Lines.of(operands.x, problem.direction, problem.chunk))
     inputs = (operands.x, operands.lam, operands.w)
@@ -46,7 +46,7 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
     def call() -> None:
         h = scan(*map(jax.dlpack.from_dlpack, inputs)).block_until_ready()
         operands.h.copy_(from_dlpack(h))
-        if operands.h.is_cuda:  # jax may give h's memory to the next call once h is gone
+        if operands.h.is_cuda:  # jax may reuse the memory of h once h is deleted
             torch.cuda.current_stream().synchronize()
 
     return call
@@ -54,8 +54,8 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
 
 @cache
 def _compiled() -> Callable[..., Any]:
-    """The scan under jax.jit, once a process: it compiles once for each kind of operands."""
-    # torch has its part of the memory; jax would take three quarters of it when it starts
+    """The scan under jax.jit, made once per process; jax compiles it for each kind of operands."""
+    # otherwise jax would allocate three quarters of the GPU's memory, which torch needs too
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
@@ -69,16 +69,19 @@ def _check_gpu() -> None:
     try:
         jax.devices("cuda")
     except RuntimeError as error:
-        raise RuntimeError(f"jax sees no GPU; {INSTALL}") from error
+        raise RuntimeError(f"jax finds no GPU; {INSTALL}") from error
 
 
 def _scan(x: Any, lam: Any, w: Any, lines: Lines) -> Any:
-    """h, like x, (N, C, H, W)."""
+    """Compute h, (N, C, H, W), in the type of x."""
     import jax
     import jax.numpy as jnp
 
     def take(planes: Any) -> Any:
-        """(..., H, W) to (length, chunks, ..., positions), float32; a short chunk ends in zeros."""
+        """Convert (..., H, W) to (length, chunks, ..., positions), float32.
+
+        A last, shorter chunk is padded with zeros.
+        """
         major = jnp.moveaxis(planes.astype(jnp.float32), lines.axis, 0)
         major = jnp.flip(major, 0) if lines.reverse else major
         missing = -lines.steps % lines.length
@@ -89,11 +92,11 @@ def _scan(x: Any, lam: Any, w: Any, lines: Lines) -> Any:
         planes = major.swapaxes(0, 1).reshape(-1, *major.shape[2:])[: lines.steps]
         return jnp.moveaxis(jnp.flip(planes, 0) if lines.reverse else planes, 0, lines.axis)
 
-    def step(before: Any, line: tuple[Any, Any]) -> tuple[Any, Any]:
+    def step(previous: Any, line: tuple[Any, Any]) -> tuple[Any, Any]:
         drive, weight = line
-        near = jnp.pad(before, ((0, 0), (0, 0), (0, 0), (1, 1)))
-        sides = (weight[:, k] * near[..., k : k + drive.shape[-1]] for k in range(3))
-        h = sum(sides, start=drive)
+        padded = jnp.pad(previous, ((0, 0), (0, 0), (0, 0), (1, 1)))
+        products = (weight[:, k] * padded[..., k : k + drive.shape[-1]] for k in range(3))
+        h = sum(products, start=drive)
         return h, h
 
     drive = take(lam) * take(x)
@@ -102,10 +105,10 @@ def _scan(x: Any, lam: Any, w: Any, lines: Lines) -> Any:
     return put(h).astype(x.dtype)
 
 
-PEER: Final = Rung(
+RUNG: Final = Rung(
     id="jax_scan",
     title="jax scan",
-    idea="jax.lax.scan, compiled by XLA; the transposes to scan-major and back are in the call.",
+    idea="jax.lax.scan, compiled by XLA; the call includes the transposes to scan-major and back.",
     source="jax.lax.scan",
     native="down",
     forward=forward,

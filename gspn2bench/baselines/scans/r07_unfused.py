@@ -1,10 +1,10 @@
-"""Weights normalized by torch, then scanned by r07: what r07 on logits is held against.
+"""Weights normalized by torch, then scanned by r07: the baseline for r07 on logits.
 
-Idea: the passes of ``normalize_weights`` (log-sigmoid, mask, softmax), one kernel each, then the
-    scan.
-In a call: every pass reads and writes tensors as large as the weights; 16-bit types are normalized
-    in float32 and rounded. The mask and the weights' memory are there before, torch takes the rest
-    from its cache.
+Idea: each operation of ``normalize_weights`` (log-sigmoid, mask, softmax) is one kernel; the scan
+    follows.
+In a call: every operation reads and writes tensors as large as the weights. 16-bit types are
+    normalized in float32 and rounded. The mask and the weight tensor are allocated outside the
+    call. torch takes temporary memory from its cache.
 Source: ops/weights.py and kernels/r07_gspn2.py.
 """
 
@@ -22,7 +22,7 @@ from gspn2bench.problem import ScanProblem
 
 
 def forward(problem: ScanProblem, operands: Operands) -> Call:
-    """Bind the passes, and r07 to the weights that they make."""
+    """Bind the normalization, and r07 on the normalized weights."""
     logits, w = operands.w, torch.empty_like(operands.w)
     mask = outside(logits, problem.direction)
     scan = R07.bind(replace(problem, logits=False), replace(operands, w=w))
@@ -39,22 +39,22 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def supports(problem: ScanProblem) -> str | None:
-    """Why the pair can't run it: there is nothing to normalize, or r07 can't."""
+    """Why the pair can't run the problem: it has no logits, or r07 can't run it; None if it can."""
     if not problem.logits:
         return "logits: r07_unfused takes logits; r07 takes weights"
     return R07.unsupported(replace(problem, logits=False))
 
 
 def traffic(problem: ScanProblem) -> int:
-    """What r07 moves, and the least that normalizing does: logits read, weights written."""
+    """Bytes of r07, plus the least that normalization moves: logits read and weights written."""
     weights = 3 * problem.plane * (problem.batch if problem.weights == "shared" else problem.slices)
     return R07.traffic(replace(problem, logits=False)) + 2 * weights * problem.item_bytes
 
 
-PEER: Final = Rung(
+RUNG: Final = Rung(
     id="r07_unfused",
     title="normalize, then r07",
-    idea="Logits normalized by torch into weights in memory, which r07 then scans with.",
+    idea="torch normalizes the logits and writes the weights to memory; r07 then scans.",
     source="torch, eager; r07",
     native="down",
     forward=forward,

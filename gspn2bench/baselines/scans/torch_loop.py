@@ -1,11 +1,11 @@
-"""The scan as a loop over lines in eager torch: what is written first, by a careful user.
+"""The scan as a loop over lines in eager torch: the first version that a careful user writes.
 
-Idea: lines of all images, channels and chunks are one tensor, so that a line is three in-place
+Idea: one tensor holds a line of all images, channels and chunks. A step is three in-place
     multiply-adds, whatever the batch. On a GPU each of them is a launch.
-In a call: the inputs are laid out line by line in float32 first, the result is put back into
-    planes of the storage type; backward does as much for each gradient. torch takes the memory
-    from its cache.
-Source: the operator's own code for CPU tensors, ``ops/cpu.py``, run where the operands are.
+In a call: the inputs are laid out line by line in float32, and the result is put back into planes
+    of the storage type. Backward does the same for each gradient. torch takes the memory from its
+    cache.
+Source: the operator's code for CPU tensors, ``ops/cpu.py``, on the device of the operands.
 """
 
 from typing import Final
@@ -26,7 +26,7 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def backward(problem: ScanProblem, operands: Operands) -> Call:
-    """Bind the loop from the last line to the first, and the gradients that follow from it."""
+    """Bind the loop from the last line to the first, and the gradients of the inputs."""
     grad_h, grad_x = operands.grad_h, operands.grad_x
     grad_lam, grad_w = operands.grad_lam, operands.grad_w
     assert grad_h is not None
@@ -37,17 +37,17 @@ def backward(problem: ScanProblem, operands: Operands) -> Call:
     outputs = (grad_x, grad_lam, grad_w)
 
     def call() -> None:
-        made = cpu.backward(*inputs, direction=problem.direction, chunk=problem.chunk)
-        for output, gradient in zip(outputs, made, strict=True):
+        gradients = cpu.backward(*inputs, direction=problem.direction, chunk=problem.chunk)
+        for output, gradient in zip(outputs, gradients, strict=True):
             output.copy_(gradient)
 
     return call
 
 
-PEER: Final = Rung(
+RUNG: Final = Rung(
     id="torch_loop",
     title="torch loop",
-    idea="A Python loop over the lines in eager torch; three launches for each of them.",
+    idea="A Python loop over the lines in eager torch; three launches per line.",
     source="torch, eager",
     native="down",
     forward=forward,
