@@ -1,6 +1,6 @@
-"""The rungs of a case: each proven, then all measured in turn, block by block.
+"""Measure the rungs of a case in alternating sample blocks, after a preflight of each.
 
-A B A B, and not A A B B: what drifts, the clocks or the heat, hits all of them alike.
+The order is A B A B, not A A B B, so a drift of clocks or temperature affects all rungs alike.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -24,10 +24,10 @@ from gspn2bench.run.trial import HEADROOM_BYTES, Settings, Trial, free_bytes, un
 
 @dataclass(frozen=True)
 class RungStarted:
-    """Given out before a rung is at it: what goes wrong from here on is this rung's doing.
+    """Yielded before a rung runs; later failures are attributed to it.
 
     Args:
-        rung: its id.
+        rung: id of the rung.
     """
 
     rung: str
@@ -35,12 +35,12 @@ class RungStarted:
 
 @dataclass(frozen=True)
 class CaseJob:
-    """What a worker is asked to do: ``measure_interleaved``, with the rungs by their references.
+    """A job for a worker: ``measure_interleaved`` on one case.
 
     Args:
-        case: to run.
-        rungs: each with its settings, whose timings are those that are left to take.
-        ceilings: of this run.
+        case: the case to run.
+        rungs: the spec of each rung, with settings that list the timings to measure.
+        ceilings: the measured limits of the machine.
     """
 
     case: Case
@@ -48,58 +48,77 @@ class CaseJob:
     ceilings: Ceilings
 
     def run(self) -> Iterator[RungStarted | Row]:
-        """The rows, each as soon as it is known, and whose turn it is."""
-        found = [(registry.find(reference), settings) for reference, settings in self.rungs]
-        yield from measure_interleaved(self.case, found, self.ceilings)
+        """Yield each row when it is complete, and ``RungStarted`` before a rung runs."""
+        rungs = [(registry.find(spec), settings) for spec, settings in self.rungs]
+        yield from measure_interleaved(self.case, rungs, self.ceilings)
 
     def remaining_after(self, row: Row) -> "CaseJob | None":
-        """What is left when this row is done."""
-        left = []
-        for reference, settings in self.rungs:
+        """The job without the rung and timing of a row; None if nothing remains."""
+        remaining = []
+        for spec, settings in self.rungs:
             timings = settings.recorded_timings
-            if registry.find(reference).id == row.rung:
+            if registry.find(spec).id == row.rung:
                 timings = tuple(mode for mode in timings if mode != row.timing)
             if timings:
-                left.append((reference, replace(settings, timings=timings)))
-        return replace(self, rungs=tuple(left)) if left else None
+                remaining.append((spec, replace(settings, timings=timings)))
+        return replace(self, rungs=tuple(remaining)) if remaining else None
 
     def rows_for_failure(self, rung: str | None, status: Status, reason: str) -> list[Row]:
-        """The rows that are left of one rung, by its id, or of all, without a number."""
+        """Rows without a latency for the remaining timings of one rung.
+
+        Args:
+            rung: id of the rung; None for all rungs of the job.
+            status: of the rows.
+            reason: of the rows.
+        """
+        rungs = [(registry.find(spec), settings) for spec, settings in self.rungs]
         return [
             row
-            for reference, settings in self.rungs
-            if rung in (None, (found := registry.find(reference)).id)
-            for row in unmeasured_rows(self.case, found, settings, self.ceilings, status, reason)
+            for candidate, settings in rungs
+            if rung in (None, candidate.id)
+            for row in unmeasured_rows(
+                self.case, candidate, settings, self.ceilings, status, reason
+            )
         ]
 
 
-def run(case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings) -> Iterator[Row]:
-    """The rows of one rung by itself: see ``measure_interleaved``."""
-    given = measure_interleaved(case, [(rung, settings)], ceilings)
-    return (each for each in given if isinstance(each, Row))
+def measure_rung(
+    case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings
+) -> Iterator[Row]:
+    """Measure one rung alone and yield its rows; arguments as for ``measure_interleaved``."""
+    events = measure_interleaved(case, [(rung, settings)], ceilings)
+    return (event for event in events if isinstance(event, Row))
 
 
 def measure_interleaved(
-    case: Case, chosen: Sequence[tuple[Candidate, Settings]], ceilings: Ceilings
+    case: Case, rungs: Sequence[tuple[Candidate, Settings]], ceilings: Ceilings
 ) -> Iterator[RungStarted | Row]:
-    """The rows of some rungs on one case, one for each timing, each as soon as it is known.
+    """Measure rungs on one case and yield one row per rung and timing, when it is complete.
 
-    A rung that can't run the case is ``skipped``, one that does not fit ``oom``, one whose gate is
-    red ``incorrect``, one that launches other than it declares ``invalid``, and one that raises
-    ``failed``; each row says why and has no latency. So is the graph time of a call that no CUDA
-    graph can hold ``skipped``. The others take blocks of samples in turn, in
-    one timing after the other. Where their operands together exceed the memory, they are measured
-    one rung after the other.
+    Rungs that fail the preflight have rows without a latency. Their status is ``skipped`` (the rung
+    cannot run the case), ``oom`` (the case does not fit in memory), ``incorrect`` (the gate is
+    red), ``invalid`` (launches differ from those declared) or ``failed`` (the rung raised an
+    error), and each row has a reason. A graph row is ``skipped`` if no CUDA graph can capture the
+    call.
 
-    Ends early, with rows left to take, where a rung has broken the CUDA context.
+    The remaining rungs take sample blocks in alternation, one timing after the other. If their
+    operands together exceed the memory, the rungs are measured one by one.
+
+    Iteration ends early if a rung breaks the CUDA context. The rows of the other rungs are then
+    missing.
+
+    Args:
+        case: the case to run.
+        rungs: each with its settings.
+        ceilings: the measured limits of the machine.
     """
-    ready = []
-    for rung, settings in chosen:
+    runnable = []
+    for rung, settings in rungs:
         yield RungStarted(rung.id)
         trial = Trial(case, rung, settings, ceilings)
         try:
             with annotate("case", case.label, rung.id):
-                trial.prove()
+                trial.preflight()
         except Exception as error:
             yield from trial.unmeasured_rows(*status_of_error(error))
             if not gpu_is_healthy():
@@ -108,45 +127,47 @@ def measure_interleaved(
             if jit.SIMULATED:
                 yield from trial.unmeasured_rows("ok", None)
                 continue
-            if (reason := trial.work.not_in_graphs) and "graph" in trial.left:
+            if (reason := trial.work.not_in_graphs) and "graph" in trial.remaining:
                 yield from trial.unmeasured_rows("skipped", reason, ["graph"])
-            if trial.left:
-                ready.append(trial)
-    alone = [[trial] for trial in ready]
-    for together in [ready] if ready and _fit(ready) else alone:
-        yield from _measured(together)
+            if trial.remaining:
+                runnable.append(trial)
+    one_by_one = [[trial] for trial in runnable]
+    for group in [runnable] if runnable and _fit_in_memory(runnable) else one_by_one:
+        yield from _measure_group(group)
 
 
-def _measured(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
-    """Measure trials in turn, in one timing after the other."""
+def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
+    """Measure trials together, one timing after the other."""
     first = trials[0]
     yield RungStarted(first.rung.id)
-    calls = None
+    bound = None
     try:
-        calls = _calls(trials)
+        bound = _bind_operand_sets(trials)
     except Exception as error:
         if len(trials) == 1 or not gpu_is_healthy():
             yield from first.unmeasured_rows(*status_of_error(error))
             return
-    if calls is None:
-        for trial in trials:  # together they were too many after all
-            yield from _measured([trial])
+    if bound is None:
+        for trial in trials:  # binding failed for all trials together, perhaps for lack of memory
+            yield from _measure_group([trial])
         return
-    for mode in dict.fromkeys(mode for trial in trials for mode in trial.left):
+    for mode in dict.fromkeys(mode for trial in trials for mode in trial.remaining):
         samplers = {
             trial: Sampler(
-                mode, bound, trial.settings.budget, turns, trial.facts["launches_expected"]
+                mode, calls, trial.settings.budget, set_indices, trial.facts["launches_expected"]
             )
-            for trial, (bound, turns) in zip(trials, calls, strict=True)
-            if mode in trial.left
+            for trial, (calls, set_indices) in zip(trials, bound, strict=True)
+            if mode in trial.remaining
         }
-        yield from _blocks(mode, samplers)
+        yield from _alternate_sample_blocks(mode, samplers)
         if not gpu_is_healthy():
             return
 
 
-def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[RungStarted | Row]:
-    """A block of each trial in turn until each has its row."""
+def _alternate_sample_blocks(
+    mode: Timing, samplers: dict[Trial, Sampler]
+) -> Iterator[RungStarted | Row]:
+    """Take one sample block per trial, again and again, until every trial has its row."""
     while samplers:
         for trial, sampler in list(samplers.items()):
             label, rung = trial.case.label, trial.rung.id
@@ -156,43 +177,48 @@ def _blocks(mode: Timing, samplers: dict[Trial, Sampler]) -> Iterator[RungStarte
                     annotate("case", label, rung),
                     annotate("measure", str(Label(label, rung, trial.case.phase, mode))),
                 ):
-                    taken = sampler.take_block()
+                    measurement = sampler.take_block()
             except Exception as error:
                 del samplers[trial]
-                well = gpu_is_healthy()
-                yield from trial.unmeasured_rows(*status_of_error(error), [mode] if well else None)
-                if not well:
+                healthy = gpu_is_healthy()
+                modes = [mode] if healthy else None
+                yield from trial.unmeasured_rows(*status_of_error(error), modes)
+                if not healthy:
                     return
             else:
-                if taken is not None:
+                if measurement is not None:
                     del samplers[trial]
-                    yield trial.row(mode, taken)
+                    yield trial.row(mode, measurement)
 
 
-def _calls(trials: Sequence[Trial]) -> list[tuple[list[Call], Iterator[int]]]:
-    """Each trial's calls on the operand sets, and whose turn the sets are.
+def _bind_operand_sets(trials: Sequence[Trial]) -> list[tuple[list[Call], Iterator[int]]]:
+    """Bind each trial to its operand sets.
 
-    Trials whose workloads can, such as those of the same scans, work on the same sets.
+    Trials whose workloads have equal keys, such as those of the same scans, share operand sets.
+
+    Returns:
+        For each trial, its call on every operand set, and the iterator of set indices that all
+        trials on these sets share.
     """
-    made: dict[Hashable, tuple[list[Any], Iterator[int]]] = {}
-    calls = []
+    shared: dict[Hashable, tuple[list[Any], Iterator[int]]] = {}
+    bound = []
     for trial in trials:
         work = trial.work
-        if work.key not in made:
-            one = work.operands("cuda", trial.settings.seed)
-            others = (work.clone(one) for _ in range(trial.sets - 1))
-            made[work.key] = ([one, *others], count())
-        sets, turns = made[work.key]
-        calls.append(([work.bind(operands) for operands in sets], turns))
-    return calls
+        if work.key not in shared:
+            first = work.operands("cuda", trial.settings.seed)
+            others = (work.clone(first) for _ in range(trial.sets - 1))
+            shared[work.key] = ([first, *others], count())
+        operand_sets, set_indices = shared[work.key]
+        bound.append(([work.bind(operands) for operands in operand_sets], set_indices))
+    return bound
 
 
-def _fit(trials: Sequence[Trial]) -> bool:
-    """Whether the operand sets of all, and what each call holds beside them, fit the memory."""
-    shared = {trial.work.key: trial.sets * trial.work.compulsory_bytes for trial in trials}
-    beside = sum(
+def _fit_in_memory(trials: Sequence[Trial]) -> bool:
+    """Whether the operand sets of all trials and the scratch memory of their calls fit."""
+    operands = {trial.work.key: trial.sets * trial.work.compulsory_bytes for trial in trials}
+    scratch = sum(
         trial.sets * max(0, trial.facts["peak_memory_bytes"] - trial.work.compulsory_bytes)
         for trial in trials
     )
-    needed: int = sum(shared.values()) + beside + HEADROOM_BYTES
+    needed: int = sum(operands.values()) + scratch + HEADROOM_BYTES
     return needed <= free_bytes()

@@ -1,4 +1,4 @@
-"""Before any number: one rung on one case is bound, held to the reference, its launches counted."""
+"""Checks before a rung is measured on a case: bind the call, run the gate, count launches."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,12 @@ Result = TypeVar("Result")
 
 
 class TrialEndedError(Exception):
-    """The trial ends without a number."""
+    """The trial ends without a latency.
+
+    Args:
+        status: of its rows.
+        reason: of its rows.
+    """
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -25,25 +30,29 @@ class TrialEndedError(Exception):
 
 
 def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
-    """Run a call on operands of its own, which are given back: no number is taken.
+    """Check a workload on operands that are freed afterwards; nothing is timed.
 
-    What is learnt on the way goes into ``facts``, so that it is recorded however the trial ends.
+    Args:
+        work: the workload to check.
+        seed: for the random inputs.
+        facts: columns of the trial's rows. Receives compile time, gate result, launches and peak
+            memory as they become known, so failed trials record them too.
 
     Raises:
-        EndedError: an output is wrong, or the launches are others than declared.
+        TrialEndedError: an output is wrong, or launches differ from those declared.
     """
     operands = work.operands("cpu" if jit.SIMULATED else "cuda", seed)
-    before = _sums(work, operands)
-    with annotate("warmup"):  # kernels are compiled when they are bound, libraries' when called
+    sums = _input_sums(work, operands)
+    with annotate("warmup"):  # rungs compile in bind; library kernels compile in the first call
         call, bind_s = _timed(lambda: work.bind(operands))
         if not jit.SIMULATED:
             first_s, second_s = _timed(call)[1], _timed(call)[1]
             facts["compile_s"] = max(bind_s + first_s - second_s, 0.0)
 
     with annotate("gate"):
-        _pass_gate(work, operands, call, facts, before)
+        _check_twice(work, operands, call, facts, sums)
     declared, observed = work.launches, None
-    if declared is not None or not jit.SIMULATED:  # which counts none of a library's
+    if declared is not None or not jit.SIMULATED:  # the simulator does not see library kernels
         facts["launches_observed"] = observed = launches.count_launches(call)
     if None not in (declared, observed) and observed != declared:
         raise TrialEndedError("invalid", f"launches: {observed} observed, {declared} declared")
@@ -55,7 +64,7 @@ def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
 
 
 def status_of_error(error: Exception) -> tuple[Status, str]:
-    """Status and reason of a trial that an error has ended."""
+    """The status and reason of rows of a trial that ended with this error."""
     if isinstance(error, TrialEndedError):
         return error.status, str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -64,13 +73,13 @@ def status_of_error(error: Exception) -> tuple[Status, str]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, cut to its first line."""
+    """The first line of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
 
 
 def gpu_is_healthy() -> bool:
-    """Whether the CUDA context still works: an illegal access breaks it for good."""
+    """Whether the CUDA context still works; an illegal access breaks it permanently."""
     if jit.SIMULATED:
         return True
     try:
@@ -80,36 +89,44 @@ def gpu_is_healthy() -> bool:
     return True
 
 
-def _pass_gate(
+def _check_twice(
     work: Workload[OperandsT],
     operands: OperandsT,
     call: Call,
     facts: dict[str, Any],
-    before: dict[str, float],
+    sums: dict[str, float],
 ) -> None:
-    """Hold the call to the reference twice, the second time on other inputs.
+    """Run the gate twice, the second time on changed inputs.
 
-    What is right once may be left over, or remembered. An input that the call writes to would be
-    the reference's too.
+    A correct first result may be stale, so the check is repeated on changed inputs. It also
+    verifies that the call did not modify its inputs, because the reference would then read the
+    modified inputs and agree.
+
+    Args:
+        work: the workload.
+        operands: its operands; the inputs are changed in place.
+        call: bound to the operands.
+        facts: receives the gate result.
+        sums: of the inputs before the first call, from ``_input_sums``.
     """
-    for turn in ("", "on changed inputs, "):
-        verdict = work.check(operands, call)
-        facts["gate_error"] = verdict.error
-        facts["gate_tolerance"] = verdict.tolerance
-        facts["gate_slices"] = verdict.slices
-        if not verdict.passed:
-            raise TrialEndedError("incorrect", f"{turn}{verdict.reason}")
-        for name, value in _sums(work, operands).items():
-            if value != before[name]:
-                raise TrialEndedError("incorrect", f"{turn}{name}: the call changed this input")
+    for prefix in ("", "on changed inputs, "):
+        result = work.check(operands, call)
+        facts["gate_error"] = result.error
+        facts["gate_tolerance"] = result.tolerance
+        facts["gate_slices"] = result.slices
+        if not result.passed:
+            raise TrialEndedError("incorrect", f"{prefix}{result.reason}")
+        for name, value in _input_sums(work, operands).items():
+            if value != sums[name]:
+                raise TrialEndedError("incorrect", f"{prefix}{name}: the call changed this input")
         work.vary(operands)
-        before = _sums(work, operands)
+        sums = _input_sums(work, operands)
 
 
-def _sums(work: Workload[OperandsT], operands: OperandsT) -> dict[str, float]:
-    """The sum of each input, by its name; those of several scans together.
+def _input_sums(work: Workload[OperandsT], operands: OperandsT) -> dict[str, float]:
+    """The sum of each input, by name, over all scans.
 
-    In float32, which torch sums without a copy, and in the same order each time.
+    Sums are in float32, which needs no copy, and add in the same order every time.
     """
     return {
         name: sum(float(tensor.sum(dtype=torch.float32)) for tensor in tensors)
@@ -118,7 +135,7 @@ def _sums(work: Workload[OperandsT], operands: OperandsT) -> dict[str, float]:
 
 
 def _timed(function: Callable[[], Result]) -> tuple[Result, float]:
-    """What a function returns, and the seconds that it takes, the GPU's work included."""
+    """Run a function; return its result and its time in seconds, GPU work included."""
     start = time.perf_counter()
     result = function()
     if not jit.SIMULATED:

@@ -1,4 +1,4 @@
-"""From a scenario to a recorded run: a case after the other, each row stored as it ends."""
+"""Run a scenario case by case and store each row when it is complete."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,20 +14,20 @@ from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, SweepPlan
 from gspn2bench.registry import Candidate
 from gspn2bench.run import trial
 from gspn2bench.run.interleave import CaseJob
-from gspn2bench.run.worker import Watch, WorkerSupervisor, unwatched
+from gspn2bench.run.worker import RungObserver, WorkerSupervisor, ignore
 from gspn2bench.system.backend import Backend
 from gspn2bench.system.environment import collect
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run, and how.
+    """The cases and rungs to run, and the settings.
 
     Args:
         cases: in order.
-        rungs: references (``registry.find``), in order; all of them take a case before the next.
+        rungs: specs (``registry.find``), in order. All rungs run a case before the next case.
         settings: how to measure.
-        limit_s: longest time for one rung on one case, all of its turns together, seconds.
+        limit_s: longest time for one rung on one case, all of its sample blocks together, seconds.
     """
 
     cases: tuple[Case, ...]
@@ -37,13 +37,13 @@ class Sweep:
 
     @property
     def trials(self) -> list[tuple[Case, str]]:
-        """Every case with every rung that runs its part, those of a case one after the other."""
+        """Every case with every rung that runs its part, case by case."""
         return registry.trials(self.cases, self.rungs)
 
 
 @dataclass(frozen=True)
-class Step:
-    """One trial of a sweep that is done, with its rows."""
+class FinishedTrial:
+    """One rung on one case, with all of its rows."""
 
     case: Case
     rung: Candidate
@@ -53,10 +53,10 @@ class Step:
 def create(
     results: Path, scenario: Scenario, sweep: Sweep, backend: Backend, command: list[str]
 ) -> store.RunWriter:
-    """Make the run's folder and its run.json, before any work is done.
+    """Create the run's folder and run.json before any case runs.
 
     Raises:
-        UsageError: the folder can't be made or written.
+        UsageError: the folder cannot be created or written.
     """
     path = store.create_folder(results, scenario.name)
     settings = sweep.settings
@@ -90,15 +90,15 @@ def create(
 
 
 def planned(record: RunRecord) -> Sweep:
-    """The sweep that a recorded run set out to do.
+    """The sweep that a recorded run was started with.
 
     Raises:
         UsageError: the run has no plan.
     """
     plan = record.plan
     if plan is None:
-        other = "; it is one of gspn2bench traffic --resume" if record.traffic else ""
-        raise UsageError(f"--resume: {record.run_id} has no plan to go on with{other}")
+        hint = "; use gspn2bench traffic --resume" if record.traffic else ""
+        raise UsageError(f"--resume: {record.run_id} has no plan to resume{hint}")
     settings = trial.Settings(
         scenario=record.scenario,
         timings=plan.timings,
@@ -114,74 +114,76 @@ def run(
     writer: store.RunWriter,
     sweep: Sweep,
     done: Sequence[Row] = (),
-    watch: Watch = unwatched,
-) -> Generator[Step, None, None]:
-    """Do the trials; each row is on disk before the next is begun.
+    observer: RungObserver = ignore,
+) -> Generator[FinishedTrial, None, None]:
+    """Run a sweep and yield its trials in order; each row is on disk before the next starts.
 
-    The rungs of a case are measured in turn, so that their rows come mixed; a step is given when
-    its own rows and those of the steps before it are there.
+    Rows of the rungs of a case arrive interleaved. A trial is yielded when it and all trials before
+    it have all of their rows.
 
     Args:
         writer: of the run.
-        sweep: what to do.
-        done: rows that the run has already; their trials, or what is left of them, come with them.
-        watch: told the id of each rung whose turn it is.
+        sweep: the cases, rungs and settings.
+        done: rows already recorded. They are not measured again, and their trials are yielded too.
+        observer: called when a rung starts to run.
     """
-    kept = {_key(row): row for row in done}
+    recorded = {_row_key(row): row for row in done}
     with _workers(writer, sweep.settings.scenario) as workers:
         for case in sweep.cases:
-            steps, todo = [], []
-            for reference in registry.rungs_for_part(sweep.rungs, case.part):
-                rung = registry.find(reference)
-                had, settings = _left(case, rung, sweep.settings, workers.ceilings, kept)
-                steps.append(Step(case, rung, had))
+            trials, remaining = [], []
+            for spec in registry.rungs_for_part(sweep.rungs, case.part):
+                rung = registry.find(spec)
+                rows, settings = _split_trial(
+                    case, rung, sweep.settings, workers.ceilings, recorded
+                )
+                trials.append(FinishedTrial(case, rung, rows))
                 if settings.recorded_timings:
-                    todo.append((reference, settings))
-            if todo:
-                by_rung = {step.rung.id: step for step in steps}
-                job = CaseJob(case, tuple(todo), workers.ceilings)
-                for row in workers.rows(job, sweep.limit_s, watch):
+                    remaining.append((spec, settings))
+            if remaining:
+                by_rung = {each.rung.id: each for each in trials}
+                job = CaseJob(case, tuple(remaining), workers.ceilings)
+                for row in workers.run(job, sweep.limit_s, observer):
                     writer.add(row)
                     by_rung[row.rung].rows.append(row)
-                    while steps and len(steps[0].rows) == len(sweep.settings.recorded_timings):
-                        yield steps.pop(0)
-            yield from steps
+                    while trials and len(trials[0].rows) == len(sweep.settings.recorded_timings):
+                        yield trials.pop(0)
+            yield from trials
     writer.update(finished_utc=store.utc_now())
 
 
 def _workers(writer: store.RunWriter, scenario: str) -> WorkerSupervisor:
-    """Workers that know the run's ceilings, which are measured and recorded if they are not yet."""
+    """A supervisor with the ceilings of the run, which are measured and recorded if missing."""
     record = writer.record
     known = Ceilings(record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms)
     if known.copy_gbps is not None or record.simulated:
         return WorkerSupervisor(scenario, known)
     workers = WorkerSupervisor(scenario)
-    found = workers.ceilings
-    if found.copy_gbps is not None:
+    measured = workers.ceilings
+    if measured.copy_gbps is not None:
         writer.update(
-            copy_gbps=found.copy_gbps,
-            copy_samples_gbps=found.copy_samples_gbps,
-            step_us=found.step_us,
-            l2_cold_ms=found.l2_cold_ms,
-            l2_warm_ms=found.l2_warm_ms,
+            copy_gbps=measured.copy_gbps,
+            copy_samples_gbps=measured.copy_samples_gbps,
+            step_us=measured.step_us,
+            l2_cold_ms=measured.l2_cold_ms,
+            l2_warm_ms=measured.l2_warm_ms,
         )
     return workers
 
 
-def _key(row: Row) -> tuple[object, ...]:
-    """What tells a row from every other of its run."""
+def _row_key(row: Row) -> tuple[object, ...]:
+    """The fields that identify a row within its run."""
     return (row.case, row.rung, row.phase, row.timing)
 
 
-def _left(
+def _split_trial(
     case: Case,
     rung: Candidate,
     settings: trial.Settings,
     ceilings: Ceilings,
-    kept: dict[tuple[object, ...], Row],
+    recorded: dict[tuple[object, ...], Row],
 ) -> tuple[list[Row], trial.Settings]:
-    """The rows that a trial has already, and the settings for what it has not."""
-    wanted = trial.unmeasured_rows(case, rung, settings, ceilings, "not_run", "")
-    had = [kept[_key(row)] for row in wanted if _key(row) in kept]
-    left = tuple(row.timing for row in wanted if _key(row) not in kept)
-    return had, replace(settings, timings=left)
+    """The recorded rows of a trial, and its settings with the timings that are not recorded."""
+    expected = trial.unmeasured_rows(case, rung, settings, ceilings, "not_run", "")
+    rows = [recorded[_row_key(row)] for row in expected if _row_key(row) in recorded]
+    missing = tuple(row.timing for row in expected if _row_key(row) not in recorded)
+    return rows, replace(settings, timings=missing)

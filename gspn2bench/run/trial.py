@@ -1,4 +1,4 @@
-"""One rung on one case: what is known of it, whether it can be measured, and the rows it makes."""
+"""A trial: one rung on one case. Its limits, its preflight and its rows."""
 
 import os
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from gspn2bench.run.preflight import TrialEndedError, preflight
 from gspn2bench.workload import Workload, workload_of
 
 SIMULATED_ELEMENTS: Final = 2**15
-"""Largest batch * channels * height * width for the simulator: about half a minute a call."""
+"""Largest batch * channels * height * width in the simulator: about half a minute per call."""
 SUSPECT_SHARE: Final = 1.03
-"""Of copy bandwidth; more than this on a cold cache is flagged."""
+"""Share of copy bandwidth above which a row on a cold cache is flagged."""
 HEADROOM_BYTES: Final = 2**29
-"""Memory left for the compiler, the profiler and the gate's smallest sample."""
+"""Memory kept free for the compiler, the profiler and the smallest sample of the gate."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Settings:
     """How a sweep measures.
 
     Args:
-        scenario: the name that rows carry.
-        timings: latency modes to take; the simulator has none, and makes one row a trial.
+        scenario: name recorded in rows.
+        timings: latency modes to measure. The simulator has none and makes one row per trial.
         l2: state of the L2 cache when a call starts.
-        seed: of the inputs.
-        budget: samples and seconds of each latency.
+        seed: for the random inputs.
+        budget: samples and seconds per latency.
     """
 
     scenario: str
@@ -46,14 +46,14 @@ class Settings:
 
     @property
     def recorded_timings(self) -> tuple[Timing, ...]:
-        """The timings that a trial makes rows of."""
+        """The timings that a trial has rows for."""
         return ("device",) if jit.SIMULATED and self.timings else self.timings
 
 
 def unmeasured_rows(
     case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings, status: Status, reason: str
 ) -> list[Row]:
-    """The rows of a trial that ended from outside: its process died, or it never began."""
+    """Rows without a latency for a trial that no worker started or finished."""
     return Trial(case, rung, settings, ceilings).unmeasured_rows(status, reason)
 
 
@@ -61,16 +61,16 @@ class Trial:
     """One rung on one case.
 
     Args:
-        case: to run.
-        rung: that runs it.
+        case: the case to run.
+        rung: the rung or module that runs it.
         settings: how to measure.
-        ceilings: of this run.
+        ceilings: the measured limits of the machine.
 
     Attributes:
-        work: what one call does.
+        work: the workload of one call.
         facts: the columns of a row that are known so far.
-        left: timings that have no row yet.
-        sets: operand sets that the calls take turns on.
+        remaining: timings that have no row yet.
+        sets: number of operand sets that the calls rotate through.
     """
 
     def __init__(self, case: Case, rung: Candidate, settings: Settings, ceilings: Ceilings) -> None:
@@ -80,14 +80,14 @@ class Trial:
         self.ceilings = ceilings
         self.work = workload_of(case, rung)
         self.facts = _describe(case, rung, self.work, settings, ceilings)
-        self.left = list(settings.recorded_timings)
+        self.remaining = list(settings.recorded_timings)
         self.sets = 1
 
-    def prove(self) -> None:
-        """Find out whether this can be measured: see ``preflight.prove``.
+    def preflight(self) -> None:
+        """Check that the trial fits in memory, then check the rung: see ``preflight.preflight``.
 
         Raises:
-            TrialEndedError: it can't, for a reason that is no error of the rung.
+            TrialEndedError: the trial cannot be measured; the error has the status and reason.
         """
         if reason := self.work.unsupported:
             raise TrialEndedError("skipped", reason)
@@ -98,40 +98,52 @@ class Trial:
     def unmeasured_rows(
         self, status: Status, reason: str | None, timings: Sequence[Timing] | None = None
     ) -> list[Row]:
-        """Rows without a number; of every timing that is left, unless some are given."""
-        modes = tuple(self.left if timings is None else timings)
-        self.left = [mode for mode in self.left if mode not in modes]
+        """Rows without a latency.
+
+        Args:
+            status: of the rows.
+            reason: of the rows.
+            timings: one row per timing; None for all remaining timings.
+        """
+        modes = tuple(self.remaining if timings is None else timings)
+        self.remaining = [mode for mode in self.remaining if mode not in modes]
         return [Row(**self.facts, timing=mode, status=status, reason=reason) for mode in modes]
 
-    def row(self, mode: Timing, taken: Measurement) -> Row:
-        """The row of a timing that was measured."""
-        self.left.remove(mode)
-        latency = median(taken.samples)
-        low, high = taken.interval
+    def row(self, mode: Timing, measurement: Measurement) -> Row:
+        """The row of a measured timing."""
+        self.remaining.remove(mode)
+        latency = median(measurement.samples)
+        low, high = measurement.interval
         status: Status = "ok"
-        reason = _suspicion(latency, self.facts, self.ceilings)
-        if taken.slowed:
-            status, reason = "unstable", f"the GPU was slowed throughout: {taken.clocks.throttle}"
+        reason = _suspect_reason(latency, self.facts, self.ceilings)
+        if measurement.slowed:
+            status, reason = (
+                "unstable",
+                f"the GPU was slowed throughout: {measurement.clocks.throttle}",
+            )
         facts = self.facts
-        if facts.get("launches_observed") is None:  # under a profiler, which has CUPTI to itself
-            facts = facts | {"launches_observed": taken.nodes}
+        if facts.get("launches_observed") is None:  # under a profiler, which occupies CUPTI
+            facts = facts | {"launches_observed": measurement.nodes}
         return Row(
             **facts,
             timing=mode,
             latency_ms=latency,
             latency_ms_low=low,
             latency_ms_high=high,
-            samples_ms=taken.samples,
-            stopped=taken.stopped,
-            clock_mhz=taken.clocks.clock_mhz,
-            temperature_c=taken.clocks.temperature_c,
-            throttle=taken.clocks.throttle,
+            samples_ms=measurement.samples,
+            stopped=measurement.stopped,
+            clock_mhz=measurement.clocks.clock_mhz,
+            temperature_c=measurement.clocks.temperature_c,
+            throttle=measurement.clocks.throttle,
             status=status,
             reason=reason,
         )
 
     def _choose_sets(self) -> None:
-        """As many as a cold L2 asks for; a case too small to be made cold is recorded as warm."""
+        """Choose the number of operand sets that keeps the L2 cold.
+
+        A case that needs more than ``timing.MAX_SETS`` is too small and is recorded as warm.
+        """
         if jit.SIMULATED or self.settings.l2 == "warm":
             return
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
@@ -165,12 +177,15 @@ def _describe(
     }
 
 
-def _suspicion(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> str | None:
-    """What speaks against a cold row: a cache that was not, or more bytes than a copy moves."""
+def _suspect_reason(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> str | None:
+    """Why a row on a cold cache is implausible; None if it is plausible.
+
+    Either the cache may not have been cold, or the row is faster than a copy.
+    """
     if ceilings.copy_gbps is None or facts["l2"] == "warm":
         return None
     if not ceilings.cold_is_cold:
-        return "suspect: rotating operand sets was not seen to empty the L2 cache"
+        return "suspect: no evidence that rotating operand sets kept the L2 cache cold"
     share = facts["bytes_model"] / latency_ms / 1e6 / ceilings.copy_gbps
     return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
@@ -180,18 +195,18 @@ def _check_size(work: Workload[Any], sets: int) -> None:
     free = free_bytes()
     if needed > free:
         raise TrialEndedError(
-            "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
+            "oom", f"memory: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free"
         )
     elements = work.elements
     if jit.SIMULATED and elements > SIMULATED_ELEMENTS:
         raise TrialEndedError(
-            "skipped", f"simulator: {elements} elements are above {SIMULATED_ELEMENTS}; needs a GPU"
+            "skipped", f"simulator: {elements} elements, limit {SIMULATED_ELEMENTS}; needs a GPU"
         )
 
 
 def free_bytes() -> int:
-    """Memory that is free for operands, on the GPU or for the simulator."""
+    """Bytes of memory free for operands: of the GPU, or of the host in the simulator."""
     if jit.SIMULATED:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    torch.cuda.empty_cache()  # of the trial before
+    torch.cuda.empty_cache()  # return the memory of the previous trial
     return torch.cuda.mem_get_info()[0]

@@ -1,7 +1,8 @@
-"""Jobs in a process of their own: what a kernel breaks, it breaks there.
+"""Run jobs in a worker process so a faulty kernel cannot take down the sweep.
 
-The parent never makes a CUDA context. A worker that dies, hangs or loses the GPU is replaced; the
-rung whose turn it was is told apart from the others of its job, and they go on.
+The parent process never makes a CUDA context. A worker that dies, hangs or breaks its CUDA context
+is replaced. The failure is attributed to the rung that was running, and a new worker runs the
+remaining rungs of the job.
 """
 
 import ctypes
@@ -29,112 +30,125 @@ from gspn2bench.run.preflight import first_line, gpu_is_healthy
 from gspn2bench.system import executables
 
 START_SECONDS: Final = 120.0
-"""Longest time for a worker to import torch and numba and to find the GPU."""
+"""Longest time for a worker to import torch and numba and to reach the GPU."""
 FLUSH_SECONDS: Final = 60.0
-"""Longest time for a profiled worker to hand over what its profiler has buffered."""
+"""Longest time for a profiled worker to write the data that its profiler has buffered."""
 
 
 class WorkerDiedError(Exception):
-    """The worker's process ended; the message says how."""
+    """The worker process ended; the message has its signal or exit code."""
 
 
 class TimeLimitError(Exception):
-    """The worker was at it for longer than it may, and was killed."""
+    """The worker exceeded its time limit and was killed."""
 
 
 class GpuLostError(Exception):
-    """No worker can reach the GPU; the message is the driver's."""
+    """A worker cannot reach the GPU; the message comes from the driver."""
 
 
-Watch = Callable[[str], None]
-"""Told the id of each rung whose turn it is."""
+RungObserver = Callable[[str], None]
+"""Called with the id of a rung when that rung starts to run."""
 
 
-def unwatched(_rung: str) -> None:
-    """Tell nobody."""
+def ignore(_rung: str) -> None:
+    """The observer that does nothing."""
 
 
 class Job(Protocol):
-    """Work for a worker, which travels to it by pickle."""
+    """Work for a worker. A job is sent to the worker by pickle."""
 
     def run(self) -> Iterator[RungStarted | Row]:
-        """In the worker: the rows, each as soon as it is known, and whose turn it is."""
+        """In the worker: yield each row when complete, and ``RungStarted`` before a rung runs."""
 
     def remaining_after(self, row: Row) -> "Job | None":
-        """What is left when this row is done; None when nothing is."""
+        """The job without the work of a row; None if nothing remains."""
 
     def rows_for_failure(self, rung: str | None, status: Status, reason: str) -> list[Row]:
-        """The rows that are left of one rung, by its id, or of all, without a number."""
+        """Rows without a latency for the remaining work of a rung, by id; None for all rungs."""
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _WorkerReady:
+    """Sent by the worker once; ``gpu_error`` is set if it cannot reach the GPU."""
+
     ceilings: Ceilings | None = None
-    lost: str | None = None
+    gpu_error: str | None = None
 
 
 @dataclass(frozen=True)
-class _Done:
+class _JobDone:
+    """Sent by the worker after each job, with the state of its CUDA context."""
+
     healthy: bool
 
 
 class Worker:
-    """One process that does jobs, one at a time.
+    """One worker process, which runs one job at a time.
 
     Args:
-        scenario: names the NVTX range around all of its jobs.
-        known: ceilings measured before, or None to measure them now.
+        scenario: name of the NVTX range around all jobs.
+        known: limits of the machine that were already measured; None measures them now.
+
+    Attributes:
+        ceilings: known or measured.
+        usable: whether the process can take a job.
+        current_rung: id of the rung that is running; None before the first rung of a job.
 
     Raises:
-        GpuLostError: the worker can't reach the GPU.
-        WorkerDiedError: it ended before it was ready.
-        TimeLimitError: it did not get ready in time.
+        GpuLostError: the worker cannot reach the GPU.
+        WorkerDiedError: the process ended during start-up.
+        TimeLimitError: start-up took longer than ``START_SECONDS``.
     """
 
     def __init__(self, scenario: str, known: Ceilings | None = None) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, scenario, known), daemon=True)
+        self._pipe, worker_pipe = context.Pipe()
+        arguments = (worker_pipe, scenario, known)
+        self._process = context.Process(target=worker_main, args=arguments, daemon=True)
         self._process.start()
-        theirs.close()
-        ready = self._receive(time.monotonic() + START_SECONDS, START_SECONDS)
-        assert isinstance(ready, _Ready)
-        if ready.lost is not None or ready.ceilings is None:
+        worker_pipe.close()
+        started = self._receive(time.monotonic() + START_SECONDS, START_SECONDS)
+        assert isinstance(started, _WorkerReady)
+        if started.gpu_error is not None or started.ceilings is None:
             self.stop()
-            raise GpuLostError(ready.lost)
-        self.ceilings = ready.ceilings
+            raise GpuLostError(started.gpu_error)
+        self.ceilings = started.ceilings
         self.usable = True
-        self.turn: str | None = None
+        self.current_rung: str | None = None
 
-    def run(self, job: Job, limit_s: float, watch: Watch = unwatched) -> Iterator[Row]:
-        """The job's rows, each as soon as the worker has it.
+    def run(self, job: Job, limit_s: float, observer: RungObserver = ignore) -> Iterator[Row]:
+        """Run a job and yield its rows as the worker sends them.
 
-        ``turn`` is the rung that is at it, by its id; None before the first. ``watch`` is told.
+        Args:
+            job: the job.
+            limit_s: longest time for one rung, all of its sample blocks together, seconds.
+            observer: called when a rung starts to run.
 
         Raises:
-            WorkerDiedError: the process ended; rows given before it are good.
-            TimeLimitError: the turns of one rung took longer than ``limit_s`` seconds together.
+            WorkerDiedError: the process ended. Rows yielded before are valid.
+            TimeLimitError: a rung exceeded ``limit_s``.
         """
-        spent: dict[str | None, float] = defaultdict(float)
-        self.turn = None
+        spent_s: dict[str | None, float] = defaultdict(float)
+        self.current_rung = None
         self._pipe.send(job)
         while True:
-            begun = time.monotonic()
-            answer = self._receive(begun + limit_s - spent[self.turn], limit_s)
-            spent[self.turn] += time.monotonic() - begun
-            if isinstance(answer, _Done):
-                if not answer.healthy:
+            start = time.monotonic()
+            message = self._receive(start + limit_s - spent_s[self.current_rung], limit_s)
+            spent_s[self.current_rung] += time.monotonic() - start
+            if isinstance(message, _JobDone):
+                if not message.healthy:
                     self.stop()
                 return
-            if isinstance(answer, RungStarted):
-                self.turn = answer.rung
-                watch(answer.rung)
+            if isinstance(message, RungStarted):
+                self.current_rung = message.rung
+                observer(message.rung)
                 continue
-            assert isinstance(answer, Row)
-            yield answer
+            assert isinstance(message, Row)
+            yield message
 
     def stop(self) -> None:
-        """End the process, whatever it is doing; a profiler may finish with it first."""
+        """End the process at once; under a profiler, first wait for it to write its data."""
         self.usable = False
         self._pipe.close()
         if os.environ.get(executables.PROFILED):
@@ -142,9 +156,9 @@ class Worker:
         self._process.kill()
         self._process.join()
 
-    def _receive(self, end: float, limit_s: float) -> object:
+    def _receive(self, deadline: float, limit_s: float) -> object:
         try:
-            if not self._pipe.poll(max(0.0, end - time.monotonic())):
+            if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
                 self.stop()
                 raise TimeLimitError(f"time limit: over {limit_s:g} s")
             return self._pipe.recv()
@@ -152,31 +166,33 @@ class Worker:
             self._process.join()
             code = self._process.exitcode or 0
             self.stop()
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            raise WorkerDiedError(f"the worker process died: {how}") from None
+            cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise WorkerDiedError(f"the worker process died: {cause}") from None
 
 
 class WorkerSupervisor:
-    """A worker, and the next one when it has died; a context manager that ends it.
+    """Keeps one worker running and replaces it after a failure.
+
+    A context manager: the worker ends with the ``with`` block.
 
     Args:
-        scenario: names the NVTX range around all jobs.
-        known: ceilings measured before, or None to measure them now.
+        scenario: name of the NVTX range around all jobs.
+        known: limits of the machine that were already measured; None measures them now.
 
     Attributes:
-        ceilings: known or measured; empty where the GPU is lost.
+        ceilings: known or measured; empty if the worker failed to start.
     """
 
     def __init__(self, scenario: str, known: Ceilings | None = None) -> None:
         self._scenario = scenario
         self._worker: Worker | None = None
-        self._lost: str | None = None
+        self._gpu_error: str | None = None
         self.ceilings = known or Ceilings()
         if known is None:
             try:
                 self._worker = Worker(scenario)
             except (GpuLostError, WorkerDiedError, TimeLimitError) as error:
-                self._lost = str(error)
+                self._gpu_error = str(error)
             else:
                 self.ceilings = self._worker.ceilings
 
@@ -192,57 +208,62 @@ class WorkerSupervisor:
         if self._worker is not None:
             self._worker.stop()
 
-    def rows(self, job: Job, limit_s: float, watch: Watch = unwatched) -> Iterator[Row]:
-        """The job's rows, however it ends; ``watch`` is told whose turn it is.
+    def run(self, job: Job, limit_s: float, observer: RungObserver = ignore) -> Iterator[Row]:
+        """Run a job to its end and yield one row for each part of its work.
 
-        A rung that ends its worker, or is at it for longer than ``limit_s`` seconds, has rows that
-        say so; a new worker does what is left.
+        If a rung ends its worker or exceeds the limit, its remaining rows record that, and a new
+        worker runs the remaining rungs.
+
+        Args:
+            job: the job.
+            limit_s: longest time for one rung, all of its sample blocks together, seconds.
+            observer: called when a rung starts to run.
         """
-        left: Job | None = job
-        while left is not None:
-            given = left
-            turn: str | None = None
+        remaining: Job | None = job
+        while remaining is not None:
+            sent = remaining
+            failed_rung: str | None = None
             try:
-                worker = self._usable()
+                worker = self._usable_worker()
                 try:
-                    for row in worker.run(given, limit_s, watch):
-                        left = left.remaining_after(row) if left else None
+                    for row in worker.run(sent, limit_s, observer):
+                        remaining = remaining.remaining_after(row) if remaining else None
                         yield row
                 finally:
-                    turn = worker.turn
+                    failed_rung = worker.current_rung
             except WorkerDiedError as error:
-                ending: tuple[Status, str] = ("failed", str(error))
+                failure: tuple[Status, str] = ("failed", str(error))
             except TimeLimitError as error:
-                ending = ("timeout", str(error))
+                failure = ("timeout", str(error))
             except GpuLostError as error:
-                self._lost = str(error)
-                ending, turn = ("not_run", f"the GPU is lost: {error}"), None
+                self._gpu_error = str(error)
+                failure, failed_rung = ("not_run", f"the GPU is lost: {error}"), None
             else:
-                if left is not given:
-                    continue  # done, or interrupted by a rung that has its row
-                ending = ("failed", "the worker gave no row")
-            for row in left.rows_for_failure(turn, *ending) if left else ():
-                left = left.remaining_after(row) if left else None
+                if remaining is not sent:
+                    continue  # all done, or stopped after a rung that broke the CUDA context
+                failure = ("failed", "the worker returned no row")
+            for row in remaining.rows_for_failure(failed_rung, *failure) if remaining else ():
+                remaining = remaining.remaining_after(row) if remaining else None
                 yield row
 
-    def _usable(self) -> Worker:
-        if self._lost is not None:
-            raise GpuLostError(self._lost)
+    def _usable_worker(self) -> Worker:
+        if self._gpu_error is not None:
+            raise GpuLostError(self._gpu_error)
         if self._worker is None or not self._worker.usable:
             self._worker = Worker(self._scenario, self.ceilings)
         return self._worker
 
 
-def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
-    """The worker's side: get ready, then do jobs until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def worker_main(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
+    """The main function of the worker process: start up, then run jobs until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     _end_with_parent()
     try:
         if not jit.SIMULATED:
             torch.zeros(1, device="cuda")
-        pipe.send(_Ready(known or ceilings.measure()))
+        pipe.send(_WorkerReady(known or ceilings.measure()))
     except Exception as error:
-        pipe.send(_Ready(lost=first_line(error)))
+        pipe.send(_WorkerReady(gpu_error=first_line(error)))
         return
     with annotate("scenario", scenario):
         while True:
@@ -250,16 +271,16 @@ def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
                 job: Job = pipe.recv()
             except EOFError:
                 return
-            for each in job.run():
-                pipe.send(each)
-            well = gpu_is_healthy()
-            pipe.send(_Done(well))
-            if not well:
+            for message in job.run():
+                pipe.send(message)
+            healthy = gpu_is_healthy()
+            pipe.send(_JobDone(healthy))
+            if not healthy:
                 return
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when its parent is killed, even in a call that hangs."""
+    """Make Linux kill this process when its parent dies, even during a call that hangs."""
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -115,7 +115,7 @@ def _rows(plan: TrafficSweep, workers: WorkerSupervisor, kept: Container[_Key]) 
                 continue
             for trials in by_case(left):
                 job = TraceJob(plan, trials[0][0], tuple(reference for _, reference in trials))
-                yield from workers.rows(job, LIMIT_SECONDS)
+                yield from workers.run(job, LIMIT_SECONDS)
 
 
 def _key(trial: Trial, way: Pass) -> _Key:

@@ -122,14 +122,18 @@ def test_compiled_functions_are_reused(
 
 def test_without_jax_its_rows_name_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax_scan, "find_spec", lambda name: None)
-    row, *_ = interleave.run(Case(1, 1, 2, 2), SCANS["jax_scan"], Settings("t"), Ceilings())
+    row, *_ = interleave.measure_rung(
+        Case(1, 1, 2, 2), SCANS["jax_scan"], Settings("t"), Ceilings()
+    )
     assert row.status == "skipped"
     assert (row.reason or "").startswith("jax is not installed; pip install")
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU launches are counted")
 def test_a_simulated_row_has_no_launches_of_a_library() -> None:
-    (row,) = interleave.run(Case(1, 2, 5, 4), SCANS["torch_loop"], Settings("t"), Ceilings())
+    (row,) = interleave.measure_rung(
+        Case(1, 2, 5, 4), SCANS["torch_loop"], Settings("t"), Ceilings()
+    )
     assert row.status == "ok"
     assert row.launches_expected is row.launches_observed is None
     assert row.gate_error is not None
@@ -155,11 +159,11 @@ def settings(*timings: str) -> Settings:
 
 @pytest.mark.usefixtures(pretended_gpu.__name__, "two_launches")
 def test_undeclared_launches_are_recorded() -> None:
-    (row,) = interleave.run(CASE, free(), settings("device"), BOUNDS)
+    (row,) = interleave.measure_rung(CASE, free(), settings("device"), BOUNDS)
     assert (row.status, row.launches_expected, row.launches_observed) == ("ok", None, 2)
     assert row.latency_ms == pytest.approx(2 * COPY_MS)
     declared = replace(free(), launches=lambda problem: 1)
-    (row,) = interleave.run(CASE, declared, settings("device"), BOUNDS)
+    (row,) = interleave.measure_rung(CASE, declared, settings("device"), BOUNDS)
     assert (row.status, row.latency_ms) == ("invalid", None)
 
 
@@ -167,12 +171,13 @@ def test_undeclared_launches_are_recorded() -> None:
 def test_a_call_that_no_graph_can_capture_is_measured_in_other_modes() -> None:
     rung = free(not_in_graphs="waits inside")
     rows = {
-        row.timing: row for row in interleave.run(CASE, rung, settings("device", "graph"), BOUNDS)
+        row.timing: row
+        for row in interleave.measure_rung(CASE, rung, settings("device", "graph"), BOUNDS)
     }
     assert (rows["graph"].status, rows["graph"].reason) == ("skipped", "waits inside")
     assert rows["graph"].latency_ms is None
     assert rows["device"].status == "ok"
-    (row,) = interleave.run(CASE, rung, settings("graph"), BOUNDS)
+    (row,) = interleave.measure_rung(CASE, rung, settings("graph"), BOUNDS)
     assert (row.status, row.reason) == ("skipped", "waits inside")
 
 
@@ -187,7 +192,7 @@ def test_under_a_profiler_launches_come_from_the_graph(
     monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 7)
     monkeypatch.setattr(timing, "_capture", lambda calls, repeat: Graph())
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: timing.MIN_REPLAY_MS)
-    rows = interleave.run(CASE, free(), settings("graph", "device"), BOUNDS)
+    rows = interleave.measure_rung(CASE, free(), settings("graph", "device"), BOUNDS)
     assert {row.timing: row.launches_observed for row in rows} == {"graph": 7, "device": None}
 
 
@@ -197,7 +202,7 @@ def test_a_rung_that_fails_the_gate_has_no_skipped_graph_row() -> None:
         return lambda: bind(problem, operands)() or operands.h[0, 0, 0, 0].fill_(math.nan)
 
     rung = free(forward=forward, not_in_graphs="waits inside")
-    rows = interleave.run(CASE, rung, settings("graph", "device"), BOUNDS)
+    rows = interleave.measure_rung(CASE, rung, settings("graph", "device"), BOUNDS)
     assert [row.status for row in rows] == ["incorrect", "incorrect"]
 
 
@@ -278,7 +283,7 @@ def test_a_graph_captures_a_baseline_of_torch(name: str, phase: str) -> None:
 @pytest.mark.parametrize("name", ["torch_loop", "torch_compile"])
 def test_all_three_latencies_of_a_baseline(name: str) -> None:
     settings = Settings("t", l2="warm", budget=Budget(15, 2.0))
-    rows = list(interleave.run(Case(2, 3, 64, 48), SCANS[name], settings, Ceilings()))
+    rows = list(interleave.measure_rung(Case(2, 3, 64, 48), SCANS[name], settings, Ceilings()))
     assert [(row.status, row.reason) for row in rows] == [("ok", None)] * 3
     assert {row.launches_expected for row in rows} == {None}
     (observed,) = {row.launches_observed for row in rows}

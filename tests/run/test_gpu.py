@@ -1,4 +1,4 @@
-"""Rows on a real GPU: three latencies that agree with each other, and a cold cache that is cold."""
+"""Rows on a real GPU: the three latencies are consistent, and a cold cache is cold."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ def bounds() -> Ceilings:
 
 
 def rows(case: Case, rung: str, settings: Settings, bounds: Ceilings) -> dict[str, Row]:
-    found = list(interleave.run(case, LADDER[rung], settings, bounds))
-    for row in found:
+    result = list(interleave.measure_rung(case, LADDER[rung], settings, bounds))
+    for row in result:
         assert row.status == "ok", row.reason
-    return {row.timing: row for row in found}
+    return {row.timing: row for row in result}
 
 
-def test_the_ceilings_are_believable(bounds: Ceilings) -> None:
+def test_the_ceilings_are_plausible(bounds: Ceilings) -> None:
     samples = sorted(bounds.copy_samples_gbps)
     assert samples[0] > 50
     assert samples[-1] < 1.1 * samples[len(samples) // 2]
@@ -39,11 +39,13 @@ def test_the_ceilings_are_believable(bounds: Ceilings) -> None:
 @pytest.mark.parametrize("rung", ["r01", "r07"])
 def test_three_latencies_of_one_case(rung: str, bounds: Ceilings) -> None:
     case = Case(4, 8, 512, 512)
-    found = rows(case, rung, Settings("test"), bounds)
-    eager, graph, device = (found[mode].latency_ms or 0 for mode in ("eager", "graph", "device"))
+    by_timing = rows(case, rung, Settings("test"), bounds)
+    eager, graph, device = (
+        by_timing[mode].latency_ms or 0 for mode in ("eager", "graph", "device")
+    )
     assert 0 < device <= 1.05 * graph
     assert graph <= 1.05 * eager
-    for row in found.values():
+    for row in by_timing.values():
         assert row.launches_observed == row.launches_expected
         assert row.floor_ms is not None
         assert row.latency_ms is not None
@@ -63,12 +65,14 @@ def test_cold_is_slower_than_warm_on_a_case_that_fits_the_cache(bounds: Ceilings
     assert (cold.latency_ms_low or 0) > (warm.latency_ms_high or 0)
 
 
-def test_a_case_too_small_to_be_made_cold_says_so(bounds: Ceilings) -> None:
+def test_a_case_too_small_to_be_made_cold_is_recorded_as_warm(bounds: Ceilings) -> None:
     assert rows(Case(1, 1, 8, 8), "r07", Settings("test"), bounds)["graph"].l2 == "warm"
 
 
-def test_too_large_a_case_is_oom_and_leaves_the_gpu_usable(bounds: Ceilings) -> None:
-    for row in interleave.run(Case(2**20, 64, 1024, 1024), LADDER["r07"], Settings("test"), bounds):
+def test_a_case_too_large_is_oom_and_leaves_the_gpu_usable(bounds: Ceilings) -> None:
+    for row in interleave.measure_rung(
+        Case(2**20, 64, 1024, 1024), LADDER["r07"], Settings("test"), bounds
+    ):
         assert row.status == "oom"
     assert rows(Case(1, 1, 8, 8), "r07", Settings("test"), bounds)
     assert torch.cuda.memory_allocated() < 2**20

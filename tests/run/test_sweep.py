@@ -1,4 +1,4 @@
-"""Sweeps end to end, in the simulator: what is recorded, and how bad luck ends."""
+"""Sweeps end to end in the simulator: recorded rows, failures, and resumed runs."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ from gspn2bench.run import interleave, sweep, trial
 from gspn2bench.run import worker as worker_module
 from gspn2bench.system import backend
 
-pytestmark = pytest.mark.skipif(not SIMULATED, reason="rows on a GPU: test_gpu.py")
+pytestmark = pytest.mark.skipif(not SIMULATED, reason="test_gpu.py tests rows on a GPU")
 
 CASE = Case(1, 2, 3, 4)
 SETTINGS = trial.Settings("planted")
@@ -44,7 +44,7 @@ def sweep_quick(results: Path, *arguments: str) -> tuple[Result, Run]:
     return result, read_run(folder)
 
 
-def test_a_sweep_without_a_gpu_proves_what_it_can(tmp_path: Path) -> None:
+def test_a_sweep_without_a_gpu_checks_correctness_and_launches(tmp_path: Path) -> None:
     result, run = sweep_quick(tmp_path, "-a", "batch=1", "-a", "size=[3,5]")
     assert result.exit_code == 0
     assert result.stdout.strip() == str(run.path)
@@ -135,7 +135,7 @@ def test_a_dry_run_lists_cases_and_bytes_and_writes_nothing(tmp_path: Path) -> N
     assert not (tmp_path / "none").exists()
 
 
-def test_too_large_for_memory_is_a_row_and_the_next_case_goes_on(tmp_path: Path) -> None:
+def test_a_case_too_large_for_memory_is_a_row_and_the_next_case_runs(tmp_path: Path) -> None:
     result, run = sweep_quick(
         tmp_path, "--rung", "r07", "-a", "batch=[2000000000,1]", "-a", "channels=1", "-a", "size=3"
     )
@@ -145,11 +145,11 @@ def test_too_large_for_memory_is_a_row_and_the_next_case_goes_on(tmp_path: Path)
     assert "oom: r07 N2000000000" in result.stderr
 
 
-def test_too_large_for_the_simulator_is_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_a_case_too_large_for_the_simulator_is_skipped_with_a_reason(tmp_path: Path) -> None:
     result, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "size=256")
     assert result.exit_code == 3  # no row is ok
     assert {row.status for row in run.rows} == {"skipped"}
-    assert "elements are above 32768; needs a GPU" in (run.rows[0].reason or "")
+    assert "elements, limit 32768; needs a GPU" in (run.rows[0].reason or "")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_too_large_for_the_simulator_is_skipped_with_the_reason(tmp_path: Path) 
         (["quick", "--device", "gpu"], ["gpu", "cuda"]),
     ],
 )
-def test_bad_input_is_refused_before_any_work(
+def test_bad_input_is_refused_before_anything_runs(
     arguments: list[str], words: list[str], tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
@@ -181,7 +181,7 @@ def test_bad_input_is_refused_before_any_work(
     assert not results.exists()
 
 
-def test_cuda_where_there_is_none_is_refused_with_advice(
+def test_cuda_without_a_gpu_is_refused_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "find_cuda", lambda: "the driver is asleep")
@@ -204,18 +204,18 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> N
 def test_an_interrupted_sweep_keeps_its_rows_and_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, begun = worker_module.Worker.run, []
+    real, jobs = worker_module.Worker.run, []
 
     def interrupted(
         worker: worker_module.Worker,
         job: worker_module.Job,
         limit_s: float,
-        watch: worker_module.Watch,
+        observer: worker_module.RungObserver,
     ) -> Iterator[Row]:
-        begun.append(job)
-        if len(begun) == 3:
+        jobs.append(job)
+        if len(jobs) == 3:
             raise KeyboardInterrupt
-        return real(worker, job, limit_s, watch)
+        return real(worker, job, limit_s, observer)
 
     monkeypatch.setattr(worker_module.Worker, "run", interrupted)
     result, run = sweep_quick(tmp_path / "a", "--rung", "r07")
@@ -226,17 +226,17 @@ def test_an_interrupted_sweep_keeps_its_rows_and_is_resumed(
 
     monkeypatch.undo()
     with (run.path / "rows.jsonl").open("a") as rows:
-        rows.write('{"scenario": "quick", "ca')  # as a process killed in mid-write leaves it
+        rows.write('{"scenario": "quick", "ca')  # a process killed while writing leaves this
     resumed = invoke("sweep", "--resume", str(run.path))
     assert resumed.exit_code == 0
     assert "the last line was torn" in resumed.stderr
-    _, whole = sweep_quick(tmp_path / "b", "--rung", "r07")
-    again = read_run(run.path)
-    assert again.rows == whole.rows
-    assert again.rows[:2] == run.rows
-    assert again.record.finished_utc is not None
-    (aside,) = run.path.glob("rows.jsonl.torn-*")
-    assert aside.read_text() == '{"scenario": "quick", "ca'
+    _, uninterrupted = sweep_quick(tmp_path / "b", "--rung", "r07")
+    complete = read_run(run.path)
+    assert complete.rows == uninterrupted.rows
+    assert complete.rows[:2] == run.rows
+    assert complete.record.finished_utc is not None
+    (torn,) = run.path.glob("rows.jsonl.torn-*")
+    assert torn.read_text() == '{"scenario": "quick", "ca'
 
 
 def test_a_full_disk_ends_the_sweep_and_keeps_its_rows(
@@ -271,7 +271,7 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
         worker: worker_module.Worker,
         job: interleave.CaseJob,
         limit_s: float,
-        watch: worker_module.Watch,
+        observer: worker_module.RungObserver,
     ) -> Iterator[Row]:
         jobs.append(job)
         return iter(())
@@ -284,18 +284,18 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
     assert jobs[0].ceilings.cold_is_cold
 
 
-def test_it_is_told_whose_turn_it_is(tmp_path: Path) -> None:
+def test_the_observer_is_called_when_a_rung_starts(tmp_path: Path) -> None:
     narrow = ("--rung", "r04,r07", "-a", "batch=1", "-a", "channels=1", "-a", "size=2")
     _, run = sweep_quick(tmp_path, *narrow)
     (run.path / "rows.jsonl").write_text("")
-    seen: list[str] = []
+    started: list[str] = []
     with RunWriter(run.path, run.record, resume=True) as writer:
-        steps = sweep.run(writer, sweep.planned(writer.record), watch=seen.append)
-        assert [step.rung.id for step in steps] == ["r04", "r07"]
-    assert seen == ["r04", "r07"]
+        trials = sweep.run(writer, sweep.planned(writer.record), observer=started.append)
+        assert [trial.rung.id for trial in trials] == ["r04", "r07"]
+    assert started == ["r04", "r07"]
 
 
-def test_a_run_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:
+def test_resuming_a_complete_run_changes_nothing(tmp_path: Path) -> None:
     _, run = sweep_quick(tmp_path, "--rung", "r07", "-a", "batch=1", "-a", "size=2")
     before = (run.path / "rows.jsonl").read_bytes()
     assert invoke("sweep", "--resume", str(run.path)).exit_code == 0
@@ -314,12 +314,12 @@ def test_two_writers_of_one_run_are_refused(tmp_path: Path) -> None:
     "arguments",
     [["--resume", "latest", "quick"], ["--resume", "latest", "--rung", "r07"], []],
 )
-def test_what_a_resumed_sweep_takes_from_its_run_is_not_given_again(arguments: list[str]) -> None:
+def test_a_resumed_sweep_accepts_no_scenario_or_rungs(arguments: list[str]) -> None:
     assert isinstance(invoke("sweep", *arguments).exception, UsageError)
 
 
 def planted(call: Call, *, launches: int = 1) -> Rung:
-    """A rung that does what the test says instead of a scan."""
+    """A rung with this call instead of a scan."""
     return replace(
         LADDER["r07"], id="bad", forward=lambda problem, operands: call,
         launches=lambda problem: launches,
@@ -327,7 +327,7 @@ def planted(call: Call, *, launches: int = 1) -> Rung:
 
 
 def only_row(rung: Rung) -> Row:
-    (row,) = interleave.run(CASE, rung, SETTINGS, Ceilings())
+    (row,) = interleave.measure_rung(CASE, rung, SETTINGS, Ceilings())
     return row
 
 
@@ -340,10 +340,10 @@ def test_a_rung_that_writes_nothing_is_incorrect() -> None:
 
 def test_a_rung_that_is_slightly_wrong_is_incorrect() -> None:
     def bind(problem: ScanProblem, operands: Operands) -> Call:
-        right = LADDER["r07"].forward(problem, operands)
+        correct = LADDER["r07"].forward(problem, operands)
 
         def call() -> None:
-            right()
+            correct()
             operands.h[0, 1, 2, 3] *= 1.001
 
         return call
@@ -356,14 +356,14 @@ def test_a_rung_that_is_slightly_wrong_is_incorrect() -> None:
 
 @pytest.mark.parametrize("name", ["x", "lam", "w"])
 def test_a_rung_that_writes_to_its_inputs_is_incorrect(name: str) -> None:
-    """The reference would take what is left there for the input, and agree."""
+    """The reference would read the modified input and agree."""
 
     def bind(problem: ScanProblem, operands: Operands) -> Call:
-        right = LADDER["r07"].forward(problem, operands)
+        correct = LADDER["r07"].forward(problem, operands)
 
         def call() -> None:
             getattr(operands, name).mul_(0.5)
-            right()
+            correct()
 
         return call
 
@@ -371,7 +371,7 @@ def test_a_rung_that_writes_to_its_inputs_is_incorrect(name: str) -> None:
     assert (row.status, row.reason) == ("incorrect", f"{name}: the call changed this input")
 
 
-def test_a_rung_that_launches_other_than_it_declares_is_invalid() -> None:
+def test_a_rung_with_launches_that_differ_from_those_declared_is_invalid() -> None:
     row = only_row(replace(LADDER["r07"], launches=lambda problem: 2))
     assert row.status == "invalid"
     assert row.reason == "launches: 1 observed, 2 declared"
@@ -381,11 +381,11 @@ def test_a_rung_that_launches_other_than_it_declares_is_invalid() -> None:
     ("error", "status", "reason"),
     [
         (RuntimeError("illegal address\nmore"), "failed", "RuntimeError: illegal address"),
-        (torch.OutOfMemoryError("no room"), "oom", "memory: no room"),
+        (torch.OutOfMemoryError("none left"), "oom", "memory: none left"),
         (AssertionError(), "failed", "AssertionError: no message"),
     ],
 )
-def test_a_rung_that_raises_is_a_row(error: Exception, status: str, reason: str) -> None:
+def test_an_error_of_a_rung_is_a_row(error: Exception, status: str, reason: str) -> None:
     def call() -> None:
         raise error
 
@@ -393,8 +393,10 @@ def test_a_rung_that_raises_is_a_row(error: Exception, status: str, reason: str)
     assert (row.status, row.reason) == (status, reason)
 
 
-def test_what_a_rung_cannot_do_is_a_skipped_row_with_its_reason() -> None:
-    (row,) = interleave.run(replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings())
+def test_a_problem_that_a_rung_cannot_run_is_a_skipped_row_with_a_reason() -> None:
+    (row,) = interleave.measure_rung(
+        replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings()
+    )
     assert row.status == "skipped"
     assert row.reason == LADDER["r01"].unsupported(CASE_SHARED)
 
@@ -408,45 +410,47 @@ from dataclasses import replace
 from gspn2bench.kernels.ladder import LADDER
 
 def bind(problem, operands):
-    right = LADDER["r07"].forward(problem, operands)
+    correct = LADDER["r07"].forward(problem, operands)
     def call():
         {body}
     return call
 
 RUNG = replace(LADDER["r07"], id="mine", forward=bind)
 """
-ENDINGS = {
+FAULTS = {
     "kill -9": ("os.kill(os.getpid(), signal.SIGKILL)", "failed", "signal SIGKILL"),
     "exit": ("os._exit(7)", "failed", "exit code 7"),
     "hang": ("time.sleep(3600)", "timeout", "time limit: over 5 s"),
     "spin": ("while True: pass", "timeout", "time limit: over 5 s"),
-    "interrupt": ("os.kill(os.getpid(), signal.SIGINT); right()", "ok", None),
+    "interrupt": ("os.kill(os.getpid(), signal.SIGINT); correct()", "ok", None),
     "writes nothing": ("pass", "incorrect", "NaN or infinite"),
-    "writes NaN": ("right(); operands.h.fill_(float('nan'))", "incorrect", "4 of 4 elements are"),
-    "launches twice": ("right(); right()", "invalid", "launches: 2 observed, 1 declared"),
+    "writes NaN": ("correct(); operands.h.fill_(float('nan'))", "incorrect", "4 of 4 elements are"),
+    "launches twice": ("correct(); correct()", "invalid", "launches: 2 observed, 1 declared"),
     "writes out of bounds": ("operands.h.view(-1)[10**6] = 0", "failed", "IndexError"),
     "reads out of bounds": ("operands.x.view(-1)[10**6].item()", "failed", "IndexError"),
-    "right once": (
-        "globals().setdefault('first', right()) if 'first' not in globals() else 0",
+    "stale after the first call": (
+        "globals().setdefault('first', correct()) if 'first' not in globals() else 0",
         "incorrect",
         "on changed inputs, h: 4 of 4 elements are NaN",
     ),
-    "right": ("right()", "ok", None),
+    "correct": ("correct()", "ok", None),
 }
 
 
-@pytest.mark.parametrize("name", ENDINGS)
-def test_whatever_a_users_rung_does_the_next_one_is_measured(name: str, tmp_path: Path) -> None:
-    body, status, reason = ENDINGS[name]
+@pytest.mark.parametrize("name", FAULTS)
+def test_after_any_fault_of_a_users_rung_the_next_one_is_measured(
+    name: str, tmp_path: Path
+) -> None:
+    body, status, reason = FAULTS[name]
     file = tmp_path / "mine.py"
     file.write_text(HEAD.format(body=body))
     limit = ("--limit", "5")
     narrow = ("-a", "batch=1", "-a", "channels=1", "-a", "size=2")
     result, run = sweep_quick(tmp_path / "results", "--rung", f"{file},r07", *narrow, *limit)
-    mine, next_one = run.rows
-    assert (mine.rung, mine.status) == ("mine", status)
-    assert (reason or "") in (mine.reason or "")
-    assert (next_one.rung, next_one.status) == ("r07", "ok")
+    faulty, next_row = run.rows
+    assert (faulty.rung, faulty.status) == ("mine", status)
+    assert (reason or "") in (faulty.reason or "")
+    assert (next_row.rung, next_row.status) == ("r07", "ok")
     assert result.exit_code == (0 if status == "ok" else 3)
 
 
@@ -464,17 +468,17 @@ def wait_for(done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
+def test_a_killed_sweep_leaves_its_rows_and_no_worker_and_is_resumed(
     tmp_path: Path,
 ) -> None:
-    file, told, results = tmp_path / "mine.py", tmp_path / "pid", tmp_path / "results"
-    hang = f"open({str(told)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(3600)"
-    file.write_text(HEAD.format(body=f"if problem.height == 3: {hang}\n        right()"))
+    file, pid, results = tmp_path / "mine.py", tmp_path / "pid", tmp_path / "results"
+    hang = f"open({str(pid)!r}, 'w').write(f'{{os.getpid()}}.'); time.sleep(3600)"
+    file.write_text(HEAD.format(body=f"if problem.height == 3: {hang}\n        correct()"))
     words = ["sweep", "quick", "--rung", str(file), "-a", "batch=1", "-a", "channels=1"]
     words += ["-a", "size=[2,3]", "--results", str(results)]
     with subprocess.Popen([sys.executable, "-P", "-m", "gspn2bench", *words]) as process:
-        wait_for(lambda: told.exists() and told.read_text().endswith("."))
-        worker = int(told.read_text().rstrip("."))
+        wait_for(lambda: pid.exists() and pid.read_text().endswith("."))
+        worker = int(pid.read_text().rstrip("."))
         assert running(worker)
         process.kill()
     wait_for(lambda: not running(worker))
@@ -483,11 +487,11 @@ def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
     assert [row.height for row in killed.rows] == [2]
     assert killed.record.finished_utc is None
 
-    file.write_text(HEAD.format(body="right()"))
+    file.write_text(HEAD.format(body="correct()"))
     assert invoke("sweep", "--resume", str(folder)).exit_code == 0
-    whole = read_run(folder)
-    assert [(row.height, row.status) for row in whole.rows] == [(2, "ok"), (3, "ok")]
-    assert whole.rows[:1] == killed.rows
+    complete = read_run(folder)
+    assert [(row.height, row.status) for row in complete.rows] == [(2, "ok"), (3, "ok")]
+    assert complete.rows[:1] == killed.rows
 
 
 @pytest.mark.parametrize(
@@ -515,7 +519,7 @@ def test_a_sweep_that_is_killed_leaves_its_rows_and_no_worker_and_is_resumed(
         ),
     ],
 )
-def test_a_users_file_that_is_no_rung_is_refused(
+def test_a_users_file_without_a_valid_rung_is_refused(
     text: str, words: list[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.py"
@@ -526,5 +530,5 @@ def test_a_users_file_that_is_no_rung_is_refused(
     assert not (tmp_path / "results").exists()
 
 
-def test_rungs_are_taken_in_the_order_given() -> None:
+def test_specs_keep_their_order_without_duplicates() -> None:
     assert registry.specs(["r07", "r01", "r07"]) == ["r07", "r01"]

@@ -1,4 +1,4 @@
-"""The way of a trial on a GPU, walked on a pretended one: what is measured, and what is doubted."""
+"""A trial on a fake GPU: its rows, and the numbers that are flagged."""
 
 from dataclasses import replace
 
@@ -21,22 +21,22 @@ pytestmark = pytest.mark.usefixtures(pretended_gpu.__name__)
 bound: list[Operands] = []
 
 
-def bind_and_tell(problem: ScanProblem, operands: Operands) -> Call:
+def bind_and_record(problem: ScanProblem, operands: Operands) -> Call:
     bound.append(operands)
     return bind(problem, operands)
 
 
-RUNG: Rung = replace(REFERENCE, forward=bind_and_tell)
+RUNG: Rung = replace(REFERENCE, forward=bind_and_record)
 
 
 @pytest.fixture(autouse=True)
-def forget() -> None:
+def clear_bound() -> None:
     bound.clear()
 
 
 def rows(**settings: object) -> list[Row]:
-    chosen = replace(Settings("pretended", timings=("eager", "device")), **settings)  # type: ignore[arg-type]
-    return list(interleave.run(CASE, RUNG, chosen, BOUNDS))
+    all_settings = replace(Settings("pretended", timings=("eager", "device")), **settings)  # type: ignore[arg-type]
+    return list(interleave.measure_rung(CASE, RUNG, all_settings, BOUNDS))
 
 
 def test_a_whole_trial() -> None:
@@ -61,9 +61,9 @@ def test_a_whole_trial() -> None:
     assert device.stopped == "interval"
 
 
-def test_cold_takes_as_many_operand_sets_as_the_cache_asks_for() -> None:
+def test_a_cold_cache_takes_enough_operand_sets() -> None:
     rows()
-    sets = bound[1:]  # the first is of the proof
+    sets = bound[1:]  # the first is that of the preflight
     assert len(sets) == timing.rotation_sets(FOOTPRINT, L2_BYTES) == 6
     assert len({operands.x.data_ptr() for operands in sets}) == 6
     bound.clear()
@@ -80,37 +80,37 @@ def test_a_case_too_small_to_be_made_cold_is_recorded_as_warm(
 
 
 class Fixed:
-    """Stands in for a sampler that needs one block."""
+    """A sampler that needs one sample block."""
 
-    taken = Measurement((1.0,) * 20, "interval", Clocks(1980.0, 40.0, ""), slowed=False)
+    measurement = Measurement((1.0,) * 20, "interval", Clocks(1980.0, 40.0, ""), slowed=False)
 
     def __init__(self, mode: str, *arguments: object) -> None:
         self.mode = mode
 
     def take_block(self) -> Measurement:
         if self.mode == "eager":
-            raise RuntimeError("eager: no luck")
-        return self.taken
+            raise RuntimeError("eager: planted")
+        return self.measurement
 
 
 def measured(latency_ms: float, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Row:
-    fixed = replace(Fixed.taken, samples=(latency_ms,) * 20, **changes)  # type: ignore[arg-type]
-    monkeypatch.setattr(Fixed, "taken", fixed)
+    fixed = replace(Fixed.measurement, samples=(latency_ms,) * 20, **changes)  # type: ignore[arg-type]
+    monkeypatch.setattr(Fixed, "measurement", fixed)
     monkeypatch.setattr(interleave, "Sampler", Fixed)
     return rows(timings=("graph",))[0]
 
 
-def test_faster_than_a_copy_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_faster_than_a_copy_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured(COPY_MS / 1.02, monkeypatch).reason is None
     suspect = measured(COPY_MS / 1.05, monkeypatch)
     assert suspect.status == "ok"
     assert suspect.reason == "suspect: 105% of copy bandwidth"
 
 
-def test_a_cache_that_was_never_cold_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_suspect_if_the_cache_was_never_cold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "BOUNDS", replace(BOUNDS, l2_cold_ms=0.01))
     row = measured(COPY_MS, monkeypatch)
-    assert row.reason == "suspect: rotating operand sets was not seen to empty the L2 cache"
+    assert row.reason == "suspect: no evidence that rotating operand sets kept the L2 cache cold"
 
 
 def test_a_gpu_that_stays_slowed_makes_the_row_unstable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,16 +121,16 @@ def test_a_gpu_that_stays_slowed_makes_the_row_unstable(monkeypatch: pytest.Monk
     assert row.samples_ms == (1.0,) * 20
 
 
-def test_a_mode_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_mode_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interleave, "Sampler", Fixed)
     graph, eager, device = rows(timings=("graph", "eager", "device"))
     assert graph.status == "ok"
-    assert (eager.status, eager.reason) == ("failed", "RuntimeError: eager: no luck")
+    assert (eager.status, eager.reason) == ("failed", "RuntimeError: eager: planted")
     assert device.status == "ok"
 
 
 @pytest.mark.parametrize(("samples", "count"), [(1, 1), (100, 15)])
-def test_samples_that_are_all_alike_or_alone_are_a_row(samples: int, count: int) -> None:
+def test_equal_samples_or_a_single_sample_make_a_row(samples: int, count: int) -> None:
     (row,) = rows(timings=("device",), budget=timing.Budget(samples, 60.0))
     assert row.status == "ok", row.reason
     assert row.samples_ms == (COPY_MS,) * count
@@ -138,7 +138,7 @@ def test_samples_that_are_all_alike_or_alone_are_a_row(samples: int, count: int)
     assert row.stopped == ("samples" if samples == 1 else "interval")
 
 
-def test_more_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_larger_than_memory_is_oom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device: (2**20, 2**34))
     assert {row.status for row in rows()} == {"oom"}
     assert not bound

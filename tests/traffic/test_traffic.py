@@ -285,14 +285,14 @@ def test_resume_does_what_is_left_of_a_group(
 def test_a_trial_is_given_as_soon_as_its_rows_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace, made = traffic_run.WorkerSupervisor.rows, []
+    trace, made = traffic_run.WorkerSupervisor.run, []
 
     def traced(workers: traffic_run.WorkerSupervisor, *arguments: Any) -> Iterator[Row]:
         for row in trace(workers, *arguments):
             made.append(row)
             yield row
 
-    monkeypatch.setattr(traffic_run.WorkerSupervisor, "rows", traced)
+    monkeypatch.setattr(traffic_run.WorkerSupervisor, "run", traced)
     cases = (Case(1, 1, 2, 2), Case(1, 1, 3, 2))
     plan = TrafficSweep("quick", "cold", cases, ("r03", "r07"), "trace", 0)
     with traffic_run.create(tmp_path, load("quick"), plan, []) as writer:
@@ -354,5 +354,5 @@ def test_an_interrupted_run_keeps_its_rows_and_is_resumed(
     again = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
     assert again.exit_code == 0
     assert read_run(run.path).rows == whole.rows
-    with pytest.raises(UsageError, match="it is one of gspn2bench traffic --resume"):
+    with pytest.raises(UsageError, match="use gspn2bench traffic --resume"):
         sweep.planned(run.record)

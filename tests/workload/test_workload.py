@@ -80,12 +80,12 @@ def bind(problem: ScanProblem, operands: Operands) -> Call:
 def test_the_row_records_four_directions() -> None:
     rung = replace(LADDER["r07"], id="mine", forward=bind, launches=lambda problem: 0)
     settings = trial.Settings("test", timings=("device",))
-    (row,) = interleave.run(FOUR, rung, settings, Ceilings())
+    (row,) = interleave.measure_rung(FOUR, rung, settings, Ceilings())
     assert row.status == "ok", row.reason
     assert (row.direction, row.directions) == ("all", 4)
     assert row.gate_slices == 4
     assert "4 directions" in row.case
-    (skipped,) = interleave.run(FOUR, LADDER["r01"], settings, Ceilings())
+    (skipped,) = interleave.measure_rung(FOUR, LADDER["r01"], settings, Ceilings())
     assert skipped.status == "skipped"
     assert "direction" in (skipped.reason or "")
 
