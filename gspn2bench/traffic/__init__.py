@@ -1,5 +1,5 @@
-"""Bytes that a rung moves: by model, by a trace in the simulator, and by hardware counters.
+"""Bytes that a rung moves, by three methods: model, simulator trace, and hardware counters.
 
-``run`` records them, ``rows`` makes the rows, ``tracer`` traces the simulator, ``counters`` runs
-Nsight Compute on the program of ``ncu_target``.
+``run`` records a run, and ``rows`` makes its rows. ``tracer`` traces kernels in the simulator.
+``counters`` runs Nsight Compute on the program in ``ncu_target``.
 """

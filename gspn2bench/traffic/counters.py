@@ -1,8 +1,8 @@
-"""Global-memory traffic from hardware counters: Nsight Compute, in a process of its own.
+"""Global-memory traffic from hardware counters, read by Nsight Compute in a separate process.
 
-ncu runs one program that makes one call for each trial inside the NVTX range ``measure``, and
-writes a line for each kernel of it; the lines of a trial are summed. It runs a kernel several times
-to read all counters, so that no latency of such a run is worth keeping.
+ncu runs a program that makes one call per trial inside the NVTX range ``measure``. It writes one
+line per kernel, and the lines of a trial are summed. ncu runs each kernel several times to read all
+counters, so latencies of such a run have no meaning.
 """
 
 import csv
@@ -21,7 +21,7 @@ from gspn2bench.system.doctor import MEND_COUNTERS, MEND_NCU
 from gspn2bench.system.environment import find_cuda
 
 CacheControl = Literal["none", "all"]
-"""Whether ncu leaves the caches as they are, or flushes them before each kernel and each pass."""
+"""Whether ncu leaves the caches as they are ("none") or flushes them before each kernel."""
 
 RANGE: Final[RangeName] = "measure"
 METRICS: Final = {
@@ -34,7 +34,7 @@ METRICS: Final = {
     "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
     "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
 }
-"""ncu's metrics by the field of ``Counters``."""
+"""ncu's metrics, by the field of ``Counters``."""
 UNITS: Final = {
     "": 1,
     "sector": 1,
@@ -45,36 +45,36 @@ UNITS: Final = {
     "Gbyte": 10**9,
 }
 LIMIT_SECONDS: Final = 600.0
-"""Longest time for one trial; a process of several has as many times that."""
-FIRST_LINES: Final = 4
-"""Of what ncu printed before it failed, kept as the reason."""
+"""Longest time per trial; a process of several trials has this time for each."""
+MAX_ERRORS: Final = 4
+"""Most error lines of a failed ncu that go into the reason."""
 PERMISSION: Final = "ERR_NVGPUCTRPERM"
 _TRIAL: Final = re.compile(r"\btrial (\d+)\b")
-"""In whichever column ncu lists the ranges of a kernel."""
+"""Matches the trial's range in any column in which ncu lists the ranges of a kernel."""
 
 
 class UnavailableError(Exception):
-    """There are no counters to be had; the message says why, and how to mend it."""
+    """Counters are unavailable; the message has the reason and a fix."""
 
 
 class ProgramError(UnavailableError):
-    """It failed on this program, and may do well on another, such as a part of it."""
+    """ncu failed on this program, and may succeed on a different one, such as fewer trials."""
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What the hardware counted in one call, summed over its launches.
+    """Hardware counters of one call, summed over its launches. A sector is 32 bytes.
 
     Args:
-        launches: kernels that ncu saw.
-        dram_read_bytes: from DRAM to the L2.
-        dram_write_bytes: from the L2 to DRAM.
-        l2_read_sectors: sectors of 32 bytes read at the L2, by whatever part of the GPU.
-        l2_write_sectors: likewise, written.
+        launches: kernels that ncu profiled.
+        dram_read_bytes: bytes read from DRAM into the L2.
+        dram_write_bytes: bytes written from the L2 to DRAM.
+        l2_read_sectors: sectors read at the L2, by any unit of the GPU.
+        l2_write_sectors: sectors written at the L2, by any unit of the GPU.
         load_sectors: sectors of global loads at the L1.
-        store_sectors: of global stores.
-        load_requests: global loads of warps at the L1.
-        store_requests: global stores.
+        store_sectors: sectors of global stores at the L1.
+        load_requests: requests of global loads at the L1.
+        store_requests: requests of global stores at the L1.
     """
 
     launches: int
@@ -89,27 +89,27 @@ class Counters:
 
 
 def find() -> Path:
-    """Nsight Compute, where a GPU is to be profiled too.
+    """Find Nsight Compute on a machine with a GPU.
 
     Raises:
-        UnavailableError: one of the two is missing.
+        UnavailableError: ncu or the GPU is missing.
     """
     if reason := find_cuda():
         raise UnavailableError(reason)
     path = executables.find_ncu()
     if path is None:
-        raise UnavailableError(f"ncu was not found; to mend: {MEND_NCU}")
+        raise UnavailableError(f"ncu was not found; to fix: {MEND_NCU}")
     return path
 
 
 def command(ncu: Path, cache: CacheControl, log: Path, program: Sequence[str]) -> list[str]:
-    """The command line that profiles a program's ``measure`` range.
+    """The command line that profiles the ``measure`` range of a program.
 
     Args:
-        ncu: Nsight Compute's command line.
-        cache: what ncu does with the caches.
-        log: file for what ncu prints, so that the program's own output is not in it.
-        program: to be profiled, with its arguments.
+        ncu: path of Nsight Compute.
+        cache: how ncu treats the caches.
+        log: file for ncu's output, separate from the output of the program.
+        program: command line of the program to profile.
     """
     options = {
         "--page": "raw",
@@ -127,28 +127,29 @@ def command(ncu: Path, cache: CacheControl, log: Path, program: Sequence[str]) -
 def measure(
     ncu: Path, cache: CacheControl, program: Sequence[str], trials: int = 1
 ) -> list[Counters | None]:
-    """Profile a program that makes one call for each trial inside the range ``measure``.
+    """Profile a program that makes one call per trial inside the range ``measure``.
 
     Args:
-        ncu: Nsight Compute's command line.
-        cache: what ncu does with the caches.
-        program: to be profiled, with its arguments.
-        trials: calls that it makes, each in a range ``trial 0``, ``trial 1`` and so on.
+        ncu: path of Nsight Compute.
+        cache: how ncu treats the caches.
+        program: command line of the program to profile.
+        trials: number of its calls, each in a range ``trial 0``, ``trial 1`` and so on.
 
     Returns:
-        The counters of each trial; None where ncu saw no kernel of one.
+        The counters of each trial; None for a trial in which ncu profiled no kernel.
 
     Raises:
-        UnavailableError: ncu can't be run, may not read counters, or saw no kernel at all.
-        ProgramError: it failed, took too long, or does not tell the trials apart.
+        UnavailableError: ncu cannot be run, is not permitted to read counters, or profiled no
+            kernel at all.
+        ProgramError: ncu failed, took too long, or does not separate the trials.
     """
     limit = LIMIT_SECONDS * trials
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "ncu.csv"
-        # another locale may write 1.024 for 1,024
+        # other locales may write 1.024 for 1,024
         environment = os.environ | {"LC_ALL": "C", "NUMBA_ENABLE_CUDASIM": "0"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command(ncu, cache, log, program),
                 capture_output=True,
                 text=True,
@@ -162,50 +163,54 @@ def measure(
         except OSError as error:
             raise UnavailableError(f"ncu: {ncu} can't be run: {error.strerror}") from error
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return read(text, done.stdout + done.stderr, done.returncode, trials)
+    return read(text, process.stdout + process.stderr, process.returncode, trials)
 
 
 def read(
     text: str, output: str = "", returncode: int = 0, trials: int = 1
 ) -> list[Counters | None]:
-    """The counters in what ncu left behind, by trial.
+    """Read the counters of each trial from the results of ncu.
 
     Args:
-        text: its log.
-        output: what it and the program printed.
-        returncode: its exit code.
-        trials: calls that the program made.
+        text: ncu's log.
+        output: stdout and stderr of ncu and the program.
+        returncode: ncu's exit code.
+        trials: number of calls that the program made.
+
+    Returns:
+        As for ``measure``.
 
     Raises:
-        UnavailableError: as ``measure``.
+        UnavailableError: as for ``measure``.
+        ProgramError: as for ``measure``.
     """
     if PERMISSION in text or PERMISSION in output:
         raise UnavailableError(
-            f"ncu may not read counters ({PERMISSION}); to mend: {MEND_COUNTERS}"
+            f"ncu is not permitted to read counters ({PERMISSION}); to fix: {MEND_COUNTERS}"
         )
     if returncode != 0:
-        raise ProgramError(f"ncu ended with {returncode}: {_said(text, output)}")
+        raise ProgramError(f"ncu failed with exit code {returncode}: {_errors(text, output)}")
     kernels = parse(text)
     if not kernels:
         raise UnavailableError(
-            f"ncu saw no kernel in the NVTX range {DOMAIN}@{RANGE}; to mend: a newer ncu"
+            f"ncu found no kernel in the NVTX range {DOMAIN}@{RANGE}; to fix: install a newer ncu"
         )
-    seen: list[list[Kernel]] = [[] for _ in range(trials)]
+    by_trial: list[list[Kernel]] = [[] for _ in range(trials)]
     for kernel in kernels:
         number = 0 if trials == 1 else kernel.trial
         if number is None or number >= trials:
-            raise ProgramError("ncu does not say which kernel lies in which NVTX range")
-        seen[number].append(kernel)
-    return [_sum(each) if each else None for each in seen]
+            raise ProgramError("ncu does not report which kernel ran in which NVTX range")
+        by_trial[number].append(kernel)
+    return [_sum(kernels) if kernels else None for kernels in by_trial]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A line of ncu's.
+    """One kernel in ncu's output.
 
     Args:
-        trial: the number in the name of its range; None where ncu does not say.
-        values: by the field of ``Counters``.
+        trial: the number in the name of its range; None if ncu does not report a range.
+        values: counters, by the field of ``Counters``.
     """
 
     trial: int | None
@@ -217,22 +222,25 @@ def _sum(kernels: Sequence[Kernel]) -> Counters:
     return Counters(launches=len(kernels), **totals)
 
 
-def _said(text: str, output: str) -> str:
-    """The first of ncu's own errors, which may be in its log or on stdout, and the last line."""
+def _errors(text: str, output: str) -> str:
+    """The first error lines of ncu, from its log or its output, and the last line of both."""
     lines = [line.strip() for line in (text + "\n" + output).splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("==ERROR==")][:FIRST_LINES]
+    errors = [line for line in lines if line.startswith("==ERROR==")][:MAX_ERRORS]
     return "; ".join(dict.fromkeys([*errors, *lines[-1:]])) or "no message"
 
 
 def parse(text: str) -> list[Kernel]:
-    """The fields of ``METRICS`` of each kernel in ncu's raw page as CSV, and its trial.
+    """Parse ncu's raw page in CSV.
 
-    The page has a line of names, a line of units and a line for each kernel; ncu's own messages
-    begin with "==".
+    The page has a line of names, a line of units and a line per kernel. Messages of ncu begin with
+    "==".
+
+    Returns:
+        The kernels, in order, with the counters of ``METRICS``.
 
     Raises:
-        UnavailableError: a metric is missing or has an unknown unit; it is named.
-        ProgramError: a kernel has no number for it.
+        UnavailableError: a metric is missing or has an unknown unit; the message names the metric.
+        ProgramError: the counter of a kernel is not a number.
     """
     table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
     names = next((line for line in table if "Kernel Name" in line), None)
@@ -244,25 +252,27 @@ def parse(text: str) -> list[Kernel]:
 
 
 def _kernel(cells: Mapping[str, str], units: Mapping[str, str]) -> Kernel:
-    found = (_TRIAL.search(cell) for cell in cells.values())
-    number = next((int(match[1]) for match in found if match), None)
+    matches = (_TRIAL.search(cell) for cell in cells.values())
+    trial = next((int(match[1]) for match in matches if match), None)
     return Kernel(
-        number, {field: _number(metric, cells, units) for field, metric in METRICS.items()}
+        trial, {field: _number(metric, cells, units) for field, metric in METRICS.items()}
     )
 
 
 def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) -> int:
     if metric not in values:
         raise UnavailableError(
-            f"ncu gave no {metric}; to mend: a Nsight Compute that knows the GPU"
+            f"ncu reported no {metric}; to fix: install an Nsight Compute that supports this GPU"
         )
     unit, text = units.get(metric, ""), values[metric]
     if unit not in UNITS:
-        raise UnavailableError(f"ncu gave {metric} in {unit!r}, not in one of {_listed(UNITS)}")
+        raise UnavailableError(
+            f"ncu reported {metric} in {unit!r}, expected one of {_listed(UNITS)}"
+        )
     try:
         return round(float(text.replace(",", "")) * UNITS[unit])
     except (ValueError, OverflowError):
-        raise ProgramError(f"ncu gave {text!r} for {metric}") from None
+        raise ProgramError(f"ncu reported {text!r} for {metric}") from None
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""One call of each of some trials on the GPU, for a profiler to look at.
+"""The program that ncu profiles: one call per trial on the GPU.
 
-Each call lies in the NVTX range ``measure`` and, inside it, ``trial 0``, ``trial 1`` and so on. A
-program: ``program`` gives its command line. It fails as a whole when one trial does, or hangs.
+Each call runs in the NVTX range ``measure`` and, inside it, in ``trial 0``, ``trial 1`` and so on.
+``program`` returns the command line. If one trial fails or hangs, the whole program fails.
 """
 
 import faulthandler
@@ -18,49 +18,53 @@ from gspn2bench.system import backend
 from gspn2bench.traffic.counters import LIMIT_SECONDS
 
 TRIAL: Final = "trial"
-"""Begins the name of the range around a call; the number of its trial follows."""
+"""Prefix of the name of the range around a call; the number of the trial follows."""
 Trial = tuple[Case, str]
-"""A case, and the reference of a rung (``registry.find``) that is to run it."""
+"""A case, and the spec (``registry.find``) of the rung that runs it."""
 
 
 def program(trials: Sequence[Trial], seed: int) -> list[str]:
-    """The command line that makes one call of each trial.
+    """The command line of a process that makes one call per trial.
 
     Args:
         trials: in order.
-        seed: of the inputs.
+        seed: for the random inputs.
     """
-    # A bare checkout adds to the package's path: the new process finds kernels/ where we do.
+    # In a bare checkout, kernels/ is outside the package. The new process gets the same paths.
     root = str(Path(gspn2bench.__file__).parents[1])
     code = (
         f"import sys; sys.path.insert(0, {root!r}); import gspn2bench; "
         f"gspn2bench.__path__ = {list(gspn2bench.__path__)!r}; "
         "from gspn2bench.traffic.ncu_target import run; run(sys.argv[1])"
     )
-    listed = [(asdict(case), reference) for case, reference in trials]
-    job = json.dumps({"trials": listed, "seed": seed})
+    fields = [(asdict(case), spec) for case, spec in trials]
+    job = json.dumps({"trials": fields, "seed": seed})
     return [sys.executable, "-P", "-c", code, job]
 
 
 def run(job: str) -> None:
-    """Make each call once to compile it, then once in its range, and free what it had."""
+    """Make each call once to compile it and once in its range, then free its memory.
+
+    Args:
+        job: JSON, the last argument of ``program``.
+    """
     fields: dict[str, Any] = json.loads(job)
     backend.activate("cuda")
-    for number, (case, reference) in enumerate(fields["trials"]):
+    for number, (case, spec) in enumerate(fields["trials"]):
         faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
-        _call(Case(**case), reference, fields["seed"], f"{TRIAL} {number}")
+        _call(Case(**case), spec, fields["seed"], f"{TRIAL} {number}")
     faulthandler.cancel_dump_traceback_later()
 
 
-def _call(case: Case, reference: str, seed: int, name: str) -> None:
+def _call(case: Case, spec: str, seed: int, name: str) -> None:
     import torch
 
     from gspn2bench import registry
     from gspn2bench.nvtx_ranges import annotate
     from gspn2bench.workload import workload_of
 
-    torch.cuda.empty_cache()  # of the trial before
-    work = workload_of(case, registry.find(reference))
+    torch.cuda.empty_cache()  # return the memory of the previous trial
+    work = workload_of(case, registry.find(spec))
     call = work.bind(work.operands("cuda", seed))
     call()
     torch.cuda.synchronize()

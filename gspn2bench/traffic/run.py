@@ -1,8 +1,8 @@
-"""Traffic of a scenario's cases, three ways that are never mixed.
+"""Record the traffic of a scenario's cases by three methods that are never mixed.
 
-The model's bytes stand in every row; ``passes`` makes the traced rows and the hardware's. No row
-has a latency. Kernels are traced in a worker, as a sweep's are, and profiled in a process of ncu's:
-what they break, they break there.
+Every row has the bytes of the model; ``rows`` makes traced rows and hardware rows. No row has a
+latency. Kernels are traced in a worker process and profiled in an ncu process, so a faulty kernel
+cannot take down the run.
 """
 
 from collections.abc import Container, Generator, Iterator, Sequence
@@ -19,28 +19,30 @@ from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, TrafficPla
 from gspn2bench.run.worker import WorkerSupervisor
 from gspn2bench.system.environment import collect
 from gspn2bench.traffic.ncu_target import Trial
-from gspn2bench.traffic.rows import Hardware, Pass, Tool, TraceJob, TrafficSweep, by_case
+from gspn2bench.traffic.rows import Method, NcuProfiler, Tool, TraceJob, TrafficSweep, group_by_case
 from gspn2bench.traffic.tracer import SECTOR_BYTES
 
 LIMIT_SECONDS: Final = 600.0
 """Longest time to trace one rung on one case."""
 TRIALS: Final = 64
-"""Most trials of several cases that one process of ncu's looks at."""
-PASSES: Final[dict[Tool, tuple[Pass, ...]]] = {
+"""Most trials per ncu process, unless a single case has more."""
+METHODS: Final[dict[Tool, tuple[Method, ...]]] = {
     "trace": ("trace",),
     "ncu": ("warm", "cold"),
     "all": ("trace", "warm", "cold"),
 }
-_Key = tuple[str, str, str, Pass]
+"""The methods of each tool, in order."""
+_Key = tuple[str, str, str, Method]
+"""Case, phase, rung and method: the fields that identify a row within its run."""
 
 
 def create(
     results: Path, scenario: Scenario, plan: TrafficSweep, command: list[str]
 ) -> store.RunWriter:
-    """Make the run's folder and its run.json, before any work is done.
+    """Create the run's folder and run.json before any case runs.
 
     Raises:
-        UsageError: the folder can't be made or written.
+        UsageError: the folder cannot be created or written.
     """
     path = store.create_folder(results, scenario.name)
     record = RunRecord(
@@ -66,85 +68,86 @@ def create(
 
 
 def planned(record: RunRecord) -> TrafficSweep:
-    """What a recorded run set out to find.
+    """The plan that a recorded run was started with.
 
     Raises:
-        UsageError: it is no run of ``traffic``.
+        UsageError: the run was not made by ``gspn2bench traffic``.
     """
-    made = record.traffic
-    if made is None:
+    plan = record.traffic
+    if plan is None:
         raise UsageError(f"--resume: {record.run_id} was not made by gspn2bench traffic")
-    cases = tuple(Case(**fields) for fields in made.cases)  # type: ignore[arg-type]
-    references = tuple(registry.specs(made.rungs))
-    return TrafficSweep(record.scenario, record.l2, cases, references, made.tool, record.seed)
+    cases = tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
+    specs = tuple(registry.specs(plan.rungs))
+    return TrafficSweep(record.scenario, record.l2, cases, specs, plan.tool, record.seed)
 
 
 def run(
     writer: store.RunWriter, plan: TrafficSweep, done: Sequence[Row] = ()
 ) -> Generator[list[Row], None, None]:
-    """The rows of each trial, when those of the trials before it are there; all are on disk.
+    """Run a plan and yield the rows of each trial, in order; yielded rows are on disk.
 
     Args:
         writer: of the run.
-        plan: what to do.
-        done: rows that the run has already, which come with their trials.
+        plan: the cases, rungs and settings.
+        done: rows already recorded. They are not obtained again and are yielded with their trials.
     """
-    kept = {_key_of(row): row for row in done}
+    recorded = {_row_key(row): row for row in done}
     with WorkerSupervisor(plan.scenario, Ceilings()) as workers:
-        left = _rows(plan, workers, kept)
+        missing = _missing_rows(plan, workers, recorded)
         for trial in plan.trials:
-            keys = [_key(trial, way) for way in PASSES[plan.tool]]
-            while not all(key in kept for key in keys):
-                row = next(left)
+            keys = [_key(trial, method) for method in METHODS[plan.tool]]
+            while not all(key in recorded for key in keys):
+                row = next(missing)
                 writer.add(row)
-                kept[_key_of(row)] = row
-            yield [kept[key] for key in keys]
+                recorded[_row_key(row)] = row
+            yield [recorded[key] for key in keys]
     writer.update(finished_utc=store.utc_now())
 
 
-def _rows(plan: TrafficSweep, workers: WorkerSupervisor, kept: Container[_Key]) -> Iterator[Row]:
-    """The rows that are not kept yet, each as soon as it is known: group by group, pass by pass."""
-    hardware = Hardware(plan)
+def _missing_rows(
+    plan: TrafficSweep, workers: WorkerSupervisor, recorded: Container[_Key]
+) -> Iterator[Row]:
+    """Obtain and yield the rows that are not recorded, group by group, method by method."""
+    profiler = NcuProfiler(plan)
     cases = max(1, TRIALS // len(plan.rungs))
     for first in range(0, len(plan.cases), cases):
         group = replace(plan, cases=plan.cases[first : first + cases]).trials
-        for way in PASSES[plan.tool]:
-            left = [trial for trial in group if _key(trial, way) not in kept]
-            if way != "trace":
-                yield from hardware.rows(left, way)
+        for method in METHODS[plan.tool]:
+            remaining = [trial for trial in group if _key(trial, method) not in recorded]
+            if method != "trace":
+                yield from profiler.rows(remaining, method)
                 continue
-            for trials in by_case(left):
-                job = TraceJob(plan, trials[0][0], tuple(reference for _, reference in trials))
+            for trials in group_by_case(remaining):
+                job = TraceJob(plan, trials[0][0], tuple(spec for _, spec in trials))
                 yield from workers.run(job, LIMIT_SECONDS)
 
 
-def _key(trial: Trial, way: Pass) -> _Key:
-    """What tells a row from every other of its run."""
-    case, reference = trial
-    return (case.label, case.phase, registry.find(reference).id, way)
+def _key(trial: Trial, method: Method) -> _Key:
+    case, spec = trial
+    return (case.label, case.phase, registry.find(spec).id, method)
 
 
-def _key_of(row: Row) -> _Key:
+def _row_key(row: Row) -> _Key:
     return (row.case, row.phase, row.rung, "trace" if row.simulated else row.l2)
 
 
 def sector_bytes(row: Row) -> int | None:
-    """Bytes of every sector of every load and store of a warp."""
+    """Bytes of all sectors of all loads and stores; None if they were not counted."""
     if row.sectors_load is None or row.sectors_store is None:
         return None
     return SECTOR_BYTES * (row.sectors_load + row.sectors_store)
 
 
 def amplification(row: Row) -> float | None:
-    """``sector_bytes`` over the model's bytes: 1 where nothing is wasted or read again."""
-    moved = sector_bytes(row)
-    return moved / row.bytes_model if moved is not None and row.bytes_model else None
+    """``sector_bytes`` over the model's bytes; 1 without waste or repeated reads."""
+    total = sector_bytes(row)
+    return total / row.bytes_model if total is not None and row.bytes_model else None
 
 
 def sectors_per_request(row: Row) -> float | None:
-    """Mean sectors of a load or store of a warp."""
-    moved = sector_bytes(row)
-    if moved is None or row.requests_load is None or row.requests_store is None:
+    """Mean sectors per request, over loads and stores."""
+    total = sector_bytes(row)
+    if total is None or row.requests_load is None or row.requests_store is None:
         return None
     requests = row.requests_load + row.requests_store
-    return moved / SECTOR_BYTES / requests if requests else None
+    return total / SECTOR_BYTES / requests if requests else None

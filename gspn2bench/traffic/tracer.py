@@ -1,21 +1,21 @@
 """Global-memory traffic of a call, sector by sector, from the simulator.
 
-The simulator runs a kernel thread by thread in Python. Here each array that a kernel is given
-tells a recorder of every access: which thread, where in the program, which address, how many
-bytes. A request is what a warp asks of memory at once: the accesses of its lanes that are
+The simulator runs a kernel thread by thread in Python. The tracer replaces each array argument by
+one that records every access: thread, place in the program, address and size. A request is one load
+or store instruction of one warp. Two accesses belong to the same request if they agree in
 
-- of one launch, one block and one warp,
-- at one site: one instruction of the kernel, or of a device function in one chain of calls,
-- in the same turn of every ``for`` loop over ``range`` around it, and
-- the site's same execution by that lane in that turn.
+- launch, block, warp, and whether they load or store,
+- the site: the instruction in the kernel, or in a device function reached by the same calls,
+- the iteration of every ``for`` loop over ``range`` around the site, and
+- how often the lane has executed the site in this iteration.
 
-So lanes that take another path or another number of turns have no part in a request, and fall
-in step again after it, as the lanes of a warp do. Loads and stores are requests of their own. A
-``while`` loop has no turns to tell apart: there the n-th execution of a site stands for the turn.
+Lanes that take a different branch, or fewer iterations, are not part of the request. They rejoin
+the warp afterwards, as on a GPU. The iterations of a ``while`` loop are not tracked; the number of
+executions of the site takes their place.
 
-A request costs the different sectors of 32 bytes that its lanes touch. Addresses are the real ones
-of the host: an allocation of torch begins on a multiple of 64 bytes on the CPU, of 512 on a GPU, so
-that sectors fall alike. Nothing depends on the order in which the simulator's threads ran.
+A request costs the distinct sectors of 32 bytes that its lanes touch. Addresses are real host
+addresses. torch aligns allocations to 64 bytes on the CPU and to 512 bytes on a GPU. Both are whole
+sectors, so the sectors are those of a GPU. Results do not depend on the order of the threads.
 """
 
 import dis
@@ -39,28 +39,28 @@ from gspn2bench.kernels.contract import Call
 
 SECTOR_BYTES: Final = 32
 SCRATCH: Final = "scratch"
-"""The operand that accesses outside every named tensor count for."""
+"""The name under which accesses outside all named tensors are counted."""
 
 _Word = tuple[int, int]
-"""An address and the bytes that lie there."""
+"""An address and a size in bytes."""
 _Access = tuple[object, int, int]
-"""The request that it belongs to, the address, the bytes."""
+"""Key of the request, address, and size in bytes."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the warps asked of global memory.
+    """Requests of warps to global memory, and the bytes that they touch.
 
     Args:
-        load_requests: loads of a warp.
-        load_sectors: sectors of 32 bytes, different ones in each load, summed over the loads.
-        store_requests: stores of a warp.
-        store_sectors: as ``load_sectors``.
-        read_bytes: different bytes read.
-        written_bytes: different bytes written.
-        touched_bytes: different bytes read or written.
-        reread_bytes: bytes that a load asked for after another one had; lanes of one load that
-            read the same byte read it once.
+        load_requests: load instructions, per warp.
+        load_sectors: distinct sectors of 32 bytes per load, summed over the loads.
+        store_requests: store instructions, per warp.
+        store_sectors: distinct sectors of 32 bytes per store, summed over the stores.
+        read_bytes: distinct bytes read.
+        written_bytes: distinct bytes written.
+        touched_bytes: distinct bytes read or written.
+        reread_bytes: bytes of loads that an earlier load has already read. A byte that several
+            lanes of one load read counts once for that load.
     """
 
     load_requests: int
@@ -74,17 +74,17 @@ class Traffic:
 
     @property
     def sector_bytes(self) -> int:
-        """Bytes of every sector of every request."""
+        """Bytes of the sectors of all requests."""
         return SECTOR_BYTES * (self.load_sectors + self.store_sectors)
 
     @property
     def sectors_per_load(self) -> float | None:
-        """Mean sectors of a load: 4 where 32 lanes read adjacent float32, 32 at the worst."""
+        """Mean sectors per load; None without loads. 4 if 32 lanes read adjacent float32."""
         return self.load_sectors / self.load_requests if self.load_requests else None
 
     @property
     def sectors_per_store(self) -> float | None:
-        """Mean sectors of a store."""
+        """Mean sectors per store; None without stores."""
         return self.store_sectors / self.store_requests if self.store_requests else None
 
 
@@ -93,10 +93,11 @@ class Trace:
     """The traffic of one call.
 
     Args:
-        launches: kernel launches it made.
-        total: of all arrays.
-        operands: of each named tensor and of "scratch", those that were touched. Sectors and bytes
-            add up to the total; so do requests, unless lanes of one reach for several tensors.
+        launches: kernel launches of the call.
+        total: traffic of all arrays.
+        operands: traffic of each named tensor and of "scratch", without those that were not
+            touched. Sectors and bytes add up to the total. Requests do too, unless the lanes of one
+            request access several tensors.
     """
 
     launches: int
@@ -109,10 +110,10 @@ def trace(call: Call, tensors: Mapping[str, torch.Tensor]) -> Trace:
 
     Args:
         call: launches made by ``jit.bound``.
-        tensors: contiguous CPU tensors by the name under which their traffic is told apart.
+        tensors: contiguous CPU tensors by name, whose traffic is reported separately.
 
     Raises:
-        RuntimeError: kernels run on a GPU, where nothing can be traced.
+        RuntimeError: kernels run on a GPU; only the simulator can be traced.
     """
     if not jit.SIMULATED:
         raise RuntimeError("trace: kernels run on a GPU; only the simulator can be traced")
@@ -123,13 +124,13 @@ def trace(call: Call, tensors: Mapping[str, torch.Tensor]) -> Trace:
 
 
 class _Thread(threading.local):
-    """The CUDA thread that asks; each launch has threads of its own."""
+    """State of the current CUDA thread; every launch starts new threads."""
 
     def __init__(self) -> None:
         thread = threading.current_thread()
-        block = getattr(thread, "blockIdx", ())  # the host's thread, which makes this, has none
+        block = getattr(thread, "blockIdx", ())  # the host thread has no block
         self.warp = (*block, getattr(thread, "thread_id", 0) // jit.WARP)
-        self.turns: list[int] = []  # of the loops it is in, the outermost first
+        self.iterations: list[int] = []  # of the enclosing loops, outermost first
         self.executions: Counter[object] = Counter()
 
 
@@ -148,7 +149,7 @@ class _Recorder:
 
     @contextmanager
     def observe(self, kernel: Any, arguments: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """An observer of ``jit``: the launch gets arrays that tell of their accesses."""
+        """Observe a launch for ``jit``: the kernel gets arrays that record their accesses."""
         self._launches += 1
         self._kernel = kernel.py_func.__code__
         modules = [names for names in _modules(kernel.py_func) if "range" not in names]
@@ -161,21 +162,21 @@ class _Recorder:
                 del names["range"]
 
     def watch(self, array: "np.ndarray[Any, Any]") -> "_Array":
-        """An array in the place of one of NumPy's, which it reads and writes."""
+        """Wrap a NumPy array in one that records its accesses."""
         start = array.__array_interface__["data"][0]
         name = next((name for name, span in self._spans.items() if start in span), SCRATCH)
         return _Array(array, start, self, self._loads[name], self._stores[name])
 
     def record(self, accesses: list[_Access], address: int, size: int) -> None:
-        """Note an access that the caller's caller makes."""
+        """Record an access made by the caller's caller."""
         thread = self._thread
-        site = (self._site(), tuple(thread.turns))
+        site = (self._site(), tuple(thread.iterations))
         execution = thread.executions[site]
         thread.executions[site] = execution + 1
         accesses.append(((self._launches, thread.warp, site, execution), address, size))
 
     def result(self) -> Trace:
-        """What was recorded, summed up."""
+        """The traffic of all recorded accesses."""
         names = [*self._spans, SCRATCH]
         operands = {
             name: _traffic(self._loads[name], self._stores[name])
@@ -186,7 +187,7 @@ class _Recorder:
         return Trace(self._launches, _traffic(loads, stores), operands)
 
     def _site(self) -> tuple[int, ...]:
-        """The instructions that are being executed, from the access out to the kernel."""
+        """The instructions on the call stack, from the access out to the kernel."""
         frame: Any = sys._getframe(3)
         site: list[int] = []
         while True:
@@ -200,19 +201,19 @@ class _Recorder:
             frame = frame.f_back
 
     def _range(self, *bounds: Any) -> Iterator[int]:
-        """``range`` for a kernel, noting which turn of the loop the thread is in."""
-        turns = self._thread.turns
-        depth = len(turns)
-        turns.append(0)
+        """The ``range`` of a kernel, which records the iteration that the thread is in."""
+        iterations = self._thread.iterations
+        depth = len(iterations)
+        iterations.append(0)
         try:
-            for turns[depth], value in enumerate(range(*bounds)):
+            for iterations[depth], value in enumerate(range(*bounds)):
                 yield value
         finally:
-            del turns[depth:]
+            del iterations[depth:]
 
 
 class _Array:
-    """Looks like a device array to a kernel, as far as kernels use one."""
+    """A device array with the attributes and operations that kernels use."""
 
     def __init__(
         self,
@@ -243,7 +244,7 @@ class _Array:
         self._recorder.record(self._stores, address, self.itemsize)
 
     def _address(self, index: Any) -> int:
-        """Where an element lies; an index below 0 counts from the end, as it does on a GPU."""
+        """The address of an element; a negative index counts from the end, as on a GPU."""
         address = self._start
         indices = index if isinstance(index, tuple) else (index,)
         for i, extent, stride in zip(
@@ -254,25 +255,25 @@ class _Array:
 
 
 def _modules(function: Any) -> list[dict[str, Any]]:
-    """The globals of a kernel and of the device functions that it calls, each once."""
-    found: dict[int, dict[str, Any]] = {}
+    """The distinct globals of a kernel and of the device functions that it calls."""
+    modules: dict[int, dict[str, Any]] = {}
     functions, seen = [function], {function}
     while functions:
-        one = functions.pop()
-        found[id(one.__globals__)] = one.__globals__
-        names = inspect.getclosurevars(one)
+        current = functions.pop()
+        modules[id(current.__globals__)] = current.__globals__
+        names = inspect.getclosurevars(current)
         for value in chain(names.globals.values(), names.nonlocals.values()):
             inner = getattr(value, "py_func", None)
             if inner is not None and inner not in seen:
                 seen.add(inner)
                 functions.append(inner)
-    return list(found.values())
+    return list(modules.values())
 
 
 def _instruction_starts(code: CodeType) -> list[int]:
-    """The offset of the instruction that each word of the bytecode belongs to.
+    """For each word of the bytecode, the offset of the instruction that it belongs to.
 
-    Once the interpreter has specialised an instruction, a frame may point behind its caches.
+    After the interpreter specialises an instruction, a frame may point to one of its cache words.
     """
     starts = [0] * (len(code.co_code) // 2)
     for instruction in dis.get_instructions(code):
@@ -283,22 +284,22 @@ def _instruction_starts(code: CodeType) -> list[int]:
 def _traffic(loads: Iterable[_Access], stores: Iterable[_Access]) -> Traffic:
     load_requests, store_requests = _requests(loads), _requests(stores)
     read, written = set(chain(*load_requests)), set(chain(*store_requests))
-    read_bytes = _different_bytes(read)
-    asked_bytes = sum(size for words in load_requests for _, size in words)
+    read_bytes = _distinct_bytes(read)
+    load_bytes = sum(size for words in load_requests for _, size in words)
     return Traffic(
         load_requests=len(load_requests),
         load_sectors=sum(map(_sectors, load_requests)),
         store_requests=len(store_requests),
         store_sectors=sum(map(_sectors, store_requests)),
         read_bytes=read_bytes,
-        written_bytes=_different_bytes(written),
-        touched_bytes=_different_bytes(read | written),
-        reread_bytes=asked_bytes - read_bytes,
+        written_bytes=_distinct_bytes(written),
+        touched_bytes=_distinct_bytes(read | written),
+        reread_bytes=load_bytes - read_bytes,
     )
 
 
 def _requests(accesses: Iterable[_Access]) -> list[set[_Word]]:
-    """The different words of each request."""
+    """The distinct words of each request."""
     requests: dict[object, set[_Word]] = defaultdict(set)
     for request, address, size in accesses:
         requests[request].add((address, size))
@@ -311,8 +312,8 @@ def _sectors(words: Iterable[_Word]) -> int:
     )
 
 
-def _different_bytes(words: Iterable[_Word]) -> int:
-    """Bytes under words that may be of several sizes, and so overlap."""
+def _distinct_bytes(words: Iterable[_Word]) -> int:
+    """Distinct bytes of words, which may overlap because their sizes differ."""
     covered, end = 0, 0
     for address, size in sorted(words):
         covered += max(0, address + size - max(end, address))

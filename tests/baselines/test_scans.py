@@ -254,9 +254,9 @@ def test_reports_show_observed_launches_if_none_are_declared() -> None:
 
 def test_the_tracer_skips_library_kernels() -> None:
     plan = traffic_rows.TrafficSweep("t", "warm", (Case(1, 1, 2, 2),), ("torch_loop",), "trace", 0)
-    row = traffic_rows.traced(plan, plan.cases[0], "torch_loop")
+    row = traffic_rows.trace_rung(plan, plan.cases[0], "torch_loop")
     assert row.status == "skipped"
-    assert row.reason == "tracer: torch_loop runs a library's kernels: they can't be traced"
+    assert row.reason == "tracer: torch_loop runs library kernels, which cannot be traced"
 
 
 # on a GPU

@@ -1,4 +1,4 @@
-"""Counters from what ncu leaves behind, and why there are none."""
+"""Counters read from ncu's output, and the reasons when they are unavailable."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from ..helpers.pretended_ncu import ONE, fake_ncu, in_ranges, raw_page
 
 
 def test_the_launches_of_a_range_are_summed() -> None:
-    (found,) = counters.read(raw_page(ONE, ONE, ("0", "32", "1", "1", "4", "4", "4", "4")))
-    assert found == Counters(
+    (result,) = counters.read(raw_page(ONE, ONE, ("0", "32", "1", "1", "4", "4", "4", "4")))
+    assert result == Counters(
         launches=3,
         dram_read_bytes=2048,
         dram_write_bytes=1056,
@@ -25,7 +25,7 @@ def test_the_launches_of_a_range_are_summed() -> None:
     )
 
 
-def test_the_kernels_of_several_trials_are_told_apart_by_their_ranges() -> None:
+def test_the_kernels_of_several_trials_are_separated_by_their_ranges() -> None:
     page = in_ranges(raw_page(ONE, ONE, ("0", *ONE[1:])), 2, 0, 2)
     first, second, third = counters.read(page, trials=3)
     assert first is not None
@@ -36,26 +36,28 @@ def test_the_kernels_of_several_trials_are_told_apart_by_their_ranges() -> None:
     assert third.load_sectors == 6400
 
 
-def test_a_kernel_without_a_number_is_the_fault_of_its_program() -> None:
+def test_a_counter_that_is_not_a_number_is_a_program_error() -> None:
     with pytest.raises(ProgramError, match=r"'n/a' for dram__bytes_read\.sum"):
         counters.read(in_ranges(raw_page(ONE, ("n/a", *ONE[1:])), 0, 1), trials=2)
 
 
 @pytest.mark.parametrize("trials", [(0, None), (0, 7)])
-def test_kernels_that_lie_in_no_trial_of_several_are_an_error(trials: tuple[int | None]) -> None:
+def test_a_kernel_outside_the_ranges_of_several_trials_is_an_error(
+    trials: tuple[int | None],
+) -> None:
     page = in_ranges(raw_page(ONE, ONE), *trials)
-    with pytest.raises(ProgramError, match="does not say which kernel"):
+    with pytest.raises(ProgramError, match="does not report which kernel"):
         counters.read(page, trials=2)
-    (found,) = counters.read(page)  # one trial needs no telling
-    assert found is not None
-    assert found.launches == 2
+    (result,) = counters.read(page)  # with one trial all kernels belong to it
+    assert result is not None
+    assert result.launches == 2
 
 
-def test_units_are_taken_at_their_word() -> None:
+def test_units_are_converted() -> None:
     page = raw_page(("1.5", *ONE[1:]), units={METRICS["dram_read_bytes"]: "Mbyte"})
-    (found,) = counters.read(page)
-    assert found is not None
-    assert found.dram_read_bytes == 1_500_000
+    (result,) = counters.read(page)
+    assert result is not None
+    assert result.dram_read_bytes == 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -63,16 +65,16 @@ def test_units_are_taken_at_their_word() -> None:
     [
         ("", "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission", 1, "SYS_ADMIN"),
         ("==ERROR== ERR_NVGPUCTRPERM", "", 0, "NVreg_RestrictProfilingToAdminUsers"),
-        ("", "", 0, "saw no kernel"),
-        ("==WARNING== No kernels were profiled.\n", "", 0, "saw no kernel"),
-        (raw_page(), "", 0, "saw no kernel"),
-        ("", "Traceback\nValueError: bad\n", 1, "ended with 1: ValueError: bad"),
-        ("", "", -9, "ended with -9: no message"),
+        ("", "", 0, "found no kernel"),
+        ("==WARNING== No kernels were profiled.\n", "", 0, "found no kernel"),
+        (raw_page(), "", 0, "found no kernel"),
+        ("", "Traceback\nValueError: bad\n", 1, "exit code 1: ValueError: bad"),
+        ("", "", -9, "exit code -9: no message"),
         (
             "==ERROR== Option --page is not allowed.\nUse --help for further details.\n",
             "==PROF== Connected\n",
             1,
-            "ended with 1: ==ERROR== Option --page is not allowed.; ==PROF== Connected",
+            "exit code 1: ==ERROR== Option --page is not allowed.; ==PROF== Connected",
         ),
         (raw_page(("nan", *ONE[1:])), "", 0, "'nan' for dram__bytes_read.sum"),
         (raw_page(ONE, units={METRICS["load_sectors"]: "furlong"}), "", 0, "'furlong'"),
@@ -80,7 +82,7 @@ def test_units_are_taken_at_their_word() -> None:
         (raw_page(ONE[:3]), "", 0, "no lts__t_sectors_op_read.sum"),
     ],
 )
-def test_no_counters_is_a_reason(text: str, output: str, code: int, words: str) -> None:
+def test_unavailable_counters_have_a_reason(text: str, output: str, code: int, words: str) -> None:
     with pytest.raises(UnavailableError) as caught:
         counters.read(text, output, code)
     assert words in str(caught.value)
@@ -104,8 +106,8 @@ def test_the_command_line() -> None:
         assert words in options
 
 
-def test_ncu_that_cannot_be_run_or_fails_is_a_reason(tmp_path: Path) -> None:
+def test_ncu_that_cannot_be_run_or_fails_has_a_reason(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="can't be run: No such file"):
         counters.measure(tmp_path / "none", "none", [])
-    with pytest.raises(UnavailableError, match="ended with 3"):
+    with pytest.raises(UnavailableError, match="exit code 3"):
         counters.measure(fake_ncu(tmp_path, "", 3), "none", [])

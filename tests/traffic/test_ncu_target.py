@@ -1,4 +1,4 @@
-"""The program that ncu profiles, on a pretended GPU and where there is none."""
+"""The program that ncu profiles, on a fake GPU and without a GPU."""
 
 import faulthandler
 import subprocess
@@ -23,23 +23,25 @@ from ..helpers.pretended_gpu import RUNG, bind, pretended_gpu
 
 
 @pytest.mark.skipif(not SIMULATED, reason="a GPU can run it")
-def test_the_profiled_program_finds_the_package_and_says_why_it_cannot_run(tmp_path: Path) -> None:
+def test_the_profiled_program_finds_the_package_and_reports_the_missing_gpu(tmp_path: Path) -> None:
     program = ncu_target.program([(Case(1, 1, 3, 4), "r07")], 0)
-    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].startswith("gspn2bench.errors.UsageError: --device")
+    process = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode != 0
+    assert (
+        process.stderr.strip().splitlines()[-1].startswith("gspn2bench.errors.UsageError: --device")
+    )
 
 
 @pytest.mark.usefixtures(pretended_gpu.__name__)
-def test_a_trial_is_freed_before_the_next_and_each_may_take_its_time(
+def test_a_trial_is_freed_before_the_next_and_each_has_the_full_time_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     events: list[str] = []
-    made: list[weakref.ref[torch.Tensor]] = []
+    outputs: list[weakref.ref[torch.Tensor]] = []
 
-    def watched(problem: ScanProblem, operands: Operands) -> Call:
-        assert all(earlier() is None for earlier in made)
-        made.append(weakref.ref(operands.h))
+    def checking(problem: ScanProblem, operands: Operands) -> Call:
+        assert all(output() is None for output in outputs)
+        outputs.append(weakref.ref(operands.h))
         return bind(problem, operands)
 
     @contextmanager
@@ -52,7 +54,7 @@ def test_a_trial_is_freed_before_the_next_and_each_may_take_its_time(
         events.append(f"{seconds:g} s")
 
     monkeypatch.setattr(backend, "activate", lambda device: None)
-    monkeypatch.setattr(registry, "find", lambda reference: replace(RUNG, forward=watched))
+    monkeypatch.setattr(registry, "find", lambda reference: replace(RUNG, forward=checking))
     monkeypatch.setattr(nvtx_ranges, "annotate", annotate)
     monkeypatch.setattr(faulthandler, "dump_traceback_later", limit)
     monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: events.append("end"))
@@ -62,4 +64,4 @@ def test_a_trial_is_freed_before_the_next_and_each_may_take_its_time(
     )
     first = ["600 s", "free", "measure > trial 0"]
     assert events == [*first, "600 s", "free", "measure > trial 1", "end"]
-    assert len(made) == 2
+    assert len(outputs) == 2

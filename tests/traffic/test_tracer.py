@@ -1,4 +1,4 @@
-"""The tracer against tiny kernels counted by hand, and against what each rung promises."""
+"""The tracer on tiny kernels counted by hand, and on the rungs of the ladder."""
 
 import time
 from dataclasses import asdict, fields
@@ -36,7 +36,7 @@ def gather(source: Array, out: Array, stride: int, offset: int, lanes: int) -> N
     lane = cuda.threadIdx.x
     if lane < lanes:
         value = source[np.uint64(lane * stride + offset)]
-        if value < 0:  # never: the test is of loads
+        if value < 0:  # never true; keeps the load
             out[0] = value
 
 
@@ -44,12 +44,12 @@ def gather(source: Array, out: Array, stride: int, offset: int, lanes: int) -> N
     ("stride", "offset", "lanes", "dtype", "sectors"),
     [
         (1, 0, 32, torch.float32, 4),  # 128 adjacent bytes
-        (1, 1, 32, torch.float32, 5),  # the same, one element on
-        (1, 8, 32, torch.float32, 4),  # a whole sector on
-        (64, 0, 32, torch.float32, 32),  # a row apart
-        (8, 0, 32, torch.float32, 32),  # a sector apart
+        (1, 1, 32, torch.float32, 5),  # offset by one element
+        (1, 8, 32, torch.float32, 4),  # offset by one sector
+        (64, 0, 32, torch.float32, 32),  # lanes a row apart
+        (8, 0, 32, torch.float32, 32),  # lanes a sector apart
         (4, 0, 32, torch.float32, 16),
-        (0, 5, 32, torch.float32, 1),  # one element for all
+        (0, 5, 32, torch.float32, 1),  # one element for all lanes
         (1, 0, 16, torch.float32, 2),  # half of the warp
         (1, 0, 1, torch.float32, 1),
         (1, 0, 32, torch.float16, 2),
@@ -61,65 +61,65 @@ def test_sectors_of_one_load(
     stride: int, offset: int, lanes: int, dtype: torch.dtype, sectors: int
 ) -> None:
     source, out = floats(dtype=dtype), floats(1, dtype)
-    found = traced(gather, flat(source), flat(out), stride, offset, lanes)
-    assert (found.load_requests, found.load_sectors) == (1, sectors)
-    assert found.sectors_per_load == sectors
+    result = traced(gather, flat(source), flat(out), stride, offset, lanes)
+    assert (result.load_requests, result.load_sectors) == (1, sectors)
+    assert result.sectors_per_load == sectors
     different = len({lane * stride for lane in range(lanes)})
-    assert found.read_bytes == found.touched_bytes == different * dtype.itemsize
-    assert found.reread_bytes == 0
-    assert (found.store_requests, found.store_sectors, found.written_bytes) == (0, 0, 0)
-    assert found.sectors_per_store is None
+    assert result.read_bytes == result.touched_bytes == different * dtype.itemsize
+    assert result.reread_bytes == 0
+    assert (result.store_requests, result.store_sectors, result.written_bytes) == (0, 0, 0)
+    assert result.sectors_per_store is None
 
 
 def test_two_columns_in_one_word_are_one_access() -> None:
     halves = floats(64, torch.bfloat16)
-    found = traced(gather, flat(halves, 4), flat(halves, 4), 1, 0, WARP)
-    assert (found.load_requests, found.load_sectors, found.read_bytes) == (1, 4, 128)
+    result = traced(gather, flat(halves, 4), flat(halves, 4), 1, 0, WARP)
+    assert (result.load_requests, result.load_sectors, result.read_bytes) == (1, 4, 128)
 
 
-def test_planes_keep_their_place_in_their_tensor() -> None:
+def test_planes_keep_their_offset_in_their_tensor() -> None:
     w = floats(3 * 36).view(3, 36)  # the second plane begins in the middle of a sector
     call = bound(gather, 1, WARP, flat(w[1]), flat(w), 1, 0, WARP)
-    found = trace(call, {"x": floats(), "w": w})
-    assert found.total.load_sectors == 5
-    assert list(found.operands) == ["w"]
+    result = trace(call, {"x": floats(), "w": w})
+    assert result.total.load_sectors == 5
+    assert list(result.operands) == ["w"]
 
 
 @kernel("copy")
 def copy(source: Array, out: Array, count: int) -> None:
-    at = cuda.grid(1)
-    if at < count:
-        out[at] = source[at]
+    index = cuda.grid(1)
+    if index < count:
+        out[index] = source[index]
 
 
 def test_loads_stores_warps_and_blocks() -> None:
     source, out = floats(300), torch.zeros(300)
     call = bound(copy, 5, 2 * WARP, flat(source), flat(out), 300)
-    found = trace(call, {"source": source})
+    result = trace(call, {"source": source})
     assert torch.equal(source, out)
-    # 300 elements: nine warps of 32 and one of 12, which has a sector and a half
+    # 300 elements: nine warps of 32, and one of 12 lanes, which touches two sectors
     expected = Traffic(10, 9 * 4 + 2, 10, 9 * 4 + 2, 1200, 1200, 2400, 0)
-    assert found.total == expected
-    assert found.total.sector_bytes == 32 * 76
-    assert found.launches == 1
-    assert found.operands["source"] == Traffic(10, 38, 0, 0, 1200, 0, 1200, 0)
-    assert found.operands[SCRATCH] == Traffic(0, 0, 10, 38, 0, 1200, 1200, 0)
+    assert result.total == expected
+    assert result.total.sector_bytes == 32 * 76
+    assert result.launches == 1
+    assert result.operands["source"] == Traffic(10, 38, 0, 0, 1200, 0, 1200, 0)
+    assert result.operands[SCRATCH] == Traffic(0, 0, 10, 38, 0, 1200, 1200, 0)
 
 
-def test_launches_are_not_mixed() -> None:
+def test_launches_are_separate() -> None:
     source, out = floats(32), floats(32)
 
     def call() -> None:
         for _ in range(3):
             bound(copy, 1, WARP, flat(source), flat(out), 32)()
 
-    found = trace(call, {})
-    assert found.launches == 3
-    assert (found.total.load_requests, found.total.load_sectors) == (3, 12)
-    assert (found.total.read_bytes, found.total.reread_bytes) == (128, 256)
+    result = trace(call, {})
+    assert result.launches == 3
+    assert (result.total.load_requests, result.total.load_sectors) == (3, 12)
+    assert (result.total.read_bytes, result.total.reread_bytes) == (128, 256)
 
 
-def test_a_launch_outside_is_as_it_was() -> None:
+def test_a_launch_after_a_trace_is_not_recorded() -> None:
     source, out = floats(32), torch.zeros(32)
     traced(copy, flat(source), flat(out), 32)
     out.zero_()
@@ -141,37 +141,37 @@ def branches(source: Array, out: Array) -> None:
     out[lane] = total + source[lane]
 
 
-def test_both_sides_of_a_branch_are_requests_and_the_warp_comes_together_again() -> None:
-    found = traced(branches, flat(floats(128)), flat(floats(WARP)))
-    assert (found.load_requests, found.load_sectors) == (4, 4 + 2 + 2 + 4)
-    assert (found.store_requests, found.store_sectors) == (1, 4)
-    assert found.reread_bytes == 128
+def test_both_sides_of_a_branch_are_requests_and_the_warp_reconverges() -> None:
+    result = traced(branches, flat(floats(128)), flat(floats(WARP)))
+    assert (result.load_requests, result.load_sectors) == (4, 4 + 2 + 2 + 4)
+    assert (result.store_requests, result.store_sectors) == (1, 4)
+    assert result.reread_bytes == 128
 
 
 @kernel("ragged_loops")
-def ragged_loops(source: Array, out: Array, turns: int) -> None:
+def ragged_loops(source: Array, out: Array, iterations: int) -> None:
     lane = cuda.threadIdx.x
     for line in range(2):
-        for turn in range(turns - (lane >= 16)):
-            if (lane + turn) % 2 == 0:
-                out[lane] = source[(line * turns + turn) * WARP + lane]
+        for i in range(iterations - (lane >= 16)):
+            if (lane + i) % 2 == 0:
+                out[lane] = source[(line * iterations + i) * WARP + lane]
 
 
-def test_lanes_that_skip_turns_of_a_loop_do_not_slip_into_another() -> None:
-    found = traced(ragged_loops, flat(floats(512)), flat(floats(WARP)), 3)
-    # of each line: every second lane in turns 0 and 1, of half a warp in turn 2
-    assert (found.load_requests, found.load_sectors) == (6, 2 * (4 + 4 + 2))
-    assert found.store_sectors == found.load_sectors
-
-
-@device_function
-def deep(array: Array, at: int) -> Any:
-    return array[at]
+def test_lanes_that_skip_iterations_join_no_other_iteration() -> None:
+    result = traced(ragged_loops, flat(floats(512)), flat(floats(WARP)), 3)
+    # per line: every second lane in iterations 0 and 1, and of half a warp in iteration 2
+    assert (result.load_requests, result.load_sectors) == (6, 2 * (4 + 4 + 2))
+    assert result.store_sectors == result.load_sectors
 
 
 @device_function
-def deeper(array: Array, at: int) -> Any:
-    return deep(array, at)
+def deep(array: Array, index: int) -> Any:
+    return array[index]
+
+
+@device_function
+def deeper(array: Array, index: int) -> Any:
+    return deep(array, index)
 
 
 @kernel("calls")
@@ -182,24 +182,24 @@ def calls(source: Array, out: Array) -> None:
     out[lane] = deeper(source, lane) + deep(source, lane)
 
 
-def test_a_device_function_is_a_site_for_each_way_to_it() -> None:
-    found = traced(calls, flat(floats(128)), flat(floats(WARP)))
-    assert (found.load_requests, found.load_sectors) == (3, 1 + 4 + 4)
-    assert (found.store_requests, found.store_sectors) == (2, 1 + 4)
+def test_a_device_function_is_one_site_per_chain_of_calls() -> None:
+    result = traced(calls, flat(floats(128)), flat(floats(WARP)))
+    assert (result.load_requests, result.load_sectors) == (3, 1 + 4 + 4)
+    assert (result.store_requests, result.store_sectors) == (2, 1 + 4)
 
 
-@kernel("many_turns")
-def many_turns(source: Array, out: Array, turns: int) -> None:
-    lane, turn = cuda.threadIdx.x, 0
-    while turn < turns:
-        out[lane] = source[turn * WARP + lane]
-        turn += 1
+@kernel("long_loop")
+def long_loop(source: Array, out: Array, iterations: int) -> None:
+    lane, i = cuda.threadIdx.x, 0
+    while i < iterations:
+        out[lane] = source[i * WARP + lane]
+        i += 1
 
 
 def test_a_site_is_the_same_after_the_interpreter_has_specialised_it() -> None:
-    found = traced(many_turns, flat(floats(50 * WARP)), flat(floats(WARP)), 50)
-    assert (found.load_requests, found.load_sectors) == (50, 200)
-    assert (found.store_requests, found.store_sectors) == (50, 200)
+    result = traced(long_loop, flat(floats(50 * WARP)), flat(floats(WARP)), 50)
+    assert (result.load_requests, result.load_sectors) == (50, 200)
+    assert (result.store_requests, result.store_sectors) == (50, 200)
 
 
 @kernel("plane")
@@ -209,14 +209,14 @@ def plane(source: Array, out: Array) -> None:
     out[lane] = row[-1] + source[lane % 4, 7] + len(row)
 
 
-def test_arrays_of_two_dimensions_and_indices_from_the_end() -> None:
+def test_two_dimensional_arrays_and_negative_indices() -> None:
     source, out = floats(32).view(4, 8), torch.zeros(WARP)
-    found = traced(plane, source.numpy(), flat(out))
+    result = traced(plane, source.numpy(), flat(out))
     assert out[:4].tolist() == [7 + 7 + 8, 15 + 15 + 8, 23 + 23 + 8, 31 + 31 + 8]
-    assert (found.load_requests, found.load_sectors, found.read_bytes) == (2, 8, 16)
+    assert (result.load_requests, result.load_sectors, result.read_bytes) == (2, 8, 16)
 
 
-def test_out_of_bounds_is_an_error_and_leaves_nothing_behind() -> None:
+def test_an_index_out_of_bounds_is_an_error_and_ends_the_trace() -> None:
     with pytest.raises(IndexError):
         traced(gather, flat(floats(8)), flat(floats(8)), 1, 0, WARP)
     with jit.counting_launches():
@@ -234,7 +234,7 @@ def tensors(operands: Operands) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def test_r01_takes_a_sector_for_each_row_and_r07_four_for_a_warp() -> None:
+def test_r01_takes_one_sector_per_row_and_r07_four_per_warp() -> None:
     height, width = 24, 32
     r01 = trace_rung("r01", ScanProblem(1, 1, height, width, direction="right")).total
     assert r01.sectors_per_load is not None
@@ -242,30 +242,32 @@ def test_r01_takes_a_sector_for_each_row_and_r07_four_for_a_warp() -> None:
     assert r01.sectors_per_store == height
     r07 = trace_rung("r07", ScanProblem(1, 1, height, width)).total
     assert r07.sectors_per_load == r07.sectors_per_store == 4
-    assert r01.read_bytes == r07.read_bytes + 4 * height * (width - 1)  # h, all but a column
-    # h of the column before: the middle again, and each neighbour but one
+    assert r01.read_bytes == r07.read_bytes + 4 * height * (width - 1)  # h, except its last column
+    # h of the previous column is loaded three times: twice again, each time without one row
     assert r01.reread_bytes == 4 * (width - 1) * 2 * (height - 1)
     assert r07.reread_bytes == 0
 
 
-NCU = {  # of N16 C8 1024x1024 on an H200: docs/measured/traffic.md
+NCU = {  # N16 C8 1024x1024 on an H200: docs/measured/traffic.md
     "r02": (33_542_144, 1_073_086_720, 134_217_728),
     "r03": (33_542_144, 142_287_104, 16_777_216),
     "r04": (20_971_520, 83_886_080, 16_777_216),
     "r05": (20_971_520, 83_886_080, 16_777_216),
 }
-"""Load requests, their sectors, sectors of the stores."""
+"""Load requests, load sectors and store sectors, counted by ncu."""
 
 
 def rule(rung_id: str, slices: int, steps: int, line: int) -> tuple[int, int, int]:
-    """The same of any case whose line is whole warps, by what the kernels' source asks for."""
+    """The same counts derived from the kernels' source, for lines of whole warps."""
     warps = line // WARP
     stores = slices * steps * warps
-    later = slices * (steps - 1) * warps  # those with a line before theirs
+    later = slices * (steps - 1) * warps  # with a previous line
     loads, wide = 5 * stores, 32 if rung_id == "r02" else 4
     sectors = wide * loads
-    if rung_id in ("r02", "r03"):  # h of the line before, from global memory: the middle, and
-        loads += 3 * later  # either neighbour, which reaches into one more sector but at the border
+    if rung_id in ("r02", "r03"):
+        # h of the previous line comes from global memory, in three loads. The two loads of
+        # neighbours touch one more sector each, except at the border.
+        loads += 3 * later
         sectors += wide * later
         border = slices * (steps - 1)
         sectors += 2 * (32 * later - border) if rung_id == "r02" else 2 * (5 * later - border)
@@ -273,15 +275,15 @@ def rule(rung_id: str, slices: int, steps: int, line: int) -> tuple[int, int, in
 
 
 @pytest.mark.parametrize("rung_id", list(NCU))
-def test_the_tracer_goes_by_the_rule_that_a_gpus_counters_go_by(rung_id: str) -> None:
+def test_traced_counts_and_ncu_counts_follow_the_same_rule(rung_id: str) -> None:
     assert rule(rung_id, 128, 1024, 1024) == NCU[rung_id]
-    right = rung_id == "r02"
-    # rows of r02 are as long as its steps, and the rule is for rows of whole sectors
-    for steps, line in ((8, 32), (8, 64)) if right else ((3, 32), (2, 64), (5, 96)):
-        size = (line, steps) if right else (steps, line)
-        problem = ScanProblem(1, 2, *size, direction="right" if right else "down")
-        found = trace_rung(rung_id, problem).total
-        counted = (found.load_requests, found.load_sectors, found.store_sectors)
+    horizontal = rung_id == "r02"
+    # a row of r02 has one element per step; the rule needs rows of whole sectors
+    for steps, line in ((8, 32), (8, 64)) if horizontal else ((3, 32), (2, 64), (5, 96)):
+        size = (line, steps) if horizontal else (steps, line)
+        problem = ScanProblem(1, 2, *size, direction="right" if horizontal else "down")
+        result = trace_rung(rung_id, problem).total
+        counted = (result.load_requests, result.load_sectors, result.store_sectors)
         assert counted == rule(rung_id, 2, steps, line)
 
 
@@ -292,42 +294,42 @@ def test_r07_touches_the_compulsory_bytes_once(
     phase: Phase, dtype: DType, width: int, chunk: int | None
 ) -> None:
     problem = ScanProblem(1, 2, 5, width, dtype=dtype, phase=phase, chunk=chunk)
-    found = trace_rung("r07", problem).total
-    # the last h of a chunk is a neighbour of nothing, so that backward has no use for it
+    result = trace_rung("r07", problem).total
+    # backward does not read the last line of h of a chunk: no later line depends on it
     unread = problem.slices * problem.chunks * problem.line * problem.item_bytes
-    assert found.touched_bytes == problem.compulsory_bytes - unread * (phase == "backward")
-    assert found.reread_bytes == 0
+    assert result.touched_bytes == problem.compulsory_bytes - unread * (phase == "backward")
+    assert result.reread_bytes == 0
 
 
-def test_scratch_is_told_apart_from_operands() -> None:
+def test_scratch_is_counted_separately_from_operands() -> None:
     problem = ScanProblem(1, 2, 6, 11, direction="right")  # odd: transposed
-    found = trace_rung("r07", problem)
-    assert found.launches == LADDER["r07"].launches(problem)
+    result = trace_rung("r07", problem)
+    assert result.launches == LADDER["r07"].launches(problem)
     for name in ("x", "lam", "w"):
-        assert found.operands[name].read_bytes == tensor_bytes(problem, name)
-        assert found.operands[name].store_requests == 0
-    assert found.operands["h"].written_bytes == tensor_bytes(problem, "h")
-    assert found.operands[SCRATCH].touched_bytes == problem.compulsory_bytes
+        assert result.operands[name].read_bytes == tensor_bytes(problem, name)
+        assert result.operands[name].store_requests == 0
+    assert result.operands["h"].written_bytes == tensor_bytes(problem, "h")
+    assert result.operands[SCRATCH].touched_bytes == problem.compulsory_bytes
     for field in fields(Traffic):
-        parts = [asdict(part)[field.name] for part in found.operands.values()]
-        assert sum(parts) == asdict(found.total)[field.name]
+        parts = [asdict(traffic)[field.name] for traffic in result.operands.values()]
+        assert sum(parts) == asdict(result.total)[field.name]
 
 
 def tensor_bytes(problem: ScanProblem, name: str) -> int:
     return 4 * problem.slices * problem.plane * (3 if name == "w" else 1)
 
 
-def test_lines_longer_than_a_block_stay_in_step() -> None:
-    """Each line takes two turns of 1024 threads, the second of 2: only warp 0 is in it."""
+def test_lanes_stay_in_step_on_lines_longer_than_a_block() -> None:
+    """Each line takes two iterations of 1024 threads. The second has 2 elements, all in warp 0."""
     problem = ScanProblem(1, 1, 2, 1026)
-    found = trace_rung("r03", problem).total
+    result = trace_rung("r03", problem).total
     warps = 32 + 1
-    middle, left, right = warps, warps, warps  # of the second line, from the first
-    assert found.load_requests == 5 * 2 * warps + middle + left + right
-    assert found.store_requests == 2 * warps
+    middle, left, right = warps, warps, warps  # h of the first line, read for the second
+    assert result.load_requests == 5 * 2 * warps + middle + left + right
+    assert result.store_requests == 2 * warps
 
 
-def test_the_same_trace_again() -> None:
+def test_traces_are_reproducible() -> None:
     problem = ScanProblem(1, 2, 7, 33, phase="backward")
     traces = [trace_rung("r03", problem, seed) for seed in range(3)]
     assert all(a == b for a, b in pairwise(traces))

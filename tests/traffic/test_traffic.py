@@ -1,4 +1,4 @@
-"""``gspn2bench traffic`` end to end, in the simulator and with a pretended ncu."""
+"""``gspn2bench traffic`` end to end, in the simulator and with a fake ncu."""
 
 import json
 from collections.abc import Iterator
@@ -53,12 +53,13 @@ def test_traced_rows_have_sectors_and_no_latency(tmp_path: Path) -> None:
         assert row.launches_observed == row.launches_expected
         assert row.bytes_traced == traffic_run.sector_bytes(row)
     r01, r07 = run.rows[:2]
-    # 8 rows of 32 bytes in 2 slices: each of 5 inputs and the output, a sector a row
+    # 2 slices of 8 rows of 32 bytes: one sector per row for each of 5 inputs and the output
     assert (r07.sectors_load, r07.sectors_store) == (80, 16)
     assert (r07.requests_load, r07.requests_store) == (80, 16)
     assert r07.bytes_traced == r07.bytes_touched == r07.bytes_model == 3072
     assert traffic_run.amplification(r07) == traffic_run.sectors_per_request(r07) == 1
-    # 16 lanes a sector each, for every column; of the 7 with one before, 14 for each neighbour
+    # each column: 16 lanes, one sector per lane. 7 columns follow another one and read its h:
+    # 16 lanes the middle, 14 the left and 14 the right neighbour
     assert (r01.sectors_load, r01.requests_load) == (8 * 5 * 16 + 7 * (16 + 14 + 14), 8 * 5 + 7 * 3)
     assert (r01.sectors_store, r01.requests_store) == (8 * 16, 8)
     assert r01.bytes_reread == 7 * (14 + 14) * 4
@@ -73,7 +74,7 @@ def test_the_base_of_the_scenario_is_recorded(tmp_path: Path) -> None:
 
 
 @simulated
-def test_without_ncu_the_hardware_column_says_why_and_the_trace_stands(
+def test_without_ncu_the_hardware_rows_have_a_reason_and_the_trace_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "find_cuda", lambda: None)
@@ -93,14 +94,14 @@ def test_without_ncu_the_hardware_column_says_why_and_the_trace_stands(
 
 
 @simulated
-def test_what_cannot_be_traced_is_a_row_with_its_reason(tmp_path: Path) -> None:
+def test_a_case_that_cannot_be_traced_is_a_row_with_a_reason(tmp_path: Path) -> None:
     arguments = ("-a", "size=91", "-a", "batch=1", "-a", "channels=1", "--tool", "trace")
     result, run = invoke(tmp_path, *arguments, "--rung", "r06,r07")
     assert result.exit_code == 3
     r06, r07 = run.rows
     assert (r06.status, r07.status) == ("skipped", "skipped")
     assert "weights" in (r06.reason or "")
-    assert r07.reason == "tracer: 8281 elements are above 8192"
+    assert r07.reason == "tracer: 8281 elements, limit 8192"
 
 
 @simulated
@@ -119,7 +120,7 @@ def test_a_bad_rung_has_no_traffic(change: dict[str, Any], status: str, reason: 
     plan = TrafficSweep("quick", "cold", (), (), "trace", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(traffic_rows.registry, "find", lambda reference: bad)
-        row = traffic_rows.traced(plan, Case(1, 2, 3, 4), "bad")
+        row = traffic_rows.trace_rung(plan, Case(1, 2, 3, 4), "bad")
     assert row.status == status
     assert reason in (row.reason or "")
     assert row.bytes_traced is None
@@ -135,7 +136,7 @@ def test_an_unknown_tool_is_refused(tmp_path: Path) -> None:
 
 
 @simulated
-def test_hardware_rows_are_labelled_by_what_was_done_to_the_caches(
+def test_hardware_rows_record_the_state_of_the_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ncu = fake_ncu(tmp_path, raw_page(ONE))
@@ -162,14 +163,14 @@ def test_hardware_rows_are_labelled_by_what_was_done_to_the_caches(
 
 
 @simulated
-def test_launches_that_ncu_did_not_see_make_the_row_invalid(
+def test_launches_that_ncu_does_not_observe_make_the_row_invalid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ncu = fake_ncu(tmp_path, raw_page(ONE))
     monkeypatch.setattr(counters, "find", lambda: ncu)
     result, run = invoke(tmp_path / "results", *NARROW, "--tool", "ncu", "--rung", "r01")
     assert result.exit_code == 3
-    assert {row.reason for row in run.rows} == {"launches: 1 seen by ncu, 8 declared"}
+    assert {row.reason for row in run.rows} == {"launches: 1 observed by ncu, 8 declared"}
     assert {row.bytes_dram for row in run.rows} == {None}
 
 
@@ -184,18 +185,20 @@ def test_the_cases_of_a_group_are_profiled_by_one_process(
     arguments = (*COUNTED, "r03,r06,r07", "-a", "size=[8,9]")
     result, run = invoke(tmp_path / "results", *arguments)
     assert result.exit_code == 0, result.output
-    assert jobs.read_text().splitlines() == ["r03:8 r07:8 r03:9 r07:9"] * 2  # r06 can't run them
-    wrote = 512
+    assert (
+        jobs.read_text().splitlines() == ["r03:8 r07:8 r03:9 r07:9"] * 2
+    )  # r06 cannot run these cases
+    written = 512
     assert [(row.rung, row.height, row.l2, row.bytes_dram) for row in run.rows] == [
         (rung, height, l2, read)
         for l2 in ("warm", "cold")
         for rung, height, read in (
             ("r06", 8, None),
             ("r06", 9, None),
-            ("r03", 8, wrote),
-            ("r07", 8, wrote + 1),
-            ("r03", 9, wrote + 2),
-            ("r07", 9, wrote + 3),
+            ("r03", 8, written),
+            ("r07", 8, written + 1),
+            ("r03", 9, written + 2),
+            ("r07", 9, written + 3),
         )
     ]
 
@@ -220,7 +223,7 @@ def test_a_group_is_bounded_but_has_all_rungs_of_a_case(
 
 
 @simulated
-def test_a_trial_that_breaks_its_process_costs_the_others_nothing(
+def test_a_trial_that_crashes_its_process_does_not_affect_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = playing_ncu(tmp_path, monkeypatch, fails="'r03:9' in trials")
@@ -237,17 +240,20 @@ def test_a_trial_that_breaks_its_process_costs_the_others_nothing(
         ]
         * 2
     )
-    why = "hardware counters unavailable: ncu ended with 1: CUDA error: an illegal memory access"
+    reason = (
+        "hardware counters unavailable: ncu failed with exit code 1:"
+        " CUDA error: an illegal memory access"
+    )
     assert [(row.rung, row.height, row.status, row.reason) for row in run.rows] == [
         ("r03", 8, "ok", None),
         ("r07", 8, "ok", None),
-        ("r03", 9, "skipped", why),
+        ("r03", 9, "skipped", reason),
         ("r07", 9, "ok", None),
     ] * 2
 
 
 @simulated
-def test_what_no_part_could_mend_is_not_tried_again(
+def test_an_error_that_smaller_groups_cannot_avoid_is_not_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = playing_ncu(tmp_path, monkeypatch, fails="print('ERR_NVGPUCTRPERM') is None")
@@ -259,7 +265,7 @@ def test_what_no_part_could_mend_is_not_tried_again(
 
 
 @simulated
-def test_resume_does_what_is_left_of_a_group(
+def test_resume_runs_the_missing_rows_of_a_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = playing_ncu(tmp_path, monkeypatch)
@@ -273,8 +279,8 @@ def test_resume_does_what_is_left_of_a_group(
     assert resumed.exit_code == 0, resumed.output
     assert "8 ok" in resumed.stderr
     assert jobs.read_text().splitlines() == ["r03:8 r07:8", "r03:9"]
-    whole = read_run(run.path).rows
-    assert [(row.rung, row.height, row.l2) for row in whole[5:]] == [
+    rows = read_run(run.path).rows
+    assert [(row.rung, row.height, row.l2) for row in rows[5:]] == [
         ("r03", 8, "warm"),
         ("r07", 8, "warm"),
         ("r03", 9, "cold"),
@@ -282,26 +288,26 @@ def test_resume_does_what_is_left_of_a_group(
 
 
 @simulated
-def test_a_trial_is_given_as_soon_as_its_rows_are_there(
+def test_a_trial_is_yielded_as_soon_as_its_rows_are_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trace, made = traffic_run.WorkerSupervisor.run, []
+    original, produced = traffic_run.WorkerSupervisor.run, []
 
-    def traced(workers: traffic_run.WorkerSupervisor, *arguments: Any) -> Iterator[Row]:
-        for row in trace(workers, *arguments):
-            made.append(row)
+    def recording(workers: traffic_run.WorkerSupervisor, *arguments: Any) -> Iterator[Row]:
+        for row in original(workers, *arguments):
+            produced.append(row)
             yield row
 
-    monkeypatch.setattr(traffic_run.WorkerSupervisor, "run", traced)
+    monkeypatch.setattr(traffic_run.WorkerSupervisor, "run", recording)
     cases = (Case(1, 1, 2, 2), Case(1, 1, 3, 2))
     plan = TrafficSweep("quick", "cold", cases, ("r03", "r07"), "trace", 0)
     with traffic_run.create(tmp_path, load("quick"), plan, []) as writer:
         stored = writer.path / "rows.jsonl"
-        given = []
+        yielded = []
         for rows in traffic_run.run(writer, plan):
-            given += [(row.rung, row.height) for row in rows]
-            assert len(given) == len(made) == len(stored.read_text().splitlines())
-    assert given == [("r03", 2), ("r07", 2), ("r03", 3), ("r07", 3)]
+            yielded += [(row.rung, row.height) for row in rows]
+            assert len(yielded) == len(produced) == len(stored.read_text().splitlines())
+    assert yielded == [("r03", 2), ("r07", 2), ("r03", 3), ("r07", 3)]
 
 
 @simulated
@@ -330,11 +336,11 @@ def test_an_interrupted_run_keeps_its_rows_and_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     playing_ncu(tmp_path, monkeypatch)
-    measure, begun = counters.measure, []
+    measure, calls = counters.measure, []
 
     def interrupted(*arguments: Any) -> Any:
-        begun.append(arguments)
-        if len(begun) == 2:
+        calls.append(arguments)
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return measure(*arguments)
 
@@ -347,12 +353,12 @@ def test_an_interrupted_run_keeps_its_rows_and_is_resumed(
 
     resumed = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
     assert resumed.exit_code == 0, resumed.output
-    whole = read_run(run.path)
-    assert whole.rows[:2] == run.rows
-    assert [(row.simulated, row.l2) for row in whole.rows[2:]] == [(False, "cold")]
-    assert len(begun) == 3
+    complete = read_run(run.path)
+    assert complete.rows[:2] == run.rows
+    assert [(row.simulated, row.l2) for row in complete.rows[2:]] == [(False, "cold")]
+    assert len(calls) == 3
     again = CliRunner().invoke(app, ["traffic", "--resume", str(run.path)])
     assert again.exit_code == 0
-    assert read_run(run.path).rows == whole.rows
+    assert read_run(run.path).rows == complete.rows
     with pytest.raises(UsageError, match="use gspn2bench traffic --resume"):
         sweep.planned(run.record)
