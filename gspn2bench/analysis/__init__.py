@@ -1,4 +1,4 @@
-"""From rows to figures: ``frame`` defines every figure, ``compare`` pairs two runs.
+"""Derived figures: ``frame`` defines each of them, and ``compare`` pairs the rows of two runs.
 
-``significance`` gives the verdict on one changed latency.
+``significance`` gives the verdict on one pair of latencies.
 """

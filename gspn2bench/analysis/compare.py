@@ -1,4 +1,4 @@
-"""Two runs, row by row: what changed, what was lost, what can't be compared."""
+"""Compare two runs row by row: changed latencies, lost latencies, rows without a match."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from gspn2bench.records.schema import Row, RunRecord
 from gspn2bench.records.store import Run
 
 CASE: Final = ("case", "dtype", "weights", "directions", "chunk")
-"""Fields that tell the cases of a run apart."""
+"""Fields that identify a case within a run."""
 KEY: Final = (*CASE, "direction", "rung", "phase", "timing")
-"""Fields that two rows must share to be a pair, and ``l2`` where both have a latency."""
+"""Fields that two rows must share to be a pair. If both have a latency, also ``l2``."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A row of BASE and its like in NEW, or a row that only one run has.
+    """A row of BASE and the matching row of NEW, or a row that only one run has.
 
     Args:
-        row: the row in BASE, or in NEW where BASE has none.
-        base: why BASE has no latency to compare, "" where it has one, None where it has no row.
-        new: likewise of NEW.
+        row: the row of BASE, or of NEW if BASE has none.
+        base: why BASE has no latency to compare; "" if it has one, None if it has no row.
+        new: why NEW has no latency to compare; "" if it has one, None if it has no row.
         change: from BASE to NEW; None unless both have a latency.
     """
 
@@ -35,13 +35,13 @@ class Pair:
 
     @property
     def lost(self) -> bool:
-        """BASE has a latency; NEW has the row and no latency: a regression."""
+        """Whether BASE has a latency and NEW has the row without one; this is a regression."""
         return self.base == "" and bool(self.new)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of two runs, in BASE's order, then what only NEW has."""
+    """All pairs of two runs, in the order of BASE, then the rows that only NEW has."""
 
     base: RunRecord
     new: RunRecord
@@ -49,19 +49,19 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
     def count(self, verdict: Verdict) -> int:
-        """Pairs with this verdict."""
+        """Number of pairs with this verdict."""
         return sum(
             pair.change is not None and pair.change.verdict is verdict for pair in self.pairs
         )
 
     @property
     def lost(self) -> int:
-        """Rows whose latency was lost."""
+        """Number of rows whose latency was lost."""
         return sum(pair.lost for pair in self.pairs)
 
     @property
     def regressed(self) -> bool:
-        """Something is slower, or was lost."""
+        """Whether any row is slower or has lost its latency."""
         return bool(self.count(Verdict.SLOWER) or self.lost)
 
 
@@ -72,13 +72,13 @@ def compare(
 
     Args:
         base: the run to compare with.
-        new: the run in question.
+        new: the run to judge.
         threshold: the change that matters, as a share of the faster run, between 0 and 1.
-        ignore_environment: compare runs of different GPUs or drivers all the same.
+        ignore_environment: compare even if the GPUs or drivers differ.
 
     Raises:
-        UsageError: a run is simulated, the GPUs or drivers differ, or no row is in both runs with
-            a latency in BASE at least.
+        UsageError: a run is simulated, the GPUs or drivers differ, or no row of BASE has both a
+            latency and a matching row in NEW.
     """
     for run in (base, new):
         if run.record.simulated:
@@ -91,16 +91,16 @@ def compare(
     if not any(pair.change or pair.lost for pair in pairs):
         raise UsageError(
             f"compare: none of the {len(base.rows)} rows of {base.record.run_id} has a latency and"
-            f" its like among the {len(new.rows)} rows of {new.record.run_id}"
+            f" a matching row among the {len(new.rows)} rows of {new.record.run_id}"
         )
     return Comparison(base.record, new.record, threshold, pairs)
 
 
 def parse_threshold(text: str) -> float:
-    """A share written "3%" or "0.03".
+    """Parse a share written as "3%" or "0.03".
 
     Raises:
-        UsageError: not a number, or not above 0 and below 100 %.
+        UsageError: it is not a number above 0 and below 100 %.
     """
     number, percent, rest = text.strip().partition("%")
     try:
@@ -114,51 +114,57 @@ def parse_threshold(text: str) -> float:
 
 
 def driver(record: RunRecord) -> str | None:
-    """The version of the NVIDIA driver, or None where the run does not say."""
+    """The version of the NVIDIA driver; None if it was not recorded."""
     gpu = record.environment.get("gpu")
     found = gpu.get("driver") if isinstance(gpu, dict) else None
     return found if isinstance(found, str) else None
 
 
 def _refuse_other_machine(base: RunRecord, new: RunRecord) -> None:
-    for what, ask in (("GPU", machine), ("driver", driver)):
-        before, now = ask(base), ask(new)
+    for name, read in (("GPU", machine), ("driver", driver)):
+        before, now = read(base), read(new)
         if before != now:
             raise UsageError(
-                f"compare: the {what} of BASE is {before or 'unknown'}, that of NEW"
-                f" {now or 'unknown'}; --ignore-environment compares them all the same"
+                f"compare: the {name} of BASE is {before or 'unknown'}, that of NEW"
+                f" {now or 'unknown'}; --ignore-environment compares them anyway"
             )
 
 
-def _lacks(run: Run) -> list[tuple[Row, str]]:
-    """Each row, with why it has no latency to compare, or ""."""
+def _missing_reasons(run: Run) -> list[tuple[Row, str]]:
+    """Each row with the reason why it has no latency to compare; "" if it has one."""
     withheld = frame([run])["withheld"]
-    return [(row, _lack(row, why)) for row, why in zip(run.rows, withheld, strict=True)]
+    return [
+        (row, _missing_reason(row, reason)) for row, reason in zip(run.rows, withheld, strict=True)
+    ]
 
 
-def _lack(row: Row, withheld: str) -> str:
+def _missing_reason(row: Row, withheld: str) -> str:
     if row.status != "ok":
         return f"{row.status}: {row.reason or 'no reason recorded'}"
     return withheld or ("" if row.samples_ms else "no samples are recorded")
 
 
 def _pairs(base: Run, new: Run, threshold: float) -> Iterator[Pair]:
-    waiting: dict[tuple[object, ...], list[tuple[Row, str]]] = defaultdict(list)
-    for row, lack in _lacks(new):
-        waiting[_key(row)].append((row, lack))
-    for row, lack in _lacks(base):
-        like = waiting[_key(row)]
-        # a trial that ended early may not know yet that its case can't be made cold
-        match = next((o for o in like if o[0].l2 == row.l2 or lack or o[1]), None)
+    unmatched: dict[tuple[object, ...], list[tuple[Row, str]]] = defaultdict(list)
+    for row, reason in _missing_reasons(new):
+        unmatched[_key(row)].append((row, reason))
+    for row, reason in _missing_reasons(base):
+        candidates = unmatched[_key(row)]
+        # l2 of a row without a latency may be wrong: a trial that failed early is recorded as
+        # cold even if its case is too small to be made cold
+        match = next(
+            (other for other in candidates if other[0].l2 == row.l2 or reason or other[1]), None
+        )
         if match is None:
-            yield Pair(row, lack, None)
+            yield Pair(row, reason, None)
             continue
-        like.remove(match)
-        both = not (lack or match[1])
-        change = judge(row.samples_ms, match[0].samples_ms, threshold) if both else None
-        yield Pair(row, lack, match[1], change)
-    for rows in waiting.values():
-        yield from (Pair(row, None, lack) for row, lack in rows)
+        candidates.remove(match)
+        new_row, new_reason = match
+        both = not (reason or new_reason)
+        change = judge(row.samples_ms, new_row.samples_ms, threshold) if both else None
+        yield Pair(row, reason, new_reason, change)
+    for rows in unmatched.values():
+        yield from (Pair(row, None, reason) for row, reason in rows)
 
 
 def _key(row: Row) -> tuple[object, ...]:

@@ -1,8 +1,8 @@
-"""From rows to numbers that may be shown: the one definition of each derived figure.
+"""Derived figures, each defined once, and the numbers that may be shown.
 
-``frame`` is the only door: what may not be shown (a row that is not ok, a gate that is not green,
-a simulated row, a machine without a name) has no latency in it, so nothing downstream can leak one.
-Behind a gate that is not green nothing observed is left at all.
+All reports read runs through ``frame``, which blanks numbers that must not be shown. A row has no
+latency if it is not ok, its gate is not green, it is simulated, or its machine has no name. A row
+whose gate is not green has no observed numbers at all.
 """
 
 import re
@@ -24,12 +24,12 @@ WHOLE: Final = "whole scan"
 """In ``chunking``: h never restarts."""
 
 SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
-"""Columns that a row shares with the one that it is extrapolated from."""
+"""Columns that a row shares with the row that it is extrapolated from."""
 
 TIMINGS: Final = ("graph", "device", "eager")
-"""Latency modes, the one to quote first."""
+"""Latency modes, the most quoted first."""
 QUOTED: Final = ("graph", "device")
-"""Modes that a speed-up is quoted in; eager time holds the cost of launching from Python."""
+"""Modes in which speed-ups are quoted; eager time includes launches from Python."""
 
 LATENCIES: Final = ["latency_ms", "latency_ms_low", "latency_ms_high"]
 OBSERVED: Final = [
@@ -49,13 +49,13 @@ NUMBERS: Final = [
 
 
 def frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """Every row of the runs, with the derived figures beside it.
+    """All rows of the runs as a table, with derived figures.
 
     Args:
-        runs: the runs, each with an id of its own.
+        runs: runs with different ids.
 
     Returns:
-        One line a row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
+        One line per row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
         absent numbers are NaN. Added:
         ``run`` (id), ``machine``, ``chunking`` ("whole scan" where h never restarts, else the
         chunk, so that unchunked scans of either axis are alike), ``title`` (see ``_titles``),
@@ -99,12 +99,12 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 def published(runs: Sequence[Run]) -> pd.DataFrame:
     """The published figures that apply to the rows of each run.
 
-    A figure applies to a row when the rung is equal and so is every field named in its ``where``.
+    A figure applies to a row if the rung and every field named in its ``where`` are equal.
 
     Returns:
-        One line for each figure and each ``run``, ``case``, ``phase``, ``dtype``, ``weights``,
+        One line per figure and per ``run``, ``case``, ``phase``, ``dtype``, ``weights``,
         ``directions``, ``chunk``, ``rung`` that it applies to, with ``published_ms`` and
-        ``published_gbps`` (one of them NaN; GB/s as the source counts it),
+        ``published_gbps`` (one of them is NaN; GB/s as counted by the source),
         ``published_machine`` and ``published_source``.
     """
     keys = ["case", "phase", "dtype", "weights", "directions", "chunk", "rung"]
@@ -123,21 +123,21 @@ def published(runs: Sequence[Run]) -> pd.DataFrame:
         if figure.rung == row.rung
         and all(getattr(row, key, None) == value for key, value in figure.where.items())
     ]
-    numbers, words = ["published_ms", "published_gbps"], ["published_machine", "published_source"]
-    made = pd.DataFrame(lines, columns=["run", *keys, *numbers, *words])
-    made[numbers] = made[numbers].astype("float64")
-    return made.drop_duplicates(ignore_index=True)
+    numbers, texts = ["published_ms", "published_gbps"], ["published_machine", "published_source"]
+    table = pd.DataFrame(lines, columns=["run", *keys, *numbers, *texts])
+    table[numbers] = table[numbers].astype("float64")
+    return table.drop_duplicates(ignore_index=True)
 
 
 def _published_ms(figure: Published, row: Row) -> float | None:
-    """A figure's latency; of images a second that of the row's batch."""
+    """The latency of a figure, ms; images per second are converted for the batch of the row."""
     if figure.images_per_s is not None:
         return row.batch / figure.images_per_s * 1e3
     return figure.latency_ms
 
 
 def machine(record: RunRecord) -> str | None:
-    """The name of what ran the kernels, or None where the run does not say."""
+    """The name of the GPU or simulator that ran the kernels; None if it was not recorded."""
     if record.simulated:
         return "Numba CUDA simulator"
     for key in ("gpu", "gpu_name", "gpus", "device"):
@@ -152,7 +152,7 @@ def machine(record: RunRecord) -> str | None:
 
 
 def rung_order(rung: str) -> tuple[bool, int, str]:
-    """Sort key of rungs: r01, r02, ... r10 by number, then a user's own by name."""
+    """Sort key of rungs: r01, r02, ... r10 by number, then all others by name."""
     number = re.fullmatch(r"r(\d+)", rung)
     return (number is None, int(number[1]) if number else 0, rung)
 
@@ -182,11 +182,11 @@ def base_order(record: RunRecord, rungs: Iterable[str]) -> list[str]:
 
 
 def _extrapolated(table: pd.DataFrame) -> pd.Series:
-    """What attention would take where it was not measured, ms.
+    """Estimated latency of attention in cases that were not measured, ms.
 
-    From the largest map that the same back end was measured on, by the square of the number of
-    positions: the products with the channels, which grow with their number only, are taken to grow
-    likewise.
+    Scales the latency of the largest map that the same back end was measured on by the square of
+    the number of positions. The projections grow only linearly with the number of positions, but
+    are scaled like the rest.
     """
     sizes = table["height"].astype("float64") * table["width"].astype("float64")
     measured = table.assign(positions=sizes)[table["latency_ms"].notna()]
@@ -219,16 +219,16 @@ def _titles(table: pd.DataFrame) -> pd.Series:
 
 
 def _withhold(table: pd.DataFrame) -> None:
-    """Blank each number that may not be shown; say why where the status does not."""
-    # NaN compares false: a gate without an error or a tolerance is not green
+    """Blank numbers that must not be shown; ``withheld`` has the reason if the row is ok."""
+    # comparisons with NaN are false: a gate without an error or a tolerance is not green
     table["gate_green"] = table["gate_error"] <= table["gate_tolerance"]
     table["withheld"] = ""
-    for bad, why in (
+    for bad, reason in (
         (table["machine"] == "", "the run does not name its GPU"),
         (~table["gate_green"], "the gate is not green"),
         (table["simulated"], "simulated"),
     ):
-        table.loc[bad & (table["status"] == "ok"), "withheld"] = why
+        table.loc[bad & (table["status"] == "ok"), "withheld"] = reason
     table.loc[~table["gate_green"], OBSERVED] = float("nan")
     hidden = (table["status"] != "ok") | (table["withheld"] != "")
     table.loc[hidden, LATENCIES] = float("nan")

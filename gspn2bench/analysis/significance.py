@@ -1,18 +1,18 @@
 """The change of one latency between two runs: its interval and its verdict, from raw samples.
 
-What parts two medians of the same code has three sources, taken as independent:
+Medians of two runs of identical code differ for three reasons, which are taken as independent:
 
-1. and 2. The sampling of BASE and of NEW. Each median has an interval from a circular block
-   bootstrap (Politis and Romano, 1992): sqrt(n) samples in a row are drawn at a time, since
-   neighbours share clock and temperature, and thirty of them tell less than thirty would. So few
-   blocks make the interval too narrow; it is widened by Student's t over the normal quantile, with
-   one degree of freedom less than there are blocks. A median is deaf to outliers, and where it
-   could fall on either of two modes the interval spans both.
-3. The run. No sample can show what a new process, other addresses or a warmer GPU do to all
-   samples of a run alike; ``RUN_TO_RUN`` stands for that.
+1. and 2. Sampling, in BASE and in NEW. Each median has an interval from a circular block bootstrap
+   (Politis and Romano, 1992), which draws blocks of sqrt(n) consecutive samples. Neighbouring
+   samples share clock and temperature, so 30 of them carry less information than 30 independent
+   ones. With so few blocks the interval is too narrow. It is therefore widened by Student's t over
+   the normal quantile, with one degree of freedom fewer than there are blocks. The median ignores
+   outliers. If it may fall on either of two modes, the interval spans both.
+3. The run. A new process, different addresses or a warmer GPU shift all samples of a run alike, and
+   no sample shows it. ``RUN_TO_RUN`` is the assumed size of this shift.
 
-Their half-widths add in quadrature, each side for itself (MOVER: Zou and Donner, 2008), on the
-logarithm of the latency, so that swapping BASE and NEW swaps the verdict and nothing else.
+The half-widths add in quadrature, separately for each side (MOVER: Zou and Donner, 2008). They are
+computed on the logarithm of the latency, so swapping BASE and NEW only inverts the verdict.
 
 With the change c = NEW / BASE and the threshold t:
 
@@ -21,10 +21,11 @@ With the change c = NEW / BASE and the threshold t:
 - SAME: the whole interval is between 1 / (1 + t) and 1 + t.
 - AMBIGUOUS: anything else.
 
-So SLOWER needs a change that matters, and evidence that there is one at all. Criterion.rs asks for
-more, an interval wholly beyond the threshold; once the run counts as a source of error, that misses
-too many slowdowns of 5 % at a threshold of 3 %. Here the threshold keeps quiet samples from crying
-wolf, and the interval noisy ones. docs/measured/calibration.md holds the calibration.
+SLOWER thus needs a change that matters, and evidence that there is a change. The threshold prevents
+false alarms on low-noise samples, and the interval prevents them on noisy samples. Criterion.rs
+requires more: the whole interval beyond the threshold. With the run as a source of error, that rule
+misses too many slowdowns of 5 % at a threshold of 3 %. docs/measured/calibration.md has the
+calibration.
 """
 
 import math
@@ -38,28 +39,29 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE: Final = 0.99
-"""Of the interval. Not 95 %: a run has a hundred rows, and five false alarms would be too many."""
+"""Confidence of the interval. At 95 %, a run of a hundred rows would have five false alarms."""
 RUN_TO_RUN: Final = 0.004
-"""Standard deviation of a run's median about the mean of many runs, as a share of it.
+"""Standard deviation of the median of a run about the mean of many runs, as a share of that mean.
 
-An assumption, until repeated runs of a GPU are recorded: two runs of the same code then differ by
-less than ``FLOOR``, 1.5 %, in 99 of 100 pairs.
+This is an assumption until repeated runs on a GPU are recorded. With it, two runs of the same code
+differ by less than ``FLOOR``, 1.5 %, in 99 of 100 pairs.
 """
 THRESHOLD: Final = 0.03
+"""The default change that matters, as a share of the faster run."""
 MIN_SAMPLES: Final = 5
-"""With fewer the spread is unknown, and the verdict AMBIGUOUS."""
+"""With fewer samples the spread is unknown and the verdict is AMBIGUOUS."""
 RESAMPLES: Final = 1000
 BATCH: Final = 1 << 20
-"""Samples drawn at a time, so that memory is bounded however many a row has."""
+"""Most samples drawn at once, which bounds memory for rows with many samples."""
 
 TAIL: Final = (1 - CONFIDENCE) / 2
 NORMAL: Final = float(stats.norm.isf(TAIL))
 FLOOR: Final = NORMAL * math.sqrt(2) * RUN_TO_RUN
-"""Half-width that no number of samples can bring the interval below, in log latency."""
+"""Least half-width of the interval, in log latency, whatever the number of samples."""
 
 
 class Verdict(StrEnum):
-    """What two runs say of one latency."""
+    """The verdict on the change of one latency between two runs."""
 
     SAME = "SAME"
     FASTER = "FASTER"
@@ -75,8 +77,8 @@ class Change:
         base_ms: median of BASE, milliseconds.
         new_ms: median of NEW, milliseconds.
         ratio: NEW / BASE; above 1 is slower.
-        interval: 99 % interval of the ratio, or None where a side has under ``MIN_SAMPLES``.
-        verdict: by the rule of this module.
+        interval: 99 % interval of the ratio; None if a run has fewer than ``MIN_SAMPLES``.
+        verdict: by the rule in the docstring of this module.
     """
 
     base_ms: float
@@ -87,11 +89,11 @@ class Change:
 
 
 def judge(base: Sequence[float], new: Sequence[float], threshold: float = THRESHOLD) -> Change:
-    """The change from ``base`` to ``new``.
+    """Judge the change from ``base`` to ``new``.
 
     Args:
         base: samples of BASE in the order taken, milliseconds, above 0; at least one.
-        new: samples of NEW, likewise; the two may differ in number.
+        new: samples of NEW, likewise; the numbers of samples may differ.
         threshold: the change that matters, as a share of the faster run: 0.03 is 3 %.
     """
     base_ms, new_ms = median(base), median(new)
@@ -117,7 +119,7 @@ def _verdict(ratio: float, low: float, high: float, threshold: float) -> Verdict
 
 
 def _half_widths(samples: Sequence[float]) -> tuple[float, float]:
-    """How far the interval of the log median reaches below and above it, by sampling alone."""
+    """Distances from the log median to both ends of its interval, from sampling alone."""
     data = np.log(samples)
     count = len(data)
     within = np.arange(math.isqrt(count))

@@ -1,1 +1,1 @@
-"""Examples that run: ``python -m gspn2bench.examples.digits`` trains a classifier of digits."""
+"""Example programs: ``python -m gspn2bench.examples.digits`` trains a digit classifier."""

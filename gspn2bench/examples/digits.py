@@ -1,8 +1,8 @@
 """Train GSPN-2 blocks on the digits of scikit-learn: ``python -m gspn2bench.examples.digits``.
 
-1797 images of 8 x 8 pixels come with scikit-learn; a quarter of them is held back for the test.
-Patches of 2 x 2 pixels become 4 x 4 positions, which learn of each other through line scans alone.
-Every random number is drawn on the CPU, so that a GPU sees the same data in the same order.
+scikit-learn includes 1797 images of 8 x 8 pixels; a quarter of them is the test set. Patches of
+2 x 2 pixels become 4 x 4 positions, which exchange information through line scans only. All random
+numbers are drawn on the CPU, so a GPU gets the same data in the same order.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from gspn2bench.nn import GSPN2Attention, GSPNBlock
 CLASSES: Final = 10
 BATCH: Final = 64
 WARP: Final = 0.05
-"""Standard deviation of the affine maps that vary the training images."""
+"""Standard deviation of the random affine maps of the training images."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Images:
     digits: Tensor
 
     def to(self, device: str) -> Self:
-        """The same on another device."""
+        """Copy the images to a device."""
         return type(self)(self.pixels.to(device), self.digits.to(device))
 
 
 class Classifier(nn.Module):
-    """Patches, blocks, the mean over positions, a linear layer.
+    """A classifier: patches, GSPN-2 blocks, the mean over positions, a linear layer.
 
     Args:
         dim: channels.
         proxy: C_proxy.
-        depth: blocks.
+        depth: number of blocks.
     """
 
     def __init__(self, dim: int = 96, proxy: int = 16, depth: int = 2) -> None:
@@ -53,33 +53,33 @@ class Classifier(nn.Module):
         self.head = nn.Linear(dim, CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Scores of each digit, (N, 10), of images, (N, 1, 8, 8)."""
+        """Scores of the digits, (N, 10), for images, (N, 1, 8, 8)."""
         scores: Tensor = self.head(self.norm(self.blocks(self.embed(pixels)).mean((2, 3))))
         return scores
 
 
 def load() -> tuple[Images, Images]:
-    """The images to train on, and those to test on."""
+    """The training set and the test set."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     pixels, digits = load_digits(return_X_y=True)
-    parts = train_test_split(pixels, digits, test_size=0.25, stratify=digits, random_state=0)
+    split = train_test_split(pixels, digits, test_size=0.25, stratify=digits, random_state=0)
     train_pixels, test_pixels = (
-        torch.tensor(part / 16, dtype=torch.float32).view(-1, 1, 8, 8) for part in parts[:2]
+        torch.tensor(part / 16, dtype=torch.float32).view(-1, 1, 8, 8) for part in split[:2]
     )
-    train_digits, test_digits = (torch.tensor(part) for part in parts[2:])
+    train_digits, test_digits = (torch.tensor(part) for part in split[2:])
     return Images(train_pixels, train_digits), Images(test_pixels, test_digits)
 
 
 def train(model: nn.Module, images: Images, epochs: int, seed: int) -> Iterator[float]:
-    """Train for some epochs; yields the mean loss of each.
+    """Train a model and yield the mean loss of each epoch.
 
     Args:
-        model: on the device of the images.
-        images: to train on, at least 64.
-        epochs: times that every image is seen.
-        seed: of the order of the images, and of what is done to them.
+        model: on the same device as the images.
+        images: training set, at least 64 images.
+        epochs: number of passes over the training set.
+        seed: for the order of the images and their affine maps.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = len(images.digits) // BATCH
@@ -111,7 +111,7 @@ def accuracy(model: nn.Module, images: Images) -> float:
 
 
 def _warped(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image shifted, turned, sheared and scaled a little."""
+    """Shift, rotate, shear and scale each image by a small random amount."""
     noise = WARP * torch.randn(len(pixels), 2, 3, generator=generator)
     maps = (torch.eye(2, 3) + noise).to(pixels.device)
     grid = affine_grid(maps, list(pixels.shape), align_corners=False)
@@ -119,7 +119,7 @@ def _warped(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, and print the loss of each epoch and the accuracy on images not trained on."""
+    """Train, and print the loss of each epoch and the accuracy on the test set."""
     parser = argparse.ArgumentParser(prog="python -m gspn2bench.examples.digits")
     parser.description = "Train GSPN-2 blocks on the digits of scikit-learn."
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

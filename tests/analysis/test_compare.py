@@ -62,7 +62,7 @@ MISSED = {
     "graph time, halves of a row": "66 of 69, one too few: docs/measured/calibration.md names them",
     "graph time, halves of a library's row": "54 of 69: their samples scatter",
 }
-"""Sources of samples that miss the bar for slowdowns, and by how much."""
+"""Sources of samples in which too few slowdowns are found, and how many."""
 
 
 def pairs_of(source):
@@ -76,7 +76,7 @@ def test_equal_code_is_not_called_changed(name):
 
 
 @pytest.mark.parametrize("name", REALISTIC)
-def test_5_percent_is_found(name, request):
+def test_a_slowdown_of_5_percent_is_found(name, request):
     if name in MISSED:
         request.applymarker(pytest.mark.xfail(reason=MISSED[name], strict=True))
     pairs = pairs_of(REALISTIC[name])
@@ -85,7 +85,7 @@ def test_5_percent_is_found(name, request):
 
 
 @pytest.mark.parametrize("name", calibration.HARSH)
-def test_no_noise_makes_it_cry_wolf(name):
+def test_harsh_noise_causes_no_false_alarms(name):
     counts = calibration.tally(calibration.synthetic(calibration.HARSH[name]))
     assert calibration.false(counts) <= 2
 
@@ -99,8 +99,8 @@ def test_recorded_runs_give_halves_and_repeats(tmp_path):
         run_of(measured(), name="three", environment=other),
         simulated_run(),
     ]
-    found = calibration.recorded([save(run, tmp_path) for run in runs])
-    assert found == {
+    pairs = calibration.recorded([save(run, tmp_path) for run in runs])
+    assert pairs == {
         "graph time, halves of a row": (
             (STEADY[:15], STEADY[15:]),
             (NOISY[:15], NOISY[15:]),
@@ -112,7 +112,7 @@ def test_recorded_runs_give_halves_and_repeats(tmp_path):
 
 
 @pytest.mark.parametrize("table", [calibration.references, calibration.noises, calibration.changes])
-def test_the_tables_of_the_docs_are_these(table):
+def test_the_tables_in_the_docs_are_current(table):
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
@@ -153,7 +153,7 @@ def test_without_variance_the_interval_is_that_of_two_runs(new, verdict, count):
     assert change.interval == pytest.approx((new * math.exp(-FLOOR), new * math.exp(FLOOR)))
 
 
-def test_below_the_difference_of_two_runs_nothing_is_the_same():
+def test_below_the_difference_of_two_runs_no_verdict_is_same():
     assert judge([1.0] * 30, [1.0] * 30, threshold=0.01).verdict is Verdict.AMBIGUOUS
     assert judge([1.0] * 30, [1.012] * 30, threshold=0.01).verdict is Verdict.AMBIGUOUS
     assert judge([1.0] * 30, [1.02] * 30, threshold=0.01).verdict is Verdict.SLOWER
@@ -163,9 +163,9 @@ def test_below_the_difference_of_two_runs_nothing_is_the_same():
 def test_swapping_the_runs_swaps_the_verdict(factor):
     opposite = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
     for base, new in calibration.synthetic(calibration.TYPICAL)[:20]:
-        there, back = judge(base, scaled(new, factor)), judge(scaled(new, factor), base)
-        assert back.verdict is opposite.get(there.verdict, there.verdict)
-        assert back.interval == pytest.approx([1 / edge for edge in reversed(there.interval)])
+        forward, back = judge(base, scaled(new, factor)), judge(scaled(new, factor), base)
+        assert back.verdict is opposite.get(forward.verdict, forward.verdict)
+        assert back.interval == pytest.approx([1 / edge for edge in reversed(forward.interval)])
 
 
 def test_outliers_do_not_move_the_verdict():
@@ -173,12 +173,12 @@ def test_outliers_do_not_move_the_verdict():
     assert judge(STEADY, late).verdict is Verdict.SAME
 
 
-def test_neighbours_that_are_alike_widen_the_interval():
+def test_correlated_neighbours_widen_the_interval():
     rng = np.random.default_rng(0)
     levels = np.repeat(rng.normal(1, 0.01, 6), 5)
     mixed = rng.permutation(levels)
-    clumped, shuffled = (judge(list(x), list(x)).interval for x in (levels, mixed))
-    assert clumped[1] - clumped[0] > shuffled[1] - shuffled[0]
+    correlated, shuffled = (judge(list(x), list(x)).interval for x in (levels, mixed))
+    assert correlated[1] - correlated[0] > shuffled[1] - shuffled[0]
 
 
 def test_two_modes_are_inside_the_interval():
@@ -188,7 +188,7 @@ def test_two_modes_are_inside_the_interval():
     assert high > 1.1
 
 
-def test_many_samples_are_judged_a_part_at_a_time(monkeypatch):
+def test_many_samples_are_judged_in_batches(monkeypatch):
     whole = judge(STEADY, NOISY)
     monkeypatch.setattr("gspn2bench.analysis.significance.BATCH", 64)
     assert judge(STEADY, NOISY).interval == pytest.approx(whole.interval, rel=0.05)
@@ -197,8 +197,8 @@ def test_many_samples_are_judged_a_part_at_a_time(monkeypatch):
 # --- the pairs
 
 
-def test_pairs_are_rows_equal_in_the_case_and_how_it_was_run():
-    ways = [
+def test_pairs_are_rows_with_equal_fields():
+    variants = [
         {},
         {"channels": 4},
         {"logits": 1},
@@ -213,22 +213,22 @@ def test_pairs_are_rows_equal_in_the_case_and_how_it_was_run():
         {"direction": "right"},
         {"native": "right"},
     ]
-    rows = [measured(scaled(STEADY, 2**i), **way) for i, way in enumerate(ways)]
-    found = compare(run_of(*rows), run_of(*reversed(rows), name="new"))
-    assert [pair.change.base_ms for pair in found.pairs] == [r.latency_ms for r in rows]
-    assert all(pair.change.ratio == 1 for pair in found.pairs)
+    rows = [measured(scaled(STEADY, 2**i), **fields) for i, fields in enumerate(variants)]
+    result = compare(run_of(*rows), run_of(*reversed(rows), name="new"))
+    assert [pair.change.base_ms for pair in result.pairs] == [r.latency_ms for r in rows]
+    assert all(pair.change.ratio == 1 for pair in result.pairs)
 
 
-def test_rows_of_one_run_only_are_listed_and_are_no_regression():
-    gone = measured(rung="r02")
-    fresh = row(rung="r03", status="oom", reason="too large", **NO_GATE)
-    found = compare(run_of(measured(), gone), run_of(measured(), fresh, name="new"))
-    assert [(p.row.rung, p.base, p.new) for p in found.pairs] == [
+def test_rows_of_only_one_run_are_listed_and_are_not_a_regression():
+    removed = measured(rung="r02")
+    added = row(rung="r03", status="oom", reason="too large", **NO_GATE)
+    result = compare(run_of(measured(), removed), run_of(measured(), added, name="new"))
+    assert [(p.row.rung, p.base, p.new) for p in result.pairs] == [
         ("r01", "", ""),
         ("r02", "", None),
         ("r03", None, "oom: too large"),
     ]
-    assert not found.regressed
+    assert not result.regressed
 
 
 @pytest.mark.parametrize(
@@ -242,21 +242,21 @@ def test_rows_of_one_run_only_are_listed_and_are_no_regression():
     ],
 )
 def test_a_latency_that_is_lost_is_a_regression(changes):
-    found = compare(run_of(measured()), run_of(row(**changes), name="new"))
-    (pair,) = found.pairs
+    result = compare(run_of(measured()), run_of(row(**changes), name="new"))
+    (pair,) = result.pairs
     assert pair.lost
     assert pair.change is None
-    assert found.regressed
+    assert result.regressed
     if "reason" in changes:
         assert "too large" in pair.new
 
 
-def test_a_row_that_had_no_latency_is_neither():
+def test_a_row_without_a_latency_in_base_is_not_a_regression():
     bad = row(rung="r02", status="failed", reason="boom", **NO_GATE)
     for after in (bad, measured(rung="r02")):
-        found = compare(run_of(measured(), bad), run_of(measured(), after, name="new"))
-        assert found.pairs[1].change is None
-        assert not found.regressed
+        result = compare(run_of(measured(), bad), run_of(measured(), after, name="new"))
+        assert result.pairs[1].change is None
+        assert not result.regressed
 
 
 def test_cold_is_not_compared_with_warm():
@@ -265,7 +265,7 @@ def test_cold_is_not_compared_with_warm():
 
 
 @pytest.mark.parametrize(
-    ("gpu", "what"),
+    ("gpu", "name"),
     [
         ({"name": "Other GPU", "driver": "000.00"}, "GPU"),
         ({"name": "Fixture GPU", "driver": "000.01"}, "driver"),
@@ -273,17 +273,17 @@ def test_cold_is_not_compared_with_warm():
         (None, "GPU"),
     ],
 )
-def test_another_gpu_or_driver_is_refused(gpu, what):
+def test_a_different_gpu_or_driver_is_refused(gpu, name):
     base, new = run_of(measured()), run_of(measured(), name="new", environment={"gpu": gpu})
     for first, second in ((base, new), (new, base)):
-        with pytest.raises(UsageError, match=f"the {what} of BASE is .*--ignore-environment"):
+        with pytest.raises(UsageError, match=f"the {name} of BASE is .*--ignore-environment"):
             compare(first, second)
     if gpu:
         assert compare(base, new, ignore_environment=True).pairs[0].change
 
 
 @pytest.mark.parametrize("ignore", [False, True])
-def test_a_simulated_run_has_nothing_to_compare(ignore):
+def test_a_simulated_run_is_refused(ignore):
     with pytest.raises(UsageError, match="is simulated and has no latency"):
         compare(run_of(measured()), simulated_run(), ignore_environment=ignore)
 
@@ -346,17 +346,17 @@ def test_a_regression_wins_over_ambiguity(invoke, worse):
 
 
 @pytest.mark.parametrize(
-    ("new", "options", "said"),
+    ("new", "options", "words"),
     [
         (run_of(measured(), name="new"), ["--threshold", "3"], "'3'"),
         (run_of(measured(), name="new", environment={}), [], "unknown"),
         (simulated_run(), [], "simulated"),
     ],
 )
-def test_usage_errors(invoke, new, options, said):
-    done = invoke(run_of(measured()), new, *options)
-    assert isinstance(done.exception, UsageError)
-    assert said in str(done.exception)
+def test_usage_errors(invoke, new, options, words):
+    result = invoke(run_of(measured()), new, *options)
+    assert isinstance(result.exception, UsageError)
+    assert words in str(result.exception)
 
 
 def printed(what):
@@ -397,12 +397,12 @@ def everything():
     return run_of(*base), run_of(*new, name="new")
 
 
-def test_the_table_fits_80_columns_and_says_what_was_found(invoke):
-    done = invoke(*everything())
-    lines = done.stdout.splitlines()
+def test_the_table_fits_80_columns_and_lists_every_kind_of_pair(invoke):
+    result = invoke(*everything())
+    lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "…" not in done.stdout
-    text = " ".join(done.stdout.split())
+    assert "…" not in result.stdout
+    text = " ".join(result.stdout.split())
     assert re.search(
         r"r01 right fwd graph 31\.6\d 33\.8\d \+7\.0 % \+5\.\d to \+8\.\d SLOWER", text
     )
@@ -419,19 +419,19 @@ def test_the_table_fits_80_columns_and_says_what_was_found(invoke):
     assert (
         "6 rows compared, threshold 3 %: 1 SAME, 1 FASTER, 2 SLOWER, 2 AMBIGUOUS, 2 lost." in text
     )
-    assert done.exit_code == 1
+    assert result.exit_code == 1
 
 
 def test_a_case_has_its_label_for_a_heading_once():
     """However long the label: rungs that scan along rows and along columns share a table."""
     rows = [
-        measured(**asdict(case), native=way)
+        measured(**asdict(case), native=direction)
         for case in cases_of_every_kind()
-        for way in ("down", "right")
+        for direction in ("down", "right")
     ]
     base = run_of(*rows, measured(rung="r02", logits=1))
-    found = compare(base, run_of(*rows, name="new"))
-    lines = printed(render_terminal(found)).splitlines()
+    result = compare(base, run_of(*rows, name="new"))
+    lines = printed(render_terminal(result)).splitlines()
     headings = [line for line in lines if line.endswith("  cold L2")]
     assert headings == [f"{case.label}  cold L2" for case in cases_of_every_kind()]
     assert "- N16 C8 1024x1024 float32, logits, r02 down forward, graph: ok" in lines
@@ -439,11 +439,11 @@ def test_a_case_has_its_label_for_a_heading_once():
     assert [line["case"] for line in shown] == [row.case for row in base.rows]
 
 
-def test_nan_is_nowhere(invoke):
-    found = compare(*everything())
+def test_no_number_is_nan(invoke):
+    result = compare(*everything())
     numbers = [
         number
-        for pair in found.pairs
+        for pair in result.pairs
         if (change := pair.change)
         for number in (change.base_ms, change.new_ms, change.ratio, *(change.interval or ()))
     ]
@@ -452,17 +452,17 @@ def test_nan_is_nowhere(invoke):
     assert not re.search(r"\b(nan|None|inf)\b", invoke(*everything()).stdout)
 
 
-def test_a_threshold_below_what_runs_differ_by_and_a_run_with_itself_are_pointed_out(invoke):
+def test_a_threshold_below_the_difference_of_runs_and_a_run_with_itself_are_noted(invoke):
     base = run_of(measured())
     notes = ("No row can be SAME to within 1 %", "BASE and NEW are the same run")
-    said = invoke(base, base, "--threshold", "1%").stdout
-    assert all(note in said for note in notes)
-    said = invoke(run_of(measured(), name="one"), run_of(measured(), name="two")).stdout
-    assert not any(note in said for note in notes)
+    text = invoke(base, base, "--threshold", "1%").stdout
+    assert all(note in text for note in notes)
+    text = invoke(run_of(measured(), name="one"), run_of(measured(), name="two")).stdout
+    assert not any(note in text for note in notes)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "[red]x[/red]\x1b]0;title\x07"])
-def test_names_are_text(invoke, name):
+def test_names_are_shown_as_text(invoke, name):
     rows = [measured(case=name, rung=name), row(rung=name, status="oom", reason=name)]
     gpu = {"gpu": {"name": name}}
     out = invoke(*(run_of(*rows, name=side, environment=gpu) for side in ("one", "two"))).stdout

@@ -20,7 +20,7 @@ from ..helpers.report_fixtures import (
     timed,
 )
 
-WAYS = ("down", "right")
+NATIVE = ("down", "right")
 
 
 def table(*rows: Row, run: RunRecord | None = None) -> pd.DataFrame:
@@ -28,15 +28,15 @@ def table(*rows: Row, run: RunRecord | None = None) -> pd.DataFrame:
 
 
 def test_speedup_is_base_over_latency():
-    made = table(timed(31.6, native="right"), timed(0.79, rung="r07"))
-    assert list(made["base_rung"]) == ["r01", "r01"]
-    assert list(made["speedup"]) == pytest.approx([1.0, 40.0])
+    result = table(timed(31.6, native="right"), timed(0.79, rung="r07"))
+    assert list(result["base_rung"]) == ["r01", "r01"]
+    assert list(result["speedup"]) == pytest.approx([1.0, 40.0])
 
 
 def test_base_is_the_lowest_rung_that_is_ok():
-    made = table(row(status="oom"), timed(2.0, rung="r10"), timed(4.0, rung="r09"))
-    assert list(made["base_rung"].iloc[1:]) == ["r09", "r09"]
-    assert made["speedup"].iloc[1] == pytest.approx(2.0)
+    result = table(row(status="oom"), timed(2.0, rung="r10"), timed(4.0, rung="r09"))
+    assert list(result["base_rung"].iloc[1:]) == ["r09", "r09"]
+    assert result["speedup"].iloc[1] == pytest.approx(2.0)
 
 
 ATTENTION = ("attention_efficient", "attention_flash", "gspn2")
@@ -118,15 +118,15 @@ def test_the_order_of_bases():
 
 
 def test_base_with_several_rows_is_its_fastest():
-    made = table(timed(5.0, native="left"), timed(4.0), timed(2.0, rung="r07"))
-    assert made["speedup"].iloc[2] == pytest.approx(2.0)
+    result = table(timed(5.0, native="left"), timed(4.0), timed(2.0, rung="r07"))
+    assert result["speedup"].iloc[2] == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("status", ["incorrect", "skipped", "oom", "failed", "unstable", "invalid"])
 def test_row_that_is_not_ok_has_no_speedup_nor_latency(status):
-    made = table(timed(31.6), timed(0.5, rung="r07", status=status, reason="fixture"))
-    assert made.loc[1, ["latency_ms", "latency_ms_low", "speedup", "gbps"]].isna().all()
-    assert made["base_rung"].isna()[1]
+    result = table(timed(31.6), timed(0.5, rung="r07", status=status, reason="fixture"))
+    assert result.loc[1, ["latency_ms", "latency_ms_low", "speedup", "gbps"]].isna().all()
+    assert result["base_rung"].isna()[1]
 
 
 @pytest.mark.parametrize(
@@ -145,21 +145,21 @@ def test_row_that_is_not_ok_has_no_speedup_nor_latency(status):
     ],
 )
 def test_rows_that_differ_never_pair(other):
-    made = table(timed(31.6), timed(0.79, rung="r07", **other))
-    assert list(made["base_rung"]) == ["r01", "r07"]
-    assert list(made["speedup"]) == [1.0, 1.0]
+    result = table(timed(31.6), timed(0.79, rung="r07", **other))
+    assert list(result["base_rung"]) == ["r01", "r07"]
+    assert list(result["speedup"]) == [1.0, 1.0]
 
 
 def test_whole_scans_of_either_axis_pair():
     size = {"height": 16, "width": 33}
-    made = table(timed(4.0, **size, native="right"), timed(1.0, **size, rung="r07"))
-    assert made["speedup"][1] == pytest.approx(4.0)
-    assert set(made["title"]) == {"N16 C8 16x33 float32"}
-    assert set(made["chunking"]) == {"whole scan"}
+    result = table(timed(4.0, **size, native="right"), timed(1.0, **size, rung="r07"))
+    assert result["speedup"][1] == pytest.approx(4.0)
+    assert set(result["title"]) == {"N16 C8 16x33 float32"}
+    assert set(result["chunking"]) == {"whole scan"}
     chunked = {**size, "chunk": 16}
-    made = table(timed(4.0, **chunked, native="right"), timed(1.0, **chunked, rung="r07"))
-    assert made["speedup"][1] == 1.0
-    assert list(made["chunking"]) == ["chunk 16", "whole scan"]
+    result = table(timed(4.0, **chunked, native="right"), timed(1.0, **chunked, rung="r07"))
+    assert result["speedup"][1] == 1.0
+    assert list(result["chunking"]) == ["chunk 16", "whole scan"]
 
 
 def test_runs_never_pair():
@@ -169,19 +169,19 @@ def test_runs_never_pair():
 
 
 def test_simulated_row_never_shows_a_latency():
-    made = table(timed(31.6, simulated=True), timed(0.79, rung="r07"))
-    assert math.isnan(made["latency_ms"][0])
-    assert made["withheld"][0] == "simulated"
-    assert made["base_rung"][1] == "r07"
+    result = table(timed(31.6, simulated=True), timed(0.79, rung="r07"))
+    assert math.isnan(result["latency_ms"][0])
+    assert result["withheld"][0] == "simulated"
+    assert result["base_rung"][1] == "r07"
 
 
 @pytest.mark.parametrize(
     "gate", [{"gate_error": None}, {"gate_tolerance": None}, {"gate_error": 1.0}]
 )
 def test_no_number_without_a_green_gate(gate):
-    made = table(timed(31.6, **gate))
-    assert made.loc[0, ["latency_ms", "speedup", "gbps", "launches_observed"]].isna().all()
-    assert made["withheld"][0] == "the gate is not green"
+    result = table(timed(31.6, **gate))
+    assert result.loc[0, ["latency_ms", "speedup", "gbps", "launches_observed"]].isna().all()
+    assert result["withheld"][0] == "the gate is not green"
 
 
 def test_nan_tolerance_is_refused():
@@ -190,9 +190,9 @@ def test_nan_tolerance_is_refused():
 
 
 def test_no_latency_without_a_machine():
-    made = table(timed(31.6), run=record(environment={"gpu": None}))
-    assert math.isnan(made["latency_ms"][0])
-    assert made["withheld"][0] == "the run does not name its GPU"
+    result = table(timed(31.6), run=record(environment={"gpu": None}))
+    assert math.isnan(result["latency_ms"][0])
+    assert result["withheld"][0] == "the run does not name its GPU"
 
 
 def test_nan_latency_is_refused():
@@ -201,50 +201,52 @@ def test_nan_latency_is_refused():
 
 
 def test_rates_and_shares():
-    made = table(timed(0.8, bytes_model=3_200_000_000, floor_ms=0.6, bytes_dram=4_800_000_000))
-    assert made["gbps"][0] == pytest.approx(4000.0)
-    assert made["copy_share"][0] == pytest.approx(4000 / 4180)
-    assert made["floor_share"][0] == pytest.approx(0.75)
-    assert made["dram_ratio"][0] == pytest.approx(1.5)
+    result = table(timed(0.8, bytes_model=3_200_000_000, floor_ms=0.6, bytes_dram=4_800_000_000))
+    assert result["gbps"][0] == pytest.approx(4000.0)
+    assert result["copy_share"][0] == pytest.approx(4000 / 4180)
+    assert result["floor_share"][0] == pytest.approx(0.75)
+    assert result["dram_ratio"][0] == pytest.approx(1.5)
 
 
-def test_copy_bandwidth_of_the_run_stands_in():
-    made = table(timed(0.8, copy_gbps=None), run=record(copy_gbps=2000.0))
-    assert made["copy_gbps"][0] == 2000.0
+def test_the_copy_bandwidth_of_the_run_is_the_default():
+    result = table(timed(0.8, copy_gbps=None), run=record(copy_gbps=2000.0))
+    assert result["copy_gbps"][0] == 2000.0
 
 
 def test_launches_agree_or_unknown():
-    made = table(timed(1.0), timed(1.0, launches_observed=1), timed(1.0, launches_observed=None))
-    assert made["launches_agree"][0] is True or made["launches_agree"][0] == True  # noqa: E712
-    assert not made["launches_agree"][1]
-    assert made["launches_agree"][2] is pd.NA
+    result = table(timed(1.0), timed(1.0, launches_observed=1), timed(1.0, launches_observed=None))
+    assert result["launches_agree"][0] is True or result["launches_agree"][0] == True  # noqa: E712
+    assert not result["launches_agree"][1]
+    assert result["launches_agree"][2] is pd.NA
 
 
 def test_intervals_that_overlap():
-    made = table(timed(1.0, 0.1), timed(0.95, 0.1, rung="r02"), timed(0.5, 0.1, rung="r03"))
-    assert list(made["overlaps"]) == [True, True, False]
+    result = table(timed(1.0, 0.1), timed(0.95, 0.1, rung="r02"), timed(0.5, 0.1, rung="r03"))
+    assert list(result["overlaps"]) == [True, True, False]
 
 
 def test_a_title_is_the_label_of_the_case_and_says_nothing_twice():
     cases = cases_of_every_kind()
-    made = table(*(timed(1.0, **asdict(case), native=way) for case in cases for way in WAYS))
-    for title, case in zip(made["title"], [case for case in cases for _ in WAYS], strict=True):
+    result = table(
+        *(timed(1.0, **asdict(case), native=direction) for case in cases for direction in NATIVE)
+    )
+    for title, case in zip(result["title"], [case for case in cases for _ in NATIVE], strict=True):
         parts = title.split(", ")
         assert len(parts) == len(set(parts))
         # one label is of two titles where its chunk is the whole scan in one direction only
         assert title.removesuffix(", whole scan") == case.label
-    assert (made.groupby("title")["chunking"].nunique() == 1).all()
-    assert (made.groupby(["case", "chunking"])["title"].nunique() == 1).all()
+    assert (result.groupby("title")["chunking"].nunique() == 1).all()
+    assert (result.groupby(["case", "chunking"])["title"].nunique() == 1).all()
 
 
 def test_what_is_scanned_in_chunks_is_what_the_case_says():
     for case in cases_of_every_kind():
         if case.chunk in (None, 8):
-            made = table(*(timed(1.0, **asdict(case), native=way) for way in WAYS))
-            assert set(made["chunking"]) == {"chunk 8" if case.chunk else "whole scan"}
+            result = table(*(timed(1.0, **asdict(case), native=direction) for direction in NATIVE))
+            assert set(result["chunking"]) == {"chunk 8" if case.chunk else "whole scan"}
 
 
-def test_published_applies_where_every_field_is_equal():
+def test_published_applies_if_every_field_is_equal():
     figure = {"rung": "r07", "latency_ms": 1.8, "machine": "A", "source": "B"}
     figures = [
         Published(**figure, where={"batch": 16, "phase": "forward"}),
@@ -253,15 +255,15 @@ def test_published_applies_where_every_field_is_equal():
         Published(**figure | {"latency_ms": 7.0, "rung": "r06"}, where={}),
     ]
     rows = (timed(31.6), timed(0.79, rung="r07"), timed(0.78, rung="r07", timing="device"))
-    made = published([Run(Path("fixture"), record(published=figures), rows)])
-    assert list(made["published_ms"]) == [1.8]
+    result = published([Run(Path("fixture"), record(published=figures), rows)])
+    assert list(result["published_ms"]) == [1.8]
 
 
 def test_published_rate_is_no_latency():
     figure = Published(rung="r01", gbps=94.0, machine="A", source="B")
-    made = published([Run(Path("fixture"), record(published=[figure]), (timed(31.6),))])
-    assert math.isnan(made["published_ms"][0])
-    assert made["published_gbps"][0] == 94.0
+    result = published([Run(Path("fixture"), record(published=[figure]), (timed(31.6),))])
+    assert math.isnan(result["published_ms"][0])
+    assert result["published_gbps"][0] == 94.0
 
 
 def test_rungs_in_the_order_of_the_ladder():
@@ -269,9 +271,9 @@ def test_rungs_in_the_order_of_the_ladder():
 
 
 def test_empty_run():
-    made = table()
-    assert made.empty
-    assert {"speedup", "gbps", "title"} <= set(made)
+    result = table()
+    assert result.empty
+    assert {"speedup", "gbps", "title"} <= set(result)
 
 
 def test_machine():

@@ -1,4 +1,4 @@
-"""The example learns: trained as a user would train it, on a CPU."""
+"""The digits example, trained on a CPU as a user would."""
 
 import re
 import resource
@@ -20,30 +20,30 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_digits_to_97_percent_in_5_minutes_of_one_core() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    done = run()
-    assert done.returncode == 0, done.stderr
+    process = run()
+    assert process.returncode == 0, process.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 300
-    losses = [float(loss) for loss in re.findall(r"loss (\S+)", done.stdout)]
+    losses = [float(loss) for loss in re.findall(r"loss (\S+)", process.stdout)]
     assert len(losses) == 40
     assert losses[-1] < 0.3 * losses[0]
-    found = re.search(r"^test accuracy (\S+) %", done.stdout, re.MULTILINE)
-    assert found
-    assert float(found[1]) >= 97
+    match = re.search(r"^test accuracy (\S+) %", process.stdout, re.MULTILINE)
+    assert match
+    assert float(match[1]) >= 97
 
 
 def test_it_learns_through_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where h is cut, a model can't tell an image from one whose patches changed places."""
+    """Without h, a model cannot distinguish images whose patches were permuted."""
     torch.manual_seed(0)
     model = digits.Classifier(dim=16, proxy=4, depth=1)
     _, test = digits.load()
     patches = test.pixels[:9].view(9, 1, 4, 2, 4, 2)
-    turned = patches.flip(2).roll(1, 4).reshape(9, 1, 8, 8)
-    assert not torch.allclose(model(turned), model(test.pixels[:9]), rtol=0.01)
+    permuted = patches.flip(2).roll(1, 4).reshape(9, 1, 8, 8)
+    assert not torch.allclose(model(permuted), model(test.pixels[:9]), rtol=0.01)
     monkeypatch.setattr(attention.FourScans, "scan4", lambda _, x, lam, w, **__: lam * x)
-    torch.testing.assert_close(model(turned), model(test.pixels[:9]))
+    torch.testing.assert_close(model(permuted), model(test.pixels[:9]))
 
 
-def test_the_images_are_split_once_and_for_all() -> None:
+def test_the_split_is_fixed() -> None:
     train, test = digits.load()
     assert (len(train.digits), len(test.digits)) == (1347, 450)
     assert train.pixels.shape[1:] == (1, 8, 8)
@@ -80,7 +80,7 @@ def test_bad_options_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_cuda_where_there_is_none(
+def test_cuda_without_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
