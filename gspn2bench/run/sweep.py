@@ -116,7 +116,7 @@ def run(
     done: Sequence[Row] = (),
     observer: RungObserver = ignore,
 ) -> Generator[FinishedTrial, None, None]:
-    """Run a sweep and yield its trials in order; each row is on disk before the next starts.
+    """Run a sweep and yield its trials in order. Each row is written to disk when it arrives.
 
     Rows of the rungs of a case arrive interleaved. A trial is yielded when it and all trials before
     it have all of their rows.
@@ -140,7 +140,7 @@ def run(
                 if settings.recorded_timings:
                     remaining.append((spec, settings))
             if remaining:
-                by_rung = {each.rung.id: each for each in trials}
+                by_rung = {finished.rung.id: finished for finished in trials}
                 job = CaseJob(case, tuple(remaining), workers.ceilings)
                 for row in workers.run(job, sweep.limit_s, observer):
                     writer.add(row)

@@ -23,7 +23,7 @@ SIMULATED_ELEMENTS: Final = 2**15
 SUSPECT_SHARE: Final = 1.03
 """Share of copy bandwidth above which a row on a cold cache is flagged."""
 HEADROOM_BYTES: Final = 2**29
-"""Memory kept free for the compiler, the profiler and the smallest sample of the gate."""
+"""Bytes kept free for the compiler, the profiler and the smallest subset in the gate."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,8 @@ class Trial:
         status: Status = "ok"
         reason = _suspect_reason(latency, self.facts, self.ceilings)
         if measurement.slowed:
-            status, reason = (
-                "unstable",
-                f"the GPU was slowed throughout: {measurement.clocks.throttle}",
-            )
+            status = "unstable"
+            reason = f"the GPU was slowed throughout: {measurement.clocks.throttle}"
         facts = self.facts
         if facts.get("launches_observed") is None:  # under a profiler, which occupies CUPTI
             facts = facts | {"launches_observed": measurement.nodes}

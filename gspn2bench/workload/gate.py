@@ -21,7 +21,7 @@ For float32 the bound allows for rounding in thousands of dependent steps. For t
 is twice the error of one rounding to storage (2**-11 and 2**-8).
 """
 COMPARE_SECONDS: Final = 1.0
-"""If comparing all slices would take longer, only a sample of them is compared."""
+"""If comparing all slices would take longer, only a subset of them is compared."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Gate
     """Poison the outputs, run the call once, and compare every output of every scan.
 
     Every element must be finite. Values are compared slice by slice, the first and last slices
-    first. If all slices would take longer than ``COMPARE_SECONDS``, a random sample is compared.
+    first. If all slices would take longer than ``COMPARE_SECONDS``, a random subset is compared.
 
     Args:
         scans: the problem and operands of each scan.
@@ -75,7 +75,7 @@ def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> Gate
 
 def _compare(problem: ScanProblem, operands: Operands) -> GateResult:
     groups = _Groups(problem, operands)
-    errors = ((len(index) * groups.members, groups.errors(index)) for index in groups.samples())
+    errors = ((len(index) * groups.members, groups.errors(index)) for index in groups.subsets())
     return judge_errors(outputs(problem, operands), errors, TOLERANCE[problem.dtype])
 
 
@@ -129,23 +129,23 @@ class _Groups:
             if (tensor := getattr(operands, name)) is not None
         }
 
-    def samples(self) -> Iterator[torch.Tensor]:
+    def subsets(self) -> Iterator[torch.Tensor]:
         """Yield indices of groups until all are compared or ``COMPARE_SECONDS`` would be exceeded.
 
-        The first sample is the first and last group. Later ones are random and at most twice as
-        large as the one before.
+        The first subset is the first and the last group. Later ones are random, and each is at most
+        twice as large as the one before.
         """
         rest = np.random.default_rng(0).permutation(np.arange(1, max(self.count - 1, 1)))
         order = [0] if self.count == 1 else [0, self.count - 1, *rest.tolist()]
         device = self.views["x"].device
         start, done, size = time.perf_counter(), 0, 2
         while done < len(order):
-            sample_start = time.perf_counter()
+            subset_start = time.perf_counter()
             yield torch.tensor(order[done : done + size], device=device)
             done += size
             now = time.perf_counter()
-            # The next sample is twice as large and may take twice as long.
-            if now - start + 2 * (now - sample_start) > COMPARE_SECONDS:
+            # The next subset is twice as large and may take twice as long.
+            if now - start + 2 * (now - subset_start) > COMPARE_SECONDS:
                 return
             size = min(2 * size, self._max_groups())
 

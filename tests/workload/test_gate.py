@@ -85,7 +85,7 @@ def test_if_the_reference_is_zero_any_difference_fails() -> None:
     assert not fill(1e-30).passed
 
 
-def test_slices_are_sampled_if_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subset_of_slices_is_compared_if_time_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "COMPARE_SECONDS", 0.0)
     problem = ScanProblem(40, 1, 2, 3)
     operands = inputs.make(problem, "cpu", seed=0)
