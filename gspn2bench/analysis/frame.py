@@ -21,7 +21,7 @@ PAIR: Final = [
 """Columns that two rows must share to be compared; the direction may differ between rungs."""
 
 WHOLE: Final = "whole scan"
-"""In ``chunking``: h never restarts."""
+"""The value of ``chunking`` if h never restarts."""
 
 SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
 """Columns that a row shares with the row that it is extrapolated from."""
@@ -55,19 +55,27 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         runs: runs with different ids.
 
     Returns:
-        One line per row, in the order recorded. Columns of ``schema.Row`` without ``samples_ms``;
-        absent numbers are NaN. Added:
-        ``run`` (id), ``machine``, ``chunking`` ("whole scan" where h never restarts, else the
-        chunk, so that unchunked scans of either axis are alike), ``title`` (see ``_titles``),
-        ``gate_green``, ``withheld`` (why an ok row shows no latency, else ""),
-        ``base_rung``, ``base_latency_ms``, ``overlaps`` (with the interval of the base),
-        ``speedup`` (base latency / latency), ``gbps`` (``bytes_model`` / latency, GB/s),
-        ``copy_share`` (``gbps`` / ``copy_gbps``), ``floor_share`` (``floor_ms`` / latency),
-        ``traced_ratio`` and ``dram_ratio`` (bytes / ``bytes_model``),
-        ``launches_agree`` (True, False or NA), ``extrapolated_ms`` (see ``_extrapolated``; never in
-        a row that has a latency).
-        The base is the first rung of ``base_order`` with an ok latency among the rows equal in
-        ``PAIR``, and where that rung has several (directions, seeds), the fastest of them.
+        One line per row, in the order recorded. The columns are those of ``schema.Row`` without
+        ``samples_ms``; missing numbers are NaN. Additional columns:
+
+        - ``run``: id of the run.
+        - ``machine``: see ``machine``; "" if unknown.
+        - ``chunking``: "whole scan" if h never restarts, otherwise the chunk. Unchunked scans of
+          both axes thus have the same value.
+        - ``title``: see ``_titles``.
+        - ``gate_green``: whether the gate is green.
+        - ``withheld``: why an ok row shows no latency; otherwise "".
+        - ``base_rung``, ``base_latency_ms``: the base of the speed-up. It is the first rung of
+          ``base_order`` with an ok latency among the rows equal in ``PAIR``. If that rung has
+          several such rows (directions, seeds), the fastest one counts.
+        - ``overlaps``: whether the interval overlaps that of the base.
+        - ``speedup``: base latency / latency.
+        - ``gbps``: ``bytes_model`` / latency, GB/s.
+        - ``copy_share``: ``gbps`` / ``copy_gbps``.
+        - ``floor_share``: ``floor_ms`` / latency.
+        - ``traced_ratio``, ``dram_ratio``: traced bytes and DRAM bytes / ``bytes_model``.
+        - ``launches_agree``: True, False or NA.
+        - ``extrapolated_ms``: see ``_extrapolated``; only in rows without a latency.
     """
     fields = [name for name in Row.model_fields if name != "samples_ms"]
     lines = [
@@ -158,11 +166,11 @@ def rung_order(rung: str) -> tuple[bool, int, str]:
 
 
 def base_order(record: RunRecord, rungs: Iterable[str]) -> list[str]:
-    """Rungs in the order in which they are chosen as the base of a speed-up.
+    """Rungs in the order of preference as the base of a speed-up.
 
-    The base that the run names comes first, then the rungs of the ladder by number, then the
-    others in the order in which the run lists them. A rung that the run does not list, which only
-    a user's own file in an older run can be, comes last, by name.
+    The base that the run names comes first. Rungs of the ladder follow by number, then the others
+    in the order in which the run lists them. Rungs that the run does not list come last, by name;
+    only a user's file in an older run can be such a rung.
 
     Args:
         record: of the run.
@@ -200,18 +208,18 @@ def _extrapolated(table: pd.DataFrame) -> pd.Series:
 
 
 def _chunking(table: pd.DataFrame) -> pd.Series:
-    # of all directions side by side, rows hold the chunk of the first, which is down
+    # rows of all four directions record the chunk of the first direction, which is down
     vertical = table["direction"].isin(["down", "up", "all"])
     steps = table["height"].where(vertical, table["width"])
     return table["chunk"].map("chunk {}".format).where(table["chunk"] < steps, WHOLE)
 
 
 def _titles(table: pd.DataFrame) -> pd.Series:
-    """The label of each case, which names every field of it but the phase.
+    """The label of each case, which names all of its fields except the phase.
 
-    A case that leaves the direction to the rung may have a chunk that is the whole scan in one
-    direction and not in the other. Rungs that scan the whole are then not paired with the others,
-    and ", whole scan" follows the label in their title.
+    If a case leaves the direction to the rung, its chunk may be the whole scan in one direction
+    only. Rows that scan the whole are then not paired with the others, and ", whole scan" is
+    appended to their title.
     """
     titles = table["case"].astype("object")
     several = table.groupby(["run", "case"])["chunking"].transform("nunique") > 1
@@ -235,7 +243,7 @@ def _withhold(table: pd.DataFrame) -> None:
 
 
 def _pair(table: pd.DataFrame, runs: Sequence[Run]) -> None:
-    """Add the base rung of each row that has a latency, and the speed-up over it."""
+    """Add the base of each row with a latency, and the speed-up over it."""
     shown = table[table["latency_ms"].notna()]
     ranks = {
         (run.record.run_id, rung): rank
@@ -249,7 +257,7 @@ def _pair(table: pd.DataFrame, runs: Sequence[Run]) -> None:
     table["base_rung"] = base["rung"].astype("object")
     table["base_latency_ms"] = base["latency_ms"]
     table["speedup"] = base["latency_ms"] / table["latency_ms"]
-    # both compare false where an interval is missing
+    # both comparisons are false if an interval is missing
     table["overlaps"] = (table["latency_ms_low"] <= base["latency_ms_high"]) & (
         table["latency_ms_high"] >= base["latency_ms_low"]
     )

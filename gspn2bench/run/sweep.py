@@ -79,7 +79,7 @@ def create(
         plan=SweepPlan(
             cases=tuple(asdict(case) for case in sweep.cases),
             rungs=sweep.rungs,
-            ids=tuple(registry.find(reference).id for reference in sweep.rungs),
+            ids=tuple(registry.find(spec).id for spec in sweep.rungs),
             timings=settings.timings,
             samples=settings.budget.samples,
             seconds=settings.budget.seconds,

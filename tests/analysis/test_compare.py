@@ -359,10 +359,10 @@ def test_usage_errors(invoke, new, options, words):
     assert words in str(result.exception)
 
 
-def printed(what):
+def printed(renderable):
     console = Console(width=200, highlight=False, color_system=None)
     with console.capture() as capture:
-        console.print(what)
+        console.print(renderable)
     return capture.get()
 
 
@@ -422,8 +422,8 @@ def test_the_table_fits_80_columns_and_lists_every_kind_of_pair(invoke):
     assert result.exit_code == 1
 
 
-def test_a_case_has_its_label_for_a_heading_once():
-    """However long the label: rungs that scan along rows and along columns share a table."""
+def test_the_heading_of_a_case_is_its_label_once():
+    """Rungs that scan along rows and rungs that scan along columns share a table."""
     rows = [
         measured(**asdict(case), native=direction)
         for case in cases_of_every_kind()

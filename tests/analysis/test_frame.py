@@ -77,7 +77,7 @@ def test_without_a_base_or_a_rung_of_the_ladder_the_first_listed_is_the_base(
         assert set(table(*rows, run=run)["base_rung"]) == {rungs[0]}
 
 
-def test_a_base_without_a_latency_gives_way_to_the_next_in_order():
+def test_a_base_without_a_latency_is_replaced_by_the_next_in_order():
     lost = {"case": "large"}
     rows = (
         timed(2.0, rung="attention_flash"),
@@ -225,7 +225,7 @@ def test_intervals_that_overlap():
     assert list(result["overlaps"]) == [True, True, False]
 
 
-def test_a_title_is_the_label_of_the_case_and_says_nothing_twice():
+def test_a_title_is_the_label_of_the_case_without_repetition():
     cases = cases_of_every_kind()
     result = table(
         *(timed(1.0, **asdict(case), native=direction) for case in cases for direction in NATIVE)
@@ -233,13 +233,13 @@ def test_a_title_is_the_label_of_the_case_and_says_nothing_twice():
     for title, case in zip(result["title"], [case for case in cases for _ in NATIVE], strict=True):
         parts = title.split(", ")
         assert len(parts) == len(set(parts))
-        # one label is of two titles where its chunk is the whole scan in one direction only
+        # a label has two titles if its chunk is the whole scan in one direction only
         assert title.removesuffix(", whole scan") == case.label
     assert (result.groupby("title")["chunking"].nunique() == 1).all()
     assert (result.groupby(["case", "chunking"])["title"].nunique() == 1).all()
 
 
-def test_what_is_scanned_in_chunks_is_what_the_case_says():
+def test_chunking_follows_the_case():
     for case in cases_of_every_kind():
         if case.chunk in (None, 8):
             result = table(*(timed(1.0, **asdict(case), native=direction) for direction in NATIVE))

@@ -90,7 +90,7 @@ size = 2
 """
 
 
-def test_a_run_records_the_base_of_its_scenario_and_a_resumed_one_keeps_it(tmp_path: Path) -> None:
+def test_a_run_records_the_base_of_its_scenario_and_keeps_it_when_resumed(tmp_path: Path) -> None:
     file = tmp_path / "named.toml"
     file.write_text(NAMED)
     assert invoke("sweep", str(file), "--results", str(tmp_path / "a")).exit_code == 0
@@ -100,25 +100,25 @@ def test_a_run_records_the_base_of_its_scenario_and_a_resumed_one_keeps_it(tmp_p
     rows = folder / "rows.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
     assert invoke("sweep", "--resume", str(folder)).exit_code == 0
-    again = read_run(folder)
-    assert len(again.rows) == len(run.rows)
-    assert (again.record.base, again.record.plan) == ("r07", run.record.plan)
+    resumed = read_run(folder)
+    assert len(resumed.rows) == len(run.rows)
+    assert (resumed.record.base, resumed.record.plan) == ("r07", run.record.plan)
 
 
-def test_a_run_lists_the_ids_of_its_rungs_and_no_base_that_is_not_run(tmp_path: Path) -> None:
-    file, mine = tmp_path / "named.toml", tmp_path / "file.py"
+def test_a_run_records_the_ids_of_its_rungs_and_no_base_that_is_not_run(tmp_path: Path) -> None:
+    file, rung = tmp_path / "named.toml", tmp_path / "file.py"
     file.write_text(NAMED)
-    mine.write_text(
+    rung.write_text(
         "from dataclasses import replace\n"
         "from gspn2bench.kernels.ladder import LADDER\n"
         "RUNG = replace(LADDER['r07'], id='mine')\n"
     )
-    todo = sweep.Sweep((CASE,), (str(mine), "r01"), SETTINGS, 1.0)
+    todo = sweep.Sweep((CASE,), (str(rung), "r01"), SETTINGS, 1.0)
     with sweep.create(tmp_path, load(str(file)), todo, backend.activate("sim"), []) as writer:
         record = read_run(writer.path).record
     assert record.base is None
     assert record.plan
-    assert record.plan.rungs == (str(mine), "r01")
+    assert record.plan.rungs == (str(rung), "r01")
     assert record.plan.ids == ("mine", "r01")
 
 
@@ -503,7 +503,7 @@ def test_a_killed_sweep_leaves_its_rows_and_no_worker_and_is_resumed(
         ("from gspn2bench.kernels.r07_gspn2 import RUNG", ["mine.py", "r07", "already"]),
         *(
             (
-                f"{HEAD.format(body='right()')}\nRUNG = replace(RUNG, id={name!r})",
+                f"{HEAD.format(body='correct()')}\nRUNG = replace(RUNG, id={name!r})",
                 ["mine.py", "id: "],
             )
             for name in (
