@@ -3,19 +3,21 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gspn2bench.commands.choices import ProfiledTiming, Profiler, comma_separated
 from gspn2bench.commands.options import AsJson, Axes, Quiet, Rungs, Scenario
 from gspn2bench.commands.output import console, print_json
-from gspn2bench.errors import UsageError, unknown
+from gspn2bench.errors import UsageError
 from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gspn2bench.profile.command import ProfileJob
+    from gspn2bench.profile.trace import Tool
     from gspn2bench.records.schema import ProfiledTrial
     from gspn2bench.records.store import Run
 
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
 def profile(
     scenario: Scenario,
     tool: Annotated[
-        str,
-        typer.Option(help="nsys (a time line) or ncu (counters of a few kernels)."),
-    ] = "nsys",
+        Profiler,
+        typer.Option(help="A timeline (nsys), or counters of a few kernels (ncu)."),
+    ] = Profiler.NSYS,
     rung: Rungs = None,
     axis: Axes = None,
     timing: Annotated[
-        str | None,
+        ProfiledTiming | None,
         typer.Option(
-            help="How calls are made: eager or graph.",
+            help="How calls are launched; device time can't be profiled.",
             show_default="graph under nsys, eager under ncu",
         ),
     ] = None,
@@ -60,21 +62,13 @@ def profile(
     from gspn2bench import registry
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import cases, load
-    from gspn2bench.commands.words import words_of
     from gspn2bench.profile import command, runner
 
-    if tool not in ("nsys", "ncu"):
-        raise unknown("tool", tool, ("nsys", "ncu"))
-    profiler = cast(Literal["nsys", "ncu"], tool)
-    way = timing or {"nsys": "graph", "ncu": "eager"}[profiler]
-    if way not in ("eager", "graph"):
-        raise UsageError(
-            f"--timing: {way!r}: give eager or graph alone; device time comes from CUPTI, which "
-            "serves the profiler"
-        )
+    profiler: Tool = tool.value
+    mode = timing or {"nsys": ProfiledTiming.GRAPH, "ncu": ProfiledTiming.EAGER}[profiler]
     plan = load(scenario)
     chosen = cases(plan, [parse_axis(text) for text in axis or []])
-    words = words_of("rung", rung) if rung is not None else plan.rungs
+    words = comma_separated("rung", rung) if rung is not None else plan.rungs
     executable = runner.find(profiler)
     elsewhere = ["gspn2bench"] if executable is None else None
     folder = output or Path("profiles") / f"{plan.name}-{tool}"
@@ -85,7 +79,7 @@ def profile(
         tool=profiler,
         scenario=scenario,
         trials=tuple(registry.trials(chosen, words)),
-        timing=cast(Literal["eager", "graph"], way),
+        timing=mode.value,
         launches=launches,
         folder=folder,
     )

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gspn2bench.commands import completion
+from gspn2bench.commands.choices import L2, Device, Timing, comma_separated
 from gspn2bench.commands.options import (
     RESULTS,
     AsJson,
@@ -21,11 +22,11 @@ from gspn2bench.commands.options import (
 )
 from gspn2bench.commands.output import console, print_json
 from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
-from gspn2bench.commands.words import words_of
 from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
     from gspn2bench.cases.scenario import Case
+    from gspn2bench.records import schema
     from gspn2bench.records.schema import Row
     from gspn2bench.records.store import RunWriter
     from gspn2bench.run.sweep import Sweep
@@ -48,13 +49,16 @@ def sweep(
         ),
     ] = None,
     timing: Annotated[
-        str, typer.Option(help="Latencies to take, comma-separated.")
-    ] = "eager,graph,device",
-    l2: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="L2 cache when a call starts: cold or warm.", show_default="the scenario's"
+            metavar=f"[{'|'.join(Timing)}],...",
+            help="Latencies to measure, comma-separated.",
+            autocompletion=completion.timings,
         ),
+    ] = ",".join(Timing),
+    l2: Annotated[
+        L2 | None,
+        typer.Option(help="State of the L2 cache at each call.", show_default="the scenario's"),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of each latency, at most.")] = 100,
     seconds: Annotated[
@@ -68,9 +72,9 @@ def sweep(
     ] = 300.0,
     seed: Seed = 0,
     device: Annotated[
-        str,
-        typer.Option(help="cuda, sim (Numba's simulator), or auto: a GPU if there is one."),
-    ] = "auto",
+        Device,
+        typer.Option(help="A GPU, Numba's simulator, or auto: a GPU if there is one."),
+    ] = Device.AUTO,
     results: NewRuns = RESULTS,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -91,13 +95,12 @@ def sweep(
 
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import cases, load
-    from gspn2bench.records.schema import L2State, Timing
     from gspn2bench.system import backend
 
     plan = load(scenario)
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
-    timings = words_of("timing", timing, get_args(Timing))
-    (l2_state,) = words_of("l2", l2 or plan.l2, get_args(L2State))
+    words = comma_separated("timing", timing, [*Timing])
+    timings: tuple[schema.Timing, ...] = tuple(Timing(word).value for word in words)
     where = backend.activate(device)
 
     from gspn2bench import registry
@@ -105,7 +108,7 @@ def sweep(
     from gspn2bench.run import sweep as room
     from gspn2bench.run.trial import Settings
 
-    references = registry.specs(words_of("rung", rung) if rung is not None else plan.rungs)
+    references = registry.specs(comma_separated("rung", rung) if rung is not None else plan.rungs)
     chosen_cases = [case for case in chosen_cases if registry.rungs_for_part(references, case.part)]
     if not chosen_cases:
         raise UsageError(f"rung: no case of {plan.name} is for {', '.join(references)}")
@@ -114,8 +117,8 @@ def sweep(
         return
     settings = Settings(
         scenario=plan.name,
-        timings=timings,  # type: ignore[arg-type]
-        l2=l2_state,  # type: ignore[arg-type]
+        timings=timings,
+        l2=plan.l2 if l2 is None else l2.value,
         seed=seed,
         budget=Budget(samples, seconds),
     )
@@ -126,14 +129,14 @@ def sweep(
     _summarise(ended, writer.path, quiet=quiet, as_json=as_json)
 
 
-def _resume(name: str, device: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
+def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     """Do what is left of a run, on the kind of machine that it was begun on."""
     from gspn2bench.records import store
     from gspn2bench.system import backend
     from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
-    where = backend.activate("sim" if run.record.simulated and device == "auto" else device)
+    where = backend.activate("sim" if run.record.simulated and device is Device.AUTO else device)
     gpus = [found.get("gpu") or {} for found in (run.record.environment, collect())]
     if where.simulated != run.record.simulated or gpus[0].get("name") != gpus[1].get("name"):
         was = gpus[0].get("name") or "the simulator"

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gspn2bench.commands import completion
+from gspn2bench.commands.choices import TrafficTool, comma_separated
 from gspn2bench.commands.options import (
     RESULTS,
     AsJson,
@@ -20,7 +21,7 @@ from gspn2bench.commands.options import (
     Seed,
 )
 from gspn2bench.commands.progress import Ended, conclude, follow
-from gspn2bench.errors import UsageError, unknown
+from gspn2bench.errors import UsageError
 from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def traffic(
         ),
     ] = None,
     tool: Annotated[
-        str,
-        typer.Option(help="trace (simulator, small cases), ncu (a GPU's counters), or all."),
-    ] = "all",
+        TrafficTool,
+        typer.Option(help="A trace (simulator, small cases), a GPU's counters, or all."),
+    ] = TrafficTool.ALL,
     seed: Seed = 0,
     results: NewRuns = RESULTS,
     quiet: Quiet = False,
@@ -83,7 +84,7 @@ def _begin(
     scenario: str,
     rung: str | None,
     axis: Sequence[str],
-    tool: str,
+    tool: TrafficTool,
     seed: int,
     results: Path,
     *,
@@ -91,28 +92,23 @@ def _begin(
 ) -> tuple[Ended, Path]:
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import cases, load
-    from gspn2bench.commands.words import words_of
     from gspn2bench.system import backend
 
     made = load(scenario)
     chosen = cases(made, [parse_axis(text) for text in axis])
-    tools = ("trace", "ncu", "all")
-    if tool not in tools:
-        raise unknown("tool", tool, tools)
     backend.activate("sim")  # ncu profiles a process of its own
 
     from gspn2bench import registry
     from gspn2bench.traffic import rows as traffic_rows
     from gspn2bench.traffic import run as room
 
-    assert tools == get_args(traffic_rows.Tool)
-    references = registry.specs(words_of("rung", rung) if rung is not None else made.rungs)
+    references = registry.specs(comma_separated("rung", rung) if rung is not None else made.rungs)
     plan = traffic_rows.TrafficSweep(
         made.name,
         made.l2,
         tuple(chosen),
         tuple(references),
-        tool,  # type: ignore[arg-type]
+        tool.value,
         seed,
     )
     with room.create(results, made, plan, ["gspn2bench", *sys.argv[1:]]) as writer:

@@ -94,6 +94,12 @@ def test_the_shell_is_offered_every_name(tmp_path: Path) -> None:
     others = [f"r01,{rung}" for rung in known if rung.startswith("r0") and rung != "r01"]
     assert complete("gspn2bench sweep fig3 --rung r01,r0", tmp_path) == others
     assert complete("gspn2bench show f", tmp_path) == [real_run().record.run_id]
+    assert complete("gspn2bench sweep fig3 --timing eager,", tmp_path) == [
+        "eager,device",
+        "eager,graph",
+    ]
+    assert complete("gspn2bench sweep fig3 --device ", tmp_path) == ["auto", "cuda", "sim"]
+    assert complete("gspn2bench profile fig3 --tool n", tmp_path) == ["nsys", "ncu"]
     elsewhere = "gspn2bench compare --results elsewhere latest "
     assert complete(elsewhere, tmp_path) == ["latest", simulated_run().record.run_id]
 

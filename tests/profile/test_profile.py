@@ -176,18 +176,25 @@ def test_without_the_tool_the_commands_are_given_to_run_elsewhere(bin_folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("option", "word", "choices"),
     [
-        (("--tool", "nvprof"), "nvprof"),
-        (("--timing", "device"), "CUPTI"),
-        (("--timing", "eager,graph"), "alone"),
-        (("-a", "size=0"), "below 1"),
+        ("--tool", "nvprof", "'nsys', 'ncu'"),
+        ("--timing", "device", "'eager', 'graph'"),
+        ("--timing", "eager,graph", "'eager', 'graph'"),
     ],
 )
-def test_bad_options_are_told(bin_folder, arguments, said):
-    done = invoke("profile", "quick", *arguments)
+def test_an_unknown_choice_is_refused(bin_folder, option, word, choices):
+    done = invoke("profile", "quick", option, word)
+    assert done.exit_code == 2
+    message = " ".join(done.output.split())
+    assert f"'{option}'" in message
+    assert f"'{word}' is not one of {choices}." in message
+
+
+def test_an_axis_out_of_bounds_is_refused(bin_folder):
+    done = invoke("profile", "quick", "-a", "size=0")
     assert isinstance(done.exception, UsageError)
-    assert said in str(done.exception)
+    assert "below 1" in str(done.exception)
 
 
 @pytest.mark.parametrize(

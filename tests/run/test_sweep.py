@@ -166,8 +166,8 @@ def test_a_case_too_large_for_the_simulator_is_skipped_with_a_reason(tmp_path: P
         (["quick", "-a", "batch[pow2]=[0:99]"], ["batch[pow2]=[0:99]"]),
         (["quick", "-a", "size=99999999999"], ["size=99999999999"]),
         (["quick", "--timing", "wall"], ["wall", "eager"]),
-        (["quick", "--l2", "tepid"], ["tepid", "cold"]),
-        (["quick", "--device", "gpu"], ["gpu", "cuda"]),
+        (["quick", "--timing", "eager,wall"], ["wall", "device"]),
+        (["quick", "--timing", "eager,eager"], ["--timing", "eager", "twice"]),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(
@@ -178,6 +178,18 @@ def test_bad_input_is_refused_before_anything_runs(
     assert isinstance(result.exception, UsageError)  # app.main prints it and exits with 2
     for word in words:
         assert word in str(result.exception)
+    assert not results.exists()
+
+
+@pytest.mark.parametrize(("option", "word"), [("--l2", "tepid"), ("--device", "gpu")])
+def test_an_unknown_choice_is_refused_before_any_work(
+    option: str, word: str, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    result = invoke("sweep", "quick", option, word, "--results", str(results))
+    assert result.exit_code == 2
+    assert f"'{option}'" in result.output
+    assert f"'{word}' is not one of" in result.output
     assert not results.exists()
 
 
