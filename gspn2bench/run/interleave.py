@@ -154,7 +154,7 @@ def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
     for mode in dict.fromkeys(mode for trial in trials for mode in trial.remaining):
         samplers = {
             trial: Sampler(
-                mode, calls, trial.settings.budget, set_indices, trial.facts["launches_expected"]
+                mode, calls, trial.settings.budget, set_indices, trial.work.launches
             )
             for trial, (calls, set_indices) in zip(trials, bound, strict=True)
             if mode in trial.remaining
@@ -217,7 +217,7 @@ def _fit_in_memory(trials: Sequence[Trial]) -> bool:
     """Whether the operand sets of all trials and the scratch memory of their calls fit."""
     operands = {trial.work.key: trial.sets * trial.work.compulsory_bytes for trial in trials}
     scratch = sum(
-        trial.sets * max(0, trial.facts["peak_memory_bytes"] - trial.work.compulsory_bytes)
+        trial.sets * max(0, (trial.observed.peak_memory_bytes or 0) - trial.work.compulsory_bytes)
         for trial in trials
     )
     needed: int = sum(operands.values()) + scratch + HEADROOM_BYTES

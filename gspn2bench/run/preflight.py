@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -29,14 +30,25 @@ class TrialEndedError(Exception):
         self.status: Status = status
 
 
-def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
-    """Check a workload on operands that are freed afterwards; nothing is timed.
+@dataclass
+class Observations:
+    """What preflight has observed so far: columns of a row, None until they are known."""
+
+    compile_s: float | None = None
+    gate_error: float | None = None
+    gate_tolerance: float | None = None
+    gate_slices: int | None = None
+    launches_observed: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+def preflight(work: Workload[Any], seed: int, observed: Observations) -> None:
+    """Check a workload on operands that are freed afterwards; nothing is timed for a row.
 
     Args:
         work: the workload to check.
         seed: for the random inputs.
-        facts: columns of the trial's rows. Receives compile time, gate result, launches and peak
-            memory as they become known, so failed trials record them too.
+        observed: receives each observation as soon as it is known, so failed trials record it too.
 
     Raises:
         TrialEndedError: an output is wrong, or launches differ from those declared.
@@ -47,20 +59,20 @@ def preflight(work: Workload[Any], seed: int, facts: dict[str, Any]) -> None:
         call, bind_s = _timed(lambda: work.bind(operands))
         if not jit.SIMULATED:
             first_s, second_s = _timed(call)[1], _timed(call)[1]
-            facts["compile_s"] = max(bind_s + first_s - second_s, 0.0)
+            observed.compile_s = max(bind_s + first_s - second_s, 0.0)
 
     with annotate("gate"):
-        _check_twice(work, operands, call, facts, sums)
-    declared, observed = work.launches, None
+        _check_twice(work, operands, call, observed, sums)
+    declared, counted = work.launches, None
     if declared is not None or not jit.SIMULATED:  # the simulator does not see library kernels
-        facts["launches_observed"] = observed = launches.count_launches(call)
-    if None not in (declared, observed) and observed != declared:
-        raise TrialEndedError("invalid", f"launches: {observed} observed, {declared} declared")
+        observed.launches_observed = counted = launches.count_launches(call)
+    if None not in (declared, counted) and counted != declared:
+        raise TrialEndedError("invalid", f"launches: {counted} observed, {declared} declared")
     if not jit.SIMULATED:
         torch.cuda.reset_peak_memory_stats()
         call()
         torch.cuda.synchronize()
-        facts["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+        observed.peak_memory_bytes = torch.cuda.max_memory_allocated()
 
 
 def status_of_error(error: Exception) -> tuple[Status, str]:
@@ -93,7 +105,7 @@ def _check_twice(
     work: Workload[OperandsT],
     operands: OperandsT,
     call: Call,
-    facts: dict[str, Any],
+    observed: Observations,
     sums: dict[str, float],
 ) -> None:
     """Run the gate twice, the second time on changed inputs.
@@ -111,9 +123,9 @@ def _check_twice(
     """
     for prefix in ("", "on changed inputs, "):
         result = work.check(operands, call)
-        facts["gate_error"] = result.error
-        facts["gate_tolerance"] = result.tolerance
-        facts["gate_slices"] = result.slices
+        observed.gate_error = result.error
+        observed.gate_tolerance = result.tolerance
+        observed.gate_slices = result.slices
         if not result.passed:
             raise TrialEndedError("incorrect", f"{prefix}{result.reason}")
         for name, value in _input_sums(work, operands).items():

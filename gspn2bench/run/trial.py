@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.records.schema import L2State, Row, Status, Timing
 from gspn2bench.registry import Candidate
-from gspn2bench.run.preflight import TrialEndedError, preflight
+from gspn2bench.run.preflight import Observations, TrialEndedError, preflight
 from gspn2bench.workload import Workload, workload_of
 
 SIMULATED_ELEMENTS: Final = 2**15
@@ -68,7 +68,8 @@ class Trial:
 
     Attributes:
         work: the workload of one call.
-        facts: the columns of a row that are known so far.
+        observed: the observations of ``preflight`` so far.
+        l2: state of the L2 cache that the rows record.
         remaining: timings that have no row yet.
         sets: number of operand sets that the calls rotate through.
     """
@@ -79,7 +80,9 @@ class Trial:
         self.settings = settings
         self.ceilings = ceilings
         self.work = workload_of(case, rung)
-        self.facts = _describe(case, rung, self.work, settings, ceilings)
+        self.observed = Observations()
+        self.l2 = settings.l2
+        self._description = _describe(case, rung, self.work, settings, ceilings)
         self.remaining = list(settings.recorded_timings)
         self.sets = 1
 
@@ -93,7 +96,7 @@ class Trial:
             raise TrialEndedError("skipped", reason)
         self._choose_sets()
         _check_size(self.work, self.sets)
-        preflight(self.work, self.settings.seed, self.facts)
+        preflight(self.work, self.settings.seed, self.observed)
 
     def unmeasured_rows(
         self, status: Status, reason: str | None, timings: Sequence[Timing] | None = None
@@ -107,7 +110,8 @@ class Trial:
         """
         modes = tuple(self.remaining if timings is None else timings)
         self.remaining = [mode for mode in self.remaining if mode not in modes]
-        return [Row(**self.facts, timing=mode, status=status, reason=reason) for mode in modes]
+        columns = self.columns()
+        return [Row(**columns, timing=mode, status=status, reason=reason) for mode in modes]
 
     def row(self, mode: Timing, measurement: Measurement) -> Row:
         """The row of a measured timing."""
@@ -115,15 +119,15 @@ class Trial:
         latency = median(measurement.samples)
         low, high = measurement.interval
         status: Status = "ok"
-        reason = _suspect_reason(latency, self.facts, self.ceilings)
+        reason = self._suspect_reason(latency)
         if measurement.slowed:
             status = "unstable"
             reason = f"the GPU was slowed throughout: {measurement.clocks.throttle}"
-        facts = self.facts
-        if facts.get("launches_observed") is None:  # under a profiler, which occupies CUPTI
-            facts = facts | {"launches_observed": measurement.nodes}
+        columns = self.columns()
+        if columns["launches_observed"] is None:  # under a profiler, which occupies CUPTI
+            columns["launches_observed"] = measurement.nodes
         return Row(
-            **facts,
+            **columns,
             timing=mode,
             latency_ms=latency,
             latency_ms_low=low,
@@ -147,14 +151,31 @@ class Trial:
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
         sets = timing.rotation_sets(self.work.compulsory_bytes, l2_bytes)
         if sets > timing.MAX_SETS:
-            self.facts["l2"] = "warm"
+            self.l2 = "warm"
         else:
             self.sets = sets
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that are known so far."""
+        return self._description | asdict(self.observed) | {"l2": self.l2}
+
+    def _suspect_reason(self, latency_ms: float) -> str | None:
+        """Why a row on a cold cache is implausible; None if it is plausible.
+
+        Either the cache may not have been cold, or the row is faster than a copy.
+        """
+        if self.ceilings.copy_gbps is None or self.l2 == "warm":
+            return None
+        if not self.ceilings.cold_is_cold:
+            return "suspect: no evidence that rotating operand sets kept the L2 cache cold"
+        share = self.work.traffic / latency_ms / 1e6 / self.ceilings.copy_gbps
+        return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
 
 def _describe(
     case: Case, rung: Candidate, work: Workload[Any], settings: Settings, ceilings: Ceilings
 ) -> dict[str, Any]:
+    """The columns of a row that are known before anything runs."""
     return {
         "scenario": settings.scenario,
         "case": case.label,
@@ -166,26 +187,12 @@ def _describe(
         "seed": settings.seed,
         "rung": rung.id,
         "phase": case.phase,
-        "l2": settings.l2,
         "simulated": jit.SIMULATED,
         "launches_expected": work.launches,
         "bytes_model": work.traffic,
         "copy_gbps": ceilings.copy_gbps,
         "floor_ms": ceilings.floor_ms(work.compulsory_bytes, work.steps),
     }
-
-
-def _suspect_reason(latency_ms: float, facts: dict[str, Any], ceilings: Ceilings) -> str | None:
-    """Why a row on a cold cache is implausible; None if it is plausible.
-
-    Either the cache may not have been cold, or the row is faster than a copy.
-    """
-    if ceilings.copy_gbps is None or facts["l2"] == "warm":
-        return None
-    if not ceilings.cold_is_cold:
-        return "suspect: no evidence that rotating operand sets kept the L2 cache cold"
-    share = facts["bytes_model"] / latency_ms / 1e6 / ceilings.copy_gbps
-    return f"suspect: {share:.0%} of copy bandwidth" if share > SUSPECT_SHARE else None
 
 
 def _check_size(work: Workload[Any], sets: int) -> None:

@@ -28,7 +28,7 @@ from gspn2bench.ops.library import scan_backward
 from gspn2bench.problem import PARTS, Part
 from gspn2bench.records.schema import Published, Row
 from gspn2bench.records.store import Run, read_run
-from gspn2bench.run.preflight import TrialEndedError, preflight
+from gspn2bench.run.preflight import Observations, TrialEndedError, preflight
 from gspn2bench.workload.modules import ModuleRun, Tensors
 
 from ..helpers.report_fixtures import real_run
@@ -40,11 +40,11 @@ EVERYWHERE = ("attention_torch", "gspn1", "gspn2")
 """Modules that run on a CPU without compiling."""
 
 
-def checked(work: ModuleRun) -> dict[str, Any]:
-    """Run the preflight of a module and return the facts that it records."""
-    facts: dict[str, Any] = {}
-    preflight(work, 0, facts)
-    return facts
+def checked(work: ModuleRun) -> Observations:
+    """Run the preflight of a module and return its observations."""
+    observed = Observations()
+    preflight(work, 0, observed)
+    return observed
 
 
 def invoke(*arguments: str) -> Any:
@@ -60,9 +60,11 @@ def invoke(*arguments: str) -> Any:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_module_equals_its_float64_copy(name: str, part: Part, phase: Any, dtype: Any) -> None:
     case = replace(CASE, part=part, phase=phase, dtype=dtype)
-    facts = checked(ModuleRun(case, MODULES[name]))
-    assert facts["gate_slices"] == 3 * 16
-    assert 0 < facts["gate_error"] <= facts["gate_tolerance"]
+    observed = checked(ModuleRun(case, MODULES[name]))
+    assert observed.gate_slices == 3 * 16
+    assert observed.gate_error is not None
+    assert observed.gate_tolerance is not None
+    assert 0 < observed.gate_error <= observed.gate_tolerance
 
 
 @pytest.mark.parametrize(

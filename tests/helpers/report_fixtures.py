@@ -45,7 +45,7 @@ def recorded(case: Case, native: Direction = "down") -> dict[str, Any]:
 
     rung = Rung("r01", "", "", "", native, unused, lambda problem: problem.steps)
     subject = rung if case.part == "kernel" else MODULES["gspn2"]
-    facts = Trial(case, subject, Settings("fixture"), CEILINGS).facts
+    facts = Trial(case, subject, Settings("fixture"), CEILINGS).columns()
     return facts | {"simulated": False, "launches_observed": facts["launches_expected"]}
 
 
