@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gspn2bench.analysis.frame import frame, machine
+from gspn2bench.analysis.frame import frame
 from gspn2bench.analysis.significance import THRESHOLD, Change, Verdict, judge
 from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import Row, RunRecord
@@ -113,16 +113,11 @@ def parse_threshold(text: str) -> float:
     return share
 
 
-def driver(record: RunRecord) -> str | None:
-    """The version of the NVIDIA driver; None if it was not recorded."""
-    gpu = record.environment.get("gpu")
-    found = gpu.get("driver") if isinstance(gpu, dict) else None
-    return found if isinstance(found, str) else None
-
-
 def _refuse_other_machine(base: RunRecord, new: RunRecord) -> None:
-    for name, read in (("GPU", machine), ("driver", driver)):
-        before, now = read(base), read(new)
+    for name, before, now in (
+        ("GPU", base.machine, new.machine),
+        ("driver", base.environment.driver, new.environment.driver),
+    ):
         if before != now:
             raise UsageError(
                 f"compare: the {name} of BASE is {before or 'unknown'}, that of NEW"

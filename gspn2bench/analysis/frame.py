@@ -79,7 +79,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     """
     fields = [name for name in Row.model_fields if name != "samples_ms"]
     lines = [
-        {"run": run.record.run_id, "machine": machine(run.record) or ""}
+        {"run": run.record.run_id, "machine": run.record.machine or ""}
         | row.model_dump(exclude={"samples_ms"})
         | {"copy_gbps": row.copy_gbps or run.record.copy_gbps}
         for run in runs
@@ -142,21 +142,6 @@ def _published_ms(figure: Published, row: Row) -> float | None:
     if figure.images_per_s is not None:
         return row.batch / figure.images_per_s * 1e3
     return figure.latency_ms
-
-
-def machine(record: RunRecord) -> str | None:
-    """The name of the GPU or simulator that ran the kernels; None if it was not recorded."""
-    if record.simulated:
-        return "Numba CUDA simulator"
-    for key in ("gpu", "gpu_name", "gpus", "device"):
-        found = record.environment.get(key)
-        if isinstance(found, list):
-            found = found[0] if found else None
-        if isinstance(found, dict):
-            found = found.get("name")
-        if isinstance(found, str) and found.strip():
-            return found
-    return None
 
 
 def rung_order(rung: str) -> tuple[bool, int, str]:

@@ -137,9 +137,9 @@ def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[E
 
     run = store.read_run(store.find_run(name, results))
     where = backend.activate("sim" if run.record.simulated and device is Device.AUTO else device)
-    gpus = [found.get("gpu") or {} for found in (run.record.environment, collect())]
-    if where.simulated != run.record.simulated or gpus[0].get("name") != gpus[1].get("name"):
-        was = gpus[0].get("name") or "the simulator"
+    gpu = run.record.environment.gpu_name
+    if where.simulated != run.record.simulated or gpu != collect().gpu_name:
+        was = gpu or "the simulator"
         raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
 
     from gspn2bench.run import sweep as room

@@ -122,9 +122,9 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
-    gpus = [(found.get("gpu") or {}).get("name") for found in (run.record.environment, collect())]
-    if not run.record.simulated and gpus[0] != gpus[1]:
-        was = gpus[0] or "a machine without a GPU"
+    gpu = run.record.environment.gpu_name
+    if not run.record.simulated and gpu != collect().gpu_name:
+        was = gpu or "a machine without a GPU"
         raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
     backend.activate("sim")
 

@@ -39,7 +39,7 @@ def summarise(trace: ProfilerTrace, file: Path, run: Run) -> Profile:
         schema_version=SCHEMA_VERSION,
         tool=trace.tool,
         tool_version=trace.tool_version,
-        gpu=_gpu(run) if trace.gpus else None,
+        gpu=run.record.environment.gpu_name if trace.gpus else None,
         file=file.name,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         added_utc=utc_now(),
@@ -64,13 +64,8 @@ def gap_ns(call: Call) -> int:
     return idle
 
 
-def _gpu(run: Run) -> str | None:
-    name = (run.record.environment.get("gpu") or {}).get("name")
-    return None if name is None else str(name)
-
-
 def _check_machine(trace: ProfilerTrace, run: Run) -> None:
-    ours = _gpu(run)
+    ours = run.record.environment.gpu_name
     if run.record.simulated or ours is None:
         raise UsageError(f"profile: {run.path.name} was made without a GPU; nothing can match it")
     if trace.gpus and ours not in trace.gpus:

@@ -8,7 +8,15 @@ import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from gspn2bench.problem import CasePhase, Direction, DType, Part, Weights
 
@@ -150,6 +158,73 @@ class TrafficPlan(Record):
     tool: Literal["trace", "ncu", "all"]
 
 
+class Facts(BaseModel):
+    """Base of what a run knows of its machine: written back as it was read.
+
+    A fact that could not be found out is None. A fact that the run's version of gspn2bench did not
+    ask for is not written, and a key that is unknown here is kept.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _recorded_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
+
+
+class Gpu(Facts):
+    """The GPU that kernels run on."""
+
+    name: str | None = None
+    cuda: str | None = None
+    """The newest CUDA that the driver runs: "13.0"."""
+    multiprocessors: int | None = None
+    l2_bytes: int | None = None
+    memory_bytes: int | None = None
+    driver: str | None = None
+    """The version of the NVIDIA driver."""
+    clock_sm_mhz: int | None = None
+    clock_sm_max_mhz: int | None = None
+    clock_memory_mhz: int | None = None
+    clock_memory_max_mhz: int | None = None
+
+
+class Source(Facts):
+    """The code that a run was made with."""
+
+    sha256: str | None = None
+    """A hash of the package's source files."""
+    commit: str | None = None
+    """Of the git checkout that it ran from; None where it was installed."""
+    dirty: bool | None = None
+    """Whether that checkout had changes that were not committed."""
+
+
+class Environment(Facts):
+    """The machine and the software that a run was made with."""
+
+    host: str | None = None
+    """A label of the user's choice or a hash, never the machine's name."""
+    platform: str | None = None
+    python: str | None = None
+    cpu_count: int | None = None
+    gpu: Gpu | None = None
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    """Versions by name; None where a package is not installed."""
+    source: Source | None = None
+
+    @property
+    def gpu_name(self) -> str | None:
+        """The GPU's name; None where there is no GPU or it is not named."""
+        name = self.gpu.name if self.gpu else None
+        return name if name and name.strip() else None
+
+    @property
+    def driver(self) -> str | None:
+        """The version of the NVIDIA driver; None where the run does not say."""
+        return self.gpu.driver if self.gpu else None
+
+
 class RunRecord(Record):
     """run.json: how a run was made and on what."""
 
@@ -169,7 +244,7 @@ class RunRecord(Record):
     simulated_reason: str | None = None
     seed: int
     l2: L2State
-    environment: dict[str, Any]
+    environment: Environment
     copy_gbps: Positive | None = None
     copy_samples_gbps: tuple[Positive, ...] = ()
     step_us: Positive | None = None
@@ -181,6 +256,11 @@ class RunRecord(Record):
     published: tuple[Published, ...] = ()
     plan: SweepPlan | None = None
     traffic: TrafficPlan | None = None
+
+    @property
+    def machine(self) -> str | None:
+        """The name of what ran the kernels: a GPU or the simulator; None where that is unknown."""
+        return "Numba CUDA simulator" if self.simulated else self.environment.gpu_name
 
 
 class Launch(Record):

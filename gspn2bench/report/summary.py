@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gspn2bench.analysis.frame import machine
 from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import RunRecord
 from gspn2bench.records.store import Run
@@ -45,7 +44,7 @@ def summary(run: Run) -> Summary:
     """The verdict on a run, and the facts that it rests on."""
     record = run.record
     facts = [
-        ("machine", machine(record) or "not named in the run"),
+        ("machine", record.machine or "not named in the run"),
         ("scenario", record.scenario),
         ("source", record.source),
         ("started", record.started_utc),

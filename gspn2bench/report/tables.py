@@ -136,7 +136,7 @@ def failures_table(frame: pd.DataFrame) -> Table | None:
 
 def environment_table(runs: Sequence[Run]) -> Table:
     """Each fact of the environments, a column for each run; facts that differ are marked."""
-    known = [_flat(run.record.environment) for run in runs]
+    known = [_flat(run.record.environment.model_dump()) for run in runs]
     keys = list(dict.fromkeys(key for facts in known for key in facts))
     rows = [(key, *(facts.get(key, "") for facts in known)) for key in keys]
     return Table(
@@ -163,10 +163,6 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in facts.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            flat |= _flat({str(place): item for place, item in enumerate(value)}, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            flat[prefix + key] = ", ".join(str(item) for item in value)
         else:
             flat[prefix + key] = "" if value is None else str(value)
     return flat

@@ -15,6 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
+from gspn2bench.records.schema import Environment, Gpu, Source
 from gspn2bench.system.driver import Driver, DriverError
 
 HOST_VARIABLE: Final = "GSPN2BENCH_HOST"
@@ -39,23 +40,18 @@ SOURCES: Final = ("gspn2bench", "gspn2bench.kernels", "gspn2bench.scenarios")
 """Packages whose folders hold the source; in a checkout they lie beside each other."""
 
 
-def collect() -> dict[str, Any]:
-    """What run.json keeps of the environment; whatever cannot be known is None.
-
-    Returns:
-        Plain JSON values: host, platform, python, cpu_count, gpu (name, driver, cuda,
-        multiprocessors, l2_bytes, memory_bytes, clocks in MHz), packages (version by name) and
-        source (see ``source_hash``; commit and dirty where it runs from a git checkout).
-    """
-    return {
-        "host": host_label(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "cpu_count": os.cpu_count(),
-        "gpu": _gpu(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "source": {"sha256": source_hash()} | _git(Path(__file__).resolve().parents[2]),
-    }
+def collect() -> Environment:
+    """What run.json keeps of the environment; what cannot be found out is None."""
+    commit, dirty = _git(Path(__file__).resolve().parents[2])
+    return Environment(
+        host=host_label(),
+        platform=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        cpu_count=os.cpu_count(),
+        gpu=_gpu(),
+        packages={name: _version(name) for name in PACKAGES},
+        source=Source(sha256=source_hash(), commit=commit, dirty=dirty),
+    )
 
 
 def find_cuda() -> str | None:
@@ -93,19 +89,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _gpu(device: int = 0) -> dict[str, Any] | None:
+def _gpu(device: int = 0) -> Gpu | None:
     try:
         driver = Driver()
         if driver.device_count() == 0:
             return None
-        known: dict[str, Any] = {
-            "name": driver.name(device),
-            "cuda": ".".join(map(str, driver.version())),
-            "multiprocessors": driver.attribute(device, "multiprocessors"),
-            "l2_bytes": driver.attribute(device, "l2_bytes"),
-            "memory_bytes": driver.memory_bytes(device),
-        }
-        return known | _management(driver.bus_id(device))
+        return Gpu(
+            name=driver.name(device),
+            cuda=".".join(map(str, driver.version())),
+            multiprocessors=driver.attribute(device, "multiprocessors"),
+            l2_bytes=driver.attribute(device, "l2_bytes"),
+            memory_bytes=driver.memory_bytes(device),
+            **_management(driver.bus_id(device)),
+        )
     except DriverError:
         return None
 
@@ -174,15 +170,15 @@ def _files(folder: Traversable, prefix: str) -> dict[str, Traversable]:
     return found
 
 
-def _git(root: Path) -> dict[str, Any]:
-    """Commit and dirty flag of the checkout at ``root``; None for both where it is none."""
+def _git(root: Path) -> tuple[str | None, bool | None]:
+    """Commit of the checkout at ``root``, and whether it is dirty; None where it is no checkout."""
     commit = status = None
     if (root / ".git").exists():
         commit = _run_git(root, "rev-parse", "HEAD")
         status = _run_git(root, "status", "--porcelain", "--untracked-files=no")
     if commit is None or status is None:
-        return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(status)}
+        return None, None
+    return commit, bool(status)
 
 
 def _run_git(root: Path, *arguments: str) -> str | None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from gspn2bench.analysis.frame import base_order, frame, machine, published, rung_order
+from gspn2bench.analysis.frame import base_order, frame, published, rung_order
 from gspn2bench.records.schema import Published, Row, RunRecord, SweepPlan, TrafficPlan
 from gspn2bench.records.store import Run
 
@@ -277,6 +277,6 @@ def test_empty_run():
 
 
 def test_machine():
-    assert machine(real_run().record) == "Fixture GPU"
-    assert machine(simulated_run().record) == "Numba CUDA simulator"
-    assert machine(record(environment={"gpu": {"name": " "}})) is None
+    assert real_run().record.machine == "Fixture GPU"
+    assert simulated_run().record.machine == "Numba CUDA simulator"
+    assert record(environment={"gpu": {"name": " "}}).machine is None

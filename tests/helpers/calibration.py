@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gspn2bench.analysis.compare import KEY, driver
-from gspn2bench.analysis.frame import QUOTED, machine
+from gspn2bench.analysis.compare import KEY
+from gspn2bench.analysis.frame import QUOTED
 from gspn2bench.analysis.significance import MIN_SAMPLES, Verdict, judge
 from gspn2bench.records.schema import RunRecord
 from gspn2bench.records.store import RUN_FILE, Run, read_run
@@ -171,7 +171,7 @@ def _samples(run: Run, timing: str) -> dict[tuple[object, ...], Samples]:
 
 
 def _origin(record: RunRecord) -> tuple[object, ...]:
-    return machine(record), driver(record), record.environment.get("source")
+    return record.machine, record.environment.driver, record.environment.source
 
 
 def noises(count: int = PAIRS) -> str:

@@ -12,14 +12,17 @@ from pydantic import ValidationError
 
 from gspn2bench.errors import UsageError
 from gspn2bench.records import schema, store
-from gspn2bench.records.schema import SCHEMA_VERSION, Record, Row, RunRecord
+from gspn2bench.records.schema import SCHEMA_VERSION, Environment, Record, Row, RunRecord
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 def record(run_id: str) -> RunRecord:
     return RunRecord(
         schema_version=SCHEMA_VERSION, run_id=run_id, scenario="s", title="t", description="d",
         source="here", command=["gspn2bench", "sweep", "s"], started_utc=store.utc_now(),
-        simulated=True, simulated_reason="no GPU", seed=0, l2="cold", environment={},
+        simulated=True, simulated_reason="no GPU", seed=0, l2="cold",
+        environment=Environment(),
     )  # fmt: skip
 
 
@@ -60,6 +63,40 @@ def test_a_run_that_was_recorded_before_there_were_bases_is_read(tmp_path: Path)
     assert read.base is None
     assert read.plan
     assert read.plan.ids == ()
+
+
+def environment_of(file: Path) -> str:
+    """As it stands in run.json, key by key in order."""
+    return json.dumps(json.loads(file.read_text())["environment"])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/run.json")), ids=lambda path: path.parent.name
+)
+def test_a_recorded_environment_is_written_back_unchanged(path: Path, tmp_path: Path) -> None:
+    record = RunRecord.model_validate_json(path.read_text())
+    store.RunWriter(tmp_path, record).update(finished_utc=store.utc_now())
+    assert environment_of(tmp_path / store.RUN_FILE) == environment_of(path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"gpu": None},
+        {"gpu": {"name": "Some GPU"}, "host": "here"},
+        {"gpu": {"name": "Some GPU", "driver": None, "nvlink": 4}, "kernel": {"lines": [1, 2]}},
+    ],
+)
+def test_an_older_or_newer_environment_is_written_back_unchanged(facts: dict[str, Any]) -> None:
+    """Facts that it lacks are not added, and facts that are unknown here are kept."""
+    kept = Environment.model_validate(facts)
+    assert json.loads(kept.model_dump_json()) == kept.model_dump() == facts
+
+
+def test_a_fact_of_the_wrong_type_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"gpu\.memory_bytes"):
+        Environment.model_validate({"gpu": {"memory_bytes": "much"}})
 
 
 def test_a_row_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:

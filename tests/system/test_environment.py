@@ -1,6 +1,5 @@
 import ctypes
 import hashlib
-import json
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gspn2bench.records.schema import Environment
 from gspn2bench.system import driver, environment
 
 
@@ -89,7 +89,7 @@ def test_why_there_is_no_cuda(
     # torch is asked last, so that none of these needs its import
     monkeypatch.setitem(sys.modules, "torch", None)
     assert environment.find_cuda() == reason
-    assert environment.collect()["gpu"] is None
+    assert environment.collect().gpu is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,9 @@ def test_gpu_without_nvml_is_still_described(monkeypatch: pytest.MonkeyPatch) ->
 
     install(monkeypatch, FakeLibrary())
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
-    assert environment.collect()["gpu"] == {
+    gpu = environment.collect().gpu
+    assert gpu is not None
+    assert gpu.model_dump() == {
         "name": "Some GPU",
         "cuda": "13.2",
         "multiprocessors": 132,
@@ -149,12 +151,13 @@ def test_nvml_is_asked_about_the_same_gpu_and_closed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.1")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda handle, clock: 1980 - clock)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", unsupported)
-    gpu = environment.collect()["gpu"]
+    gpu = environment.collect().gpu
     assert calls == ["init", "0000:01:00.0", "shutdown"]
-    assert gpu["driver"] == "580.1"
-    assert gpu["clock_sm_mhz"] == 1980 - pynvml.NVML_CLOCK_SM
-    assert gpu["clock_memory_mhz"] == 1980 - pynvml.NVML_CLOCK_MEM
-    assert gpu["clock_sm_max_mhz"] is None
+    assert gpu is not None
+    assert gpu.driver == "580.1"
+    assert gpu.clock_sm_mhz == 1980 - pynvml.NVML_CLOCK_SM
+    assert gpu.clock_memory_mhz == 1980 - pynvml.NVML_CLOCK_MEM
+    assert gpu.clock_sm_max_mhz is None
 
 
 def test_the_hostname_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,19 +165,20 @@ def test_the_hostname_is_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     monkeypatch.delenv(environment.HOST_VARIABLE, raising=False)
     kept = environment.collect()
-    assert kept["host"] == hashlib.sha256(name.encode()).hexdigest()[:12]
-    assert name not in json.dumps(kept)
+    assert kept.host == hashlib.sha256(name.encode()).hexdigest()[:12]
+    assert name not in kept.model_dump_json()
     monkeypatch.setenv(environment.HOST_VARIABLE, "bench-1")
     assert environment.host_label() == "bench-1"
 
 
 def test_collect_is_json_with_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = environment.collect()
-    assert json.loads(json.dumps(kept, allow_nan=False)) == kept
+    assert Environment.model_validate_json(kept.model_dump_json()) == kept
     for package in ("gspn2bench", "numba", "numba-cuda", "numpy", "torch"):
-        assert kept["packages"][package]
-    assert len(kept["source"]["sha256"]) == 64
-    assert kept["source"] == environment.collect()["source"]
+        assert kept.packages[package]
+    assert kept.source is not None
+    assert len(kept.source.sha256 or "") == 64
+    assert kept.source == environment.collect().source
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,7 +228,7 @@ def test_names_count_and_what_python_leaves_behind_does_not(tmp_path: Path) -> N
 def test_a_checkout_and_its_wheel_have_one_hash(tmp_path: Path) -> None:
     ours = environment.source_hash(checkout(ROOT))
     # with -P Python does not look in the working directory: this is what is installed
-    code = "from gspn2bench.system import environment as e; print(e.collect()['source']['sha256'])"
+    code = "from gspn2bench.system import environment as e; print(e.collect().source.sha256)"
     installed = [sys.executable, "-P", "-c", code]
     done = subprocess.run(installed, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ours
@@ -247,7 +251,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_commit_and_dirty_flag(tmp_path: Path) -> None:
-    nowhere = {"commit": None, "dirty": None}
+    nowhere = (None, None)
     assert environment._git(tmp_path) == nowhere
     git(tmp_path, "init", "--quiet")
     assert environment._git(tmp_path) == nowhere  # no commit yet
@@ -256,12 +260,13 @@ def test_commit_and_dirty_flag(tmp_path: Path) -> None:
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "--quiet", "-m", "one")
     clean = environment._git(tmp_path)
-    assert len(clean["commit"]) == 40
-    assert clean["dirty"] is False
+    assert clean[0] is not None
+    assert len(clean[0]) == 40
+    assert clean[1] is False
     (tmp_path / "untracked").touch()
     assert environment._git(tmp_path) == clean
     file.write_text("2")
-    assert environment._git(tmp_path) == clean | {"dirty": True}
+    assert environment._git(tmp_path) == (clean[0], True)
     (tmp_path / "inside").mkdir()
     assert environment._git(tmp_path / "inside") == nowhere
 
@@ -269,7 +274,7 @@ def test_commit_and_dirty_flag(tmp_path: Path) -> None:
 def test_no_git_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment._git(tmp_path) == {"commit": None, "dirty": None}
+    assert environment._git(tmp_path) == (None, None)
 
 
 def test_importing_is_light() -> None:

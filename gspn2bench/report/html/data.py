@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from gspn2bench.analysis.frame import machine, published, rung_order
+from gspn2bench.analysis.frame import published, rung_order
 from gspn2bench.records.schema import Profile
 from gspn2bench.records.store import Run
 from gspn2bench.report.html.figures import CONFIG, PUBLISHED_KEYS, Section
@@ -76,7 +76,7 @@ def _run(run: Run) -> Packed:
     return {
         "id": record.run_id,
         "title": record.title,
-        "machine": machine(record) or "",
+        "machine": record.machine or "",
         "simulated": record.simulated,
         "why": why,
     }

@@ -12,8 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gspn2bench.analysis.compare import KEY, Comparison, Pair, driver
-from gspn2bench.analysis.frame import TIMINGS, machine, rung_order
+from gspn2bench.analysis.compare import KEY, Comparison, Pair
+from gspn2bench.analysis.frame import TIMINGS, rung_order
 from gspn2bench.analysis.significance import CONFIDENCE, FLOOR, MIN_SAMPLES, Change, Verdict
 from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.schema import Row, RunRecord
@@ -81,7 +81,8 @@ def _pair(pair: Pair) -> dict[str, Any]:
 
 
 def _run(side: str, record: RunRecord) -> Text:
-    where = f"{machine(record) or 'unknown GPU'}, driver {driver(record) or 'unknown'}"
+    driver = record.environment.driver or "unknown"
+    where = f"{record.machine or 'unknown GPU'}, driver {driver}"
     return Text.assemble((f"{side:<4}", "bold"), printable(f"  {record.run_id}  {where}"))
 
 
