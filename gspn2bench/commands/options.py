@@ -36,6 +36,14 @@ Axes = Annotated[
         "ranges include their stop.",
     ),
 ]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Do what an interrupted run has left; takes its cases and settings.",
+        autocompletion=completion.runs,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.")]
 NewRuns = Annotated[Path, typer.Option(help="Folder for the run's folder.")]
 """``--results`` of a command that makes a run."""

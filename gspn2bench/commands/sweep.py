@@ -17,11 +17,19 @@ from gspn2bench.commands.options import (
     MaybeScenario,
     NewRuns,
     Quiet,
+    Resume,
     Rungs,
     Seed,
 )
 from gspn2bench.commands.output import console, print_json
 from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
+from gspn2bench.commands.resume import (
+    check_alone,
+    on_the_same_gpu,
+    reopened,
+    required,
+    wrong_machine,
+)
 from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,14 +48,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cases and their bytes.")
     ] = False,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Do what an interrupted run has left; takes its cases and settings.",
-            autocompletion=completion.runs,
-        ),
-    ] = None,
+    resume: Resume = None,
     timing: Annotated[
         str,
         typer.Option(
@@ -85,19 +86,17 @@ def sweep(
     130 when interrupted; rows that are done are kept.
     """
     if resume is not None:
-        if scenario is not None or rung is not None or axis:
-            raise UsageError("--resume: takes its cases from the run; give no scenario, rung, axis")
+        check_alone(scenario, rung, axis)
         ended, path = _resume(resume, device, results, quiet=quiet)
         _summarise(ended, path, quiet=quiet, as_json=as_json)
         return
-    if scenario is None:
-        raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
+    name = required(scenario)
 
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import cases, load
     from gspn2bench.system import backend
 
-    plan = load(scenario)
+    plan = load(name)
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
     words = comma_separated("timing", timing, [*Timing])
     timings: tuple[schema.Timing, ...] = tuple(Timing(word).value for word in words)
@@ -133,21 +132,16 @@ def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[E
     """Do what is left of a run, on the kind of machine that it was begun on."""
     from gspn2bench.records import store
     from gspn2bench.system import backend
-    from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
     where = backend.activate("sim" if run.record.simulated and device is Device.AUTO else device)
-    gpu = run.record.environment.gpu_name
-    if where.simulated != run.record.simulated or gpu != collect().gpu_name:
-        was = gpu or "the simulator"
-        raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
+    if where.simulated != run.record.simulated or not on_the_same_gpu(run):
+        raise wrong_machine(run)
 
     from gspn2bench.run import sweep as room
 
     todo = room.planned(run.record)
-    with store.RunWriter(run.path, run.record, resume=True) as writer:
-        if aside := store.set_torn_aside(run):
-            typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
+    with reopened(run) as writer:
         return _run(writer, todo, run.rows, where, quiet=quiet), run.path
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gspn2bench.commands import completion
 from gspn2bench.commands.choices import TrafficTool, comma_separated
 from gspn2bench.commands.options import (
     RESULTS,
@@ -17,11 +16,18 @@ from gspn2bench.commands.options import (
     MaybeScenario,
     NewRuns,
     Quiet,
+    Resume,
     Rungs,
     Seed,
 )
 from gspn2bench.commands.progress import Ended, conclude, follow
-from gspn2bench.errors import UsageError
+from gspn2bench.commands.resume import (
+    check_alone,
+    on_the_same_gpu,
+    reopened,
+    required,
+    wrong_machine,
+)
 from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
@@ -36,14 +42,7 @@ def traffic(
     scenario: MaybeScenario = None,
     rung: Rungs = None,
     axis: Axes = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Do what an interrupted run has left; takes its cases and settings.",
-            autocompletion=completion.runs,
-        ),
-    ] = None,
+    resume: Resume = None,
     tool: Annotated[
         TrafficTool,
         typer.Option(help="A trace (simulator, small cases), a GPU's counters, or all."),
@@ -60,13 +59,11 @@ def traffic(
     is ok, 130 when interrupted; rows that are done are kept.
     """
     if resume is not None:
-        if scenario is not None or rung is not None or axis:
-            raise UsageError("--resume: takes its cases from the run; give no scenario, rung, axis")
+        check_alone(scenario, rung, axis)
         ended, path = _resume(resume, results, quiet=quiet)
-    elif scenario is None:
-        raise UsageError("scenario: give one; `gspn2bench list scenarios` names them")
     else:
-        ended, path = _begin(scenario, rung, axis or [], tool, seed, results, quiet=quiet)
+        name = required(scenario)
+        ended, path = _begin(name, rung, axis or [], tool, seed, results, quiet=quiet)
     if not quiet and not as_json:
         _print(ended.rows)
     conclude(
@@ -119,21 +116,16 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
     """Do what is left of a run; what was counted on a GPU goes on with the same one."""
     from gspn2bench.records import store
     from gspn2bench.system import backend
-    from gspn2bench.system.environment import collect
 
     run = store.read_run(store.find_run(name, results))
-    gpu = run.record.environment.gpu_name
-    if not run.record.simulated and gpu != collect().gpu_name:
-        was = gpu or "a machine without a GPU"
-        raise UsageError(f"--resume: {run.path.name} was begun on {was}; go on with it there")
+    if not run.record.simulated and not on_the_same_gpu(run):
+        raise wrong_machine(run)
     backend.activate("sim")
 
     from gspn2bench.traffic import run as room
 
     plan = room.planned(run.record)
-    with store.RunWriter(run.path, run.record, resume=True) as writer:
-        if aside := store.set_torn_aside(run):
-            typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
+    with reopened(run) as writer:
         return _run(writer, plan, run.rows, quiet=quiet), run.path
 
 

@@ -1,7 +1,7 @@
 """Run a scenario case by case and store each row when it is complete."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gspn2bench import registry
@@ -10,13 +10,12 @@ from gspn2bench.errors import UsageError
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
 from gspn2bench.records import store
-from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, SweepPlan
+from gspn2bench.records.schema import Row, RunRecord, SweepPlan
 from gspn2bench.registry import Candidate
-from gspn2bench.run import trial
+from gspn2bench.run import recording, trial
 from gspn2bench.run.interleave import CaseJob
 from gspn2bench.run.worker import RungObserver, WorkerSupervisor, ignore
 from gspn2bench.system.backend import Backend
-from gspn2bench.system.environment import collect
 
 
 @dataclass(frozen=True)
@@ -58,35 +57,25 @@ def create(
     Raises:
         UsageError: the folder cannot be created or written.
     """
-    path = store.create_folder(results, scenario.name)
     settings = sweep.settings
-    record = RunRecord(
-        schema_version=SCHEMA_VERSION,
-        run_id=path.name,
-        scenario=scenario.name,
-        title=scenario.title,
-        description=scenario.description,
-        source=scenario.source,
-        base=registry.base_of(scenario, sweep.rungs),
-        command=command,
-        started_utc=store.utc_now(),
-        simulated=backend.simulated,
-        simulated_reason=backend.reason,
+    plan = SweepPlan(
+        cases=recording.fields_of(sweep.cases),
+        rungs=sweep.rungs,
+        ids=tuple(registry.find(spec).id for spec in sweep.rungs),
+        timings=settings.timings,
+        samples=settings.budget.samples,
+        seconds=settings.budget.seconds,
+        limit_s=sweep.limit_s,
+    )
+    return recording.create(
+        results,
+        scenario,
+        plan,
+        backend=backend,
         seed=settings.seed,
         l2=settings.l2,
-        environment=collect(),
-        published=scenario.published,
-        plan=SweepPlan(
-            cases=tuple(asdict(case) for case in sweep.cases),
-            rungs=sweep.rungs,
-            ids=tuple(registry.find(spec).id for spec in sweep.rungs),
-            timings=settings.timings,
-            samples=settings.budget.samples,
-            seconds=settings.budget.seconds,
-            limit_s=sweep.limit_s,
-        ),
+        command=command,
     )
-    return store.RunWriter(path, record)
 
 
 def planned(record: RunRecord) -> Sweep:
@@ -106,8 +95,8 @@ def planned(record: RunRecord) -> Sweep:
         seed=record.seed,
         budget=Budget(plan.samples, plan.seconds),
     )
-    cases = tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
-    return Sweep(cases, tuple(registry.specs(plan.rungs)), settings, plan.limit_s)
+    specs = tuple(registry.specs(plan.rungs))
+    return Sweep(recording.cases_of(plan), specs, settings, plan.limit_s)
 
 
 def run(

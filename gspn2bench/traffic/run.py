@@ -6,18 +6,19 @@ cannot take down the run.
 """
 
 from collections.abc import Container, Generator, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gspn2bench import registry
-from gspn2bench.cases.scenario import Case, Scenario
+from gspn2bench.cases.scenario import Scenario
 from gspn2bench.errors import UsageError
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.records import store
-from gspn2bench.records.schema import SCHEMA_VERSION, Row, RunRecord, TrafficPlan
+from gspn2bench.records.schema import Row, RunRecord, TrafficPlan
+from gspn2bench.run import recording
 from gspn2bench.run.worker import WorkerSupervisor
-from gspn2bench.system.environment import collect
+from gspn2bench.system.backend import Backend
 from gspn2bench.traffic.ncu_target import Trial
 from gspn2bench.traffic.rows import Method, NcuProfiler, Tool, TraceJob, TrafficSweep, group_by_case
 from gspn2bench.traffic.tracer import SECTOR_BYTES
@@ -44,27 +45,16 @@ def create(
     Raises:
         UsageError: the folder cannot be created or written.
     """
-    path = store.create_folder(results, scenario.name)
-    record = RunRecord(
-        schema_version=SCHEMA_VERSION,
-        run_id=path.name,
-        scenario=scenario.name,
-        title=scenario.title,
-        description=scenario.description,
-        source=scenario.source,
-        base=registry.base_of(scenario, plan.rungs),
-        command=command,
-        started_utc=store.utc_now(),
-        simulated=plan.tool == "trace",
-        simulated_reason="traffic is traced in the simulator" if plan.tool == "trace" else None,
+    traced = plan.tool == "trace"
+    return recording.create(
+        results,
+        scenario,
+        TrafficPlan(cases=recording.fields_of(plan.cases), rungs=plan.rungs, tool=plan.tool),
+        backend=Backend(traced, "traffic is traced in the simulator" if traced else None),
         seed=plan.seed,
         l2=scenario.l2,
-        environment=collect(),
-        traffic=TrafficPlan(
-            cases=tuple(asdict(case) for case in plan.cases), rungs=plan.rungs, tool=plan.tool
-        ),
+        command=command,
     )
-    return store.RunWriter(path, record)
 
 
 def planned(record: RunRecord) -> TrafficSweep:
@@ -76,8 +66,8 @@ def planned(record: RunRecord) -> TrafficSweep:
     plan = record.traffic
     if plan is None:
         raise UsageError(f"--resume: {record.run_id} was not made by gspn2bench traffic")
-    cases = tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
     specs = tuple(registry.specs(plan.rungs))
+    cases = recording.cases_of(plan)
     return TrafficSweep(record.scenario, record.l2, cases, specs, plan.tool, record.seed)
 
 
