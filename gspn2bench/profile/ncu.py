@@ -1,6 +1,5 @@
-"""Nsight Compute's raw page as CSV: a line of names, a line of units, a line for each kernel."""
+"""Profiles of Nsight Compute, read from its raw page."""
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ from typing import Final
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import DOMAIN
 from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, UnreadableError, base_name
+from gspn2bench.system import ncu_page
+from gspn2bench.system.ncu_page import NAME
 
-NAME: Final = "Kernel Name"
 DURATION: Final = "gpu__time_duration.sum"
 GPU: Final = "device__attribute_display_name"
 RANGES: Final = "Push/Pop_Range"
@@ -48,24 +48,20 @@ def parse(text: str) -> ProfilerTrace:
         UnreadableError: not such a page, a duration is missing, or no kernel of it lies in a range
             ``measure`` of a sweep.
     """
-    lines = text.removeprefix("\ufeff").splitlines()
-    table = csv.reader(line for line in lines if line.startswith('"'))
-    names = next((line for line in table if NAME in line), None)
-    units = next(table, None)
-    if names is None or units is None:
+    page = ncu_page.parse(text.removeprefix("\ufeff"))
+    if page is None:
         raise UnreadableError(f"not a CSV of ncu's raw page: no column {NAME!r}")
-    if DURATION not in names:
+    if DURATION not in page.columns:
         raise UnreadableError(f"no column {DURATION!r}; profile with --set full")
-    scale = NANOSECONDS.get(units[names.index(DURATION)])
+    scale = NANOSECONDS.get(page.units.get(DURATION, ""))
     if scale is None:
         raise UnreadableError(f"{DURATION} has no unit of time")
     launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
     gpus = dict[str, None]()
-    for number, line in enumerate(table, 1):
-        cells = dict(zip(names, line, strict=False))
+    for number, cells in enumerate(page.kernels, 1):
         try:
-            duration = round(float(cells[DURATION].replace(",", "")) * scale)
-        except (KeyError, ValueError, OverflowError) as error:
+            duration = ncu_page.whole_number(cells[DURATION], scale)
+        except (KeyError, ValueError) as error:
             raise UnreadableError(f"kernel {number} has no {DURATION}") from error
         if cells.get(GPU):
             gpus[cells[GPU]] = None

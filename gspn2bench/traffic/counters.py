@@ -5,7 +5,6 @@ line per kernel, and the lines of a trial are summed. ncu runs each kernel sever
 counters, so latencies of such a run have no meaning.
 """
 
-import csv
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from gspn2bench.nvtx_ranges import DOMAIN, RangeName
-from gspn2bench.system import executables
+from gspn2bench.system import executables, ncu_page
 from gspn2bench.system.doctor import MEND_COUNTERS, MEND_NCU
 from gspn2bench.system.environment import find_cuda
 
@@ -232,9 +231,6 @@ def _errors(text: str, output: str) -> str:
 def parse(text: str) -> list[Kernel]:
     """Parse ncu's raw page in CSV.
 
-    The page has a line of names, a line of units and a line per kernel. Messages of ncu begin with
-    "==".
-
     Returns:
         The kernels, in order, with the counters of ``METRICS``.
 
@@ -242,13 +238,8 @@ def parse(text: str) -> list[Kernel]:
         UnavailableError: a metric is missing or has an unknown unit; the message names the metric.
         ProgramError: the counter of a kernel is not a number.
     """
-    table = csv.reader(line for line in text.splitlines() if line.startswith('"'))
-    names = next((line for line in table if "Kernel Name" in line), None)
-    units = next(table, None)
-    if names is None or units is None:
-        return []
-    unit_of = dict(zip(names, units, strict=False))
-    return [_kernel(dict(zip(names, line, strict=False)), unit_of) for line in table]
+    page = ncu_page.parse(text)
+    return [] if page is None else [_kernel(cells, page.units) for cells in page.kernels]
 
 
 def _kernel(cells: Mapping[str, str], units: Mapping[str, str]) -> Kernel:
@@ -270,8 +261,8 @@ def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) ->
             f"ncu reported {metric} in {unit!r}, expected one of {_listed(UNITS)}"
         )
     try:
-        return round(float(text.replace(",", "")) * UNITS[unit])
-    except (ValueError, OverflowError):
+        return ncu_page.whole_number(text, UNITS[unit])
+    except ValueError:
         raise ProgramError(f"ncu reported {text!r} for {metric}") from None
 
 
