@@ -9,9 +9,9 @@ from gspn2bench.commands.output import console, print_json
 
 
 def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
-    """Say what this machine can do, and how to mend what it cannot.
+    """Check what this machine can do, and print how to fix what is missing.
 
-    With --quiet, the names of what is missing, one a line.
+    With --quiet, print only the names of the failed checks, one per line.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -30,10 +30,10 @@ def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
     colours = {"yes": "green", "no": "red", "unknown": "yellow"}
     table = Table(title="What this machine can do", title_justify="left")
     table.add_column("check", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("found, and how to mend it", overflow="fold")
+    table.add_column("result", no_wrap=True)
+    table.add_column("details", overflow="fold")
     for check in checks:
         answer = f"[{colours[check.answer]}]{check.answer}[/]"
-        mend = f"\n[bold]to mend:[/] {escape(check.mend)}" if check.mend else ""
-        table.add_row(check.name, answer, escape(check.detail) + mend)
+        fix = f"\n[bold]fix:[/] {escape(check.fix)}" if check.fix else ""
+        table.add_row(check.name, answer, escape(check.detail) + fix)
     console().print(table)

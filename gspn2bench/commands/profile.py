@@ -63,6 +63,7 @@ def profile(
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import cases, load
     from gspn2bench.profile import command, runner
+    from gspn2bench.system.executables import INSTALL
 
     profiler: Tool = tool.value
     mode = timing or {"nsys": ProfiledTiming.GRAPH, "ncu": ProfiledTiming.EAGER}[profiler]
@@ -93,7 +94,7 @@ def profile(
         return
     if executable is None:
         raise UsageError(
-            f"--tool: {tool} was not found; to mend: {runner.GET[profiler]}\n"
+            f"--tool: {tool} was not found; fix: {INSTALL[profiler]}\n"
             "or make the folder and run this where it is, and bring the report back with "
             f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
         )

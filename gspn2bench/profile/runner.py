@@ -10,12 +10,8 @@ from gspn2bench.profile import ncu, nsys
 from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
 from gspn2bench.profile.trace import ProfilerTrace, Tool, UnreadableError
 from gspn2bench.system import executables
+from gspn2bench.system.executables import INSTALL
 
-GET: Final[dict[Tool, str]] = {
-    "nsys": "install Nsight Systems: https://developer.nvidia.com/nsight-systems",
-    "ncu": "install Nsight Compute, of the CUDA toolkit: "
-    "https://developer.nvidia.com/nsight-compute",
-}
 HELP_SECONDS: Final = 60.0
 EXPORT_SECONDS: Final = 600.0
 LAST_LINES: Final = 12
@@ -43,7 +39,7 @@ def check(tool: Tool, executable: Path) -> None:
         raise UsageError(f"--tool: {executable} does not print its help: {error}") from error
     if missing := missing_flags(tool, text):
         raise UsageError(
-            f"--tool: {executable} does not know {', '.join(missing)}; to mend: {GET[tool]}"
+            f"--tool: {executable} does not know {', '.join(missing)}; fix: {INSTALL[tool]}"
         )
 
 
@@ -122,7 +118,7 @@ def _needed(tool: Tool, file: Path, by_hand: str) -> str:
     path = find(tool)
     if path is None:
         raise UsageError(
-            f"profile: {file.name} needs {tool}, which was not found; to mend: {GET[tool]}, or "
+            f"profile: {file.name} needs {tool}, which was not found; fix: {INSTALL[tool]}, or "
             f"export it where {tool} is, and bring the result: {by_hand}"
         )
     return str(path)

@@ -1,4 +1,4 @@
-"""What this machine can do for a benchmark, and how to mend what it cannot."""
+"""What this machine can do for a benchmark, and how to fix what it cannot."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Final, Literal
 from gspn2bench.system import executables
 from gspn2bench.system.driver import Driver, DriverError
 from gspn2bench.system.environment import find_cuda
+from gspn2bench.system.executables import INSTALL
 
 Answer = Literal["yes", "no", "unknown"]
 
@@ -17,19 +18,18 @@ PROCESS_STATUS: Final = Path("/proc/self/status")
 CAP_SYS_ADMIN: Final = 21
 COMPILERS: Final = {"cu13": "nvidia-cuda-nvrtc", "cu12": "nvidia-cuda-nvrtc-cu12"}
 
-MEND_DRIVER: Final = (
-    "install the NVIDIA driver, and start containers with --gpus all; until then sweeps run in "
-    "the simulator"
+FIX_DRIVER: Final = (
+    "install the NVIDIA driver, or start the container with --gpus all; without a GPU, sweeps run "
+    "in the simulator"
 )
-MEND_TORCH: Final = "install the build of torch for the driver's CUDA: see pytorch.org"
-MEND_COMPILER: Final = "pip install 'gspn2bench[cu13]', or [cu12] where the driver runs CUDA 12"
-MEND_NCU: Final = "install Nsight Compute: it comes with the CUDA toolkit"
-MEND_NSYS: Final = "install Nsight Systems, or Nsight Compute, which has nsys inside"
-MEND_COUNTERS: Final = (
-    "run as root (containers: --cap-add SYS_ADMIN), or load the nvidia module with "
+FIX_TORCH: Final = "install the torch build for the driver's CUDA version: see pytorch.org"
+FIX_COMPILER: Final = (
+    "pip install 'gspn2bench[cu13]', or 'gspn2bench[cu12]' if the driver supports only CUDA 12"
+)
+FIX_COUNTERS: Final = (
+    "run as root (in a container: --cap-add SYS_ADMIN), or load the nvidia kernel module with "
     "NVreg_RestrictProfilingToAdminUsers=0"
 )
-MEND_CHROMIUM: Final = "apt-get install chromium chromium-driver"
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Check:
     """One ability of the machine.
 
     Args:
-        name: what was looked for.
-        answer: "yes", "no", or "unknown" where it cannot be told from here.
-        detail: what was found.
-        mend: what to do about it; empty where there is nothing to do.
+        name: of the ability.
+        answer: "yes", "no", or "unknown" where it can't be determined.
+        detail: the version, the path, or what is missing.
+        fix: what to do about it; empty where nothing needs fixing.
     """
 
     name: str
     answer: Answer
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Check]:
@@ -64,104 +64,96 @@ def examine() -> list[Check]:
     return [check() for check in checks]
 
 
-def cuda_advice() -> str | None:
-    """Why CUDA cannot be used and how to mend it, in one line; None where it can."""
-    reason = find_cuda()
-    if reason is None:
-        return None
-    return f"{reason}; {MEND_TORCH if reason.startswith('torch') else MEND_DRIVER}"
-
-
 def check_gpu() -> Check:
     """A driver and a GPU."""
     try:
         driver = Driver()
         if driver.device_count() == 0:
-            return Check("GPU", "no", "the NVIDIA driver finds no GPU", MEND_DRIVER)
+            return Check("GPU", "no", "the NVIDIA driver finds no GPU", FIX_DRIVER)
         newest = ".".join(map(str, driver.version()))
         multiprocessors = driver.attribute(0, "multiprocessors")
-        detail = f"{driver.name(0)}, {multiprocessors} SMs, CUDA up to {newest}"
+        detail = f"{driver.name(0)}, {multiprocessors} SMs, driver supports CUDA {newest}"
         return Check("GPU", "yes", detail)
     except DriverError as error:
-        return Check("GPU", "no", str(error), MEND_DRIVER)
+        return Check("GPU", "no", str(error), FIX_DRIVER)
 
 
 def check_torch() -> Check:
-    """A torch that can use the GPU."""
+    """A torch build that can use the GPU."""
     version = _version("torch")
     if version is None:
-        return Check("torch", "no", "not installed", MEND_TORCH)
+        return Check("torch", "no", "not installed", FIX_TORCH)
     reason = find_cuda()
     if reason is None:
-        return Check("torch", "yes", f"{version}, sees the GPU")
+        return Check("torch", "yes", f"{version}, can use the GPU")
     if reason.startswith("torch"):
-        return Check("torch", "no", reason, MEND_TORCH)
-    return Check("torch", "yes", f"{version}, on the CPU only")
+        return Check("torch", "no", reason, FIX_TORCH)
+    return Check("torch", "yes", f"{version}, CPU only")
 
 
 def check_compiler() -> Check:
-    """numba-cuda and the CUDA libraries that it compiles kernels with."""
+    """numba-cuda, and NVRTC, with which it compiles kernels."""
     version = _version("numba-cuda")
     if version is None:
-        return Check("numba-cuda", "no", "not installed", MEND_COMPILER)
+        return Check("numba-cuda", "no", "not installed", FIX_COMPILER)
     for extra, package in COMPILERS.items():
         if found := _version(package):
             return Check("numba-cuda", "yes", f"{version}, NVRTC {found} ({extra})")
-    detail = f"{version}; no NVRTC among the packages, a CUDA toolkit may have it"
-    return Check("numba-cuda", "unknown", detail, MEND_COMPILER)
+    detail = f"{version}; NVRTC is not installed with pip, but a CUDA toolkit may provide it"
+    return Check("numba-cuda", "unknown", detail, FIX_COMPILER)
 
 
 def check_simulator() -> Check:
     """Numba's CUDA simulator, which needs no GPU."""
     missing = [name for name in ("numba", "numba-cuda") if _version(name) is None]
     if missing:
-        return Check("simulator", "no", f"{missing[0]} is not installed", MEND_COMPILER)
+        return Check("simulator", "no", f"{missing[0]} is not installed", FIX_COMPILER)
     return Check("simulator", "yes", "correctness, launches and traffic; no latency")
 
 
 def check_ncu() -> Check:
     """Nsight Compute."""
-    return _tool("ncu", executables.find_ncu(), MEND_NCU)
+    return _tool("ncu", executables.find_ncu(), INSTALL["ncu"])
 
 
 def check_nsys() -> Check:
     """Nsight Systems."""
-    return _tool("nsys", executables.find_nsys(), MEND_NSYS)
+    return _tool("nsys", executables.find_nsys(), INSTALL["nsys"])
 
 
 def check_counters(parameters: Path = DRIVER_PARAMETERS, status: Path = PROCESS_STATUS) -> Check:
     """Whether this user may read the GPU's hardware counters.
 
     Args:
-        parameters: the kernel module's parameters.
-        status: this process' status, with its capabilities.
+        parameters: file with the parameters of the nvidia kernel module.
+        status: file with the capabilities of this process.
     """
     name = "counters"
     restricted = _field(parameters, "RmProfilingAdminOnly")
     if restricted is None:
         detail = f"{parameters} does not say whether counters are restricted"
-        return Check(name, "unknown", detail, "run ncu once: it fails with ERR_NVGPUCTRPERM if so")
+        return Check(name, "unknown", detail, "run ncu once; ERR_NVGPUCTRPERM means that they are")
     if restricted == "0":
         return Check(name, "yes", "open to every user")
     capabilities = _field(status, "CapEff")
     if capabilities is not None and int(capabilities, 16) >> CAP_SYS_ADMIN & 1:
-        return Check(name, "yes", "restricted to administrators, and this process is one")
-    return Check(name, "no", "restricted to administrators", MEND_COUNTERS)
+        return Check(name, "yes", "restricted to administrators; this process has the right")
+    return Check(name, "no", "restricted to administrators", FIX_COUNTERS)
 
 
 def check_chromium() -> Check:
-    """A browser and its driver, for pictures of reports and for the tests that open them."""
+    """A browser for `report --png`, and its driver for the tests that open pages."""
     browser, driver = executables.find_chromium(), executables.find_chromedriver()
     if browser is None:
-        return Check("chromium", "no", "not found", MEND_CHROMIUM)
+        return Check("chromium", "no", "not found", INSTALL["chromium"])
     if driver is None:
-        return Check("chromium", "no", f"{browser}, without chromedriver", MEND_CHROMIUM)
+        return Check("chromium", "no", f"{browser}, without chromedriver", INSTALL["chromium"])
     return Check("chromium", "yes", str(browser))
 
 
-def _tool(name: str, path: Path | None, mend: str) -> Check:
+def _tool(name: str, path: Path | None, fix: str) -> Check:
     if path is None:
-        return Check(name, "no", "not found", mend)
+        return Check(name, "no", "not found", fix)
     return Check(name, "yes", str(path))
 
 

@@ -1,4 +1,4 @@
-"""Where the profilers and the browser are, on the path or where their installers put them."""
+"""Where the profilers and the browser are: on the path, or where their installers put them."""
 
 import re
 import shutil
@@ -16,23 +16,30 @@ NSIGHT_SYSTEMS: Final = (
     "usr/local/cuda*/bin",
     "usr/lib/nsight-systems*",
 )
-# Nsight Compute ships the command line of Nsight Systems for its own use
+# Nsight Compute contains the command line of Nsight Systems for its own use
 BUNDLED_NSYS: Final = "host/target-linux-*"
 PROFILED: Final = "GSPN2BENCH_PROFILED"
-"""Set to nsys or ncu in the environment of a sweep that one of them profiles."""
+"""Environment variable of a sweep that is profiled: the name of the profiler, nsys or ncu."""
+INSTALL: Final = {
+    "ncu": "install Nsight Compute, part of the CUDA toolkit: "
+    "https://developer.nvidia.com/nsight-compute",
+    "nsys": "install Nsight Systems: https://developer.nvidia.com/nsight-systems",
+    "chromium": "install Chromium or Chrome (Debian: apt-get install chromium chromium-driver)",
+}
+"""How to get a program that was not found."""
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def find_ncu(root: Path = Path("/")) -> Path | None:
-    """Nsight Compute's command line, the newest where there are several; None if there is none."""
+    """Nsight Compute's command line, the newest of several; None if there is none."""
     return _on_path("ncu") or _newest("ncu", NSIGHT_COMPUTE, root)
 
 
 def find_nsys(root: Path = Path("/")) -> Path | None:
-    """Nsight Systems' command line, else the one inside Nsight Compute; None if there is none."""
+    """Nsight Systems' command line, or else the one inside Nsight Compute; None if neither is."""
     bundled = tuple(f"{place}/{BUNDLED_NSYS}" for place in NSIGHT_COMPUTE)
-    found = _on_path("nsys") or _newest("nsys", NSIGHT_SYSTEMS, root)
-    return found or _newest("nsys", bundled, root)
+    path = _on_path("nsys") or _newest("nsys", NSIGHT_SYSTEMS, root)
+    return path or _newest("nsys", bundled, root)
 
 
 def find_chromium() -> Path | None:
@@ -46,13 +53,13 @@ def find_chromedriver() -> Path | None:
 
 
 def _on_path(name: str) -> Path | None:
-    found = shutil.which(name)
-    return Path(found) if found else None
+    path = shutil.which(name)
+    return Path(path) if path else None
 
 
 def _newest(name: str, places: tuple[str, ...], root: Path) -> Path | None:
-    found = [path for place in places for path in root.glob(f"{place}/{name}") if path.is_file()]
-    return max(found, key=_version, default=None)
+    paths = [path for place in places for path in root.glob(f"{place}/{name}") if path.is_file()]
+    return max(paths, key=_version, default=None)
 
 
 def _version(path: Path) -> list[int]:

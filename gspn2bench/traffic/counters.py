@@ -16,8 +16,9 @@ from typing import Final, Literal
 
 from gspn2bench.nvtx_ranges import DOMAIN, RangeName
 from gspn2bench.system import executables, ncu_page
-from gspn2bench.system.doctor import MEND_COUNTERS, MEND_NCU
+from gspn2bench.system.doctor import FIX_COUNTERS
 from gspn2bench.system.environment import find_cuda
+from gspn2bench.system.executables import INSTALL
 
 CacheControl = Literal["none", "all"]
 """Whether ncu leaves the caches as they are ("none") or flushes them before each kernel."""
@@ -97,7 +98,7 @@ def find() -> Path:
         raise UnavailableError(reason)
     path = executables.find_ncu()
     if path is None:
-        raise UnavailableError(f"ncu was not found; to fix: {MEND_NCU}")
+        raise UnavailableError(f"ncu was not found; fix: {INSTALL['ncu']}")
     return path
 
 
@@ -185,14 +186,15 @@ def read(
     """
     if PERMISSION in text or PERMISSION in output:
         raise UnavailableError(
-            f"ncu is not permitted to read counters ({PERMISSION}); to fix: {MEND_COUNTERS}"
+            f"ncu is not permitted to read counters ({PERMISSION}); fix: {FIX_COUNTERS}"
         )
     if returncode != 0:
         raise ProgramError(f"ncu failed with exit code {returncode}: {_errors(text, output)}")
     kernels = parse(text)
     if not kernels:
         raise UnavailableError(
-            f"ncu found no kernel in the NVTX range {DOMAIN}@{RANGE}; to fix: install a newer ncu"
+            f"ncu found no kernel in the NVTX range {DOMAIN}@{RANGE}; "
+            "fix: install a newer Nsight Compute"
         )
     by_trial: list[list[Kernel]] = [[] for _ in range(trials)]
     for kernel in kernels:
@@ -253,7 +255,7 @@ def _kernel(cells: Mapping[str, str], units: Mapping[str, str]) -> Kernel:
 def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) -> int:
     if metric not in values:
         raise UnavailableError(
-            f"ncu reported no {metric}; to fix: install an Nsight Compute that supports this GPU"
+            f"ncu reported no {metric}; fix: install an Nsight Compute that supports this GPU"
         )
     unit, text = units.get(metric, ""), values[metric]
     if unit not in UNITS:

@@ -73,7 +73,7 @@ def test_counters(
         status.write_text(f"Name:\tpython\nCapEff:\t{capabilities}\n")
     check = doctor.check_counters(params, status)
     assert check.answer == answer
-    assert bool(check.mend) == (answer != "yes")
+    assert bool(check.fix) == (answer != "yes")
 
 
 def test_a_browser_without_its_driver_is_not_enough(empty_path: Path) -> None:
@@ -103,18 +103,19 @@ def test_compiler(
 
 
 @pytest.mark.parametrize(
-    ("reason", "advice"),
+    ("reason", "answer", "fix"),
     [
-        (None, None),
-        ("the NVIDIA driver finds no GPU", doctor.MEND_DRIVER),
-        ("torch 9.9 is built without CUDA", doctor.MEND_TORCH),
+        (None, "yes", ""),
+        ("the NVIDIA driver finds no GPU", "yes", ""),
+        ("torch 9.9 is built without CUDA", "no", doctor.FIX_TORCH),
     ],
 )
-def test_advice(monkeypatch: pytest.MonkeyPatch, reason: str | None, advice: str | None) -> None:
+def test_torch_is_at_fault_only_where_its_build_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, reason: str | None, answer: str, fix: str
+) -> None:
     monkeypatch.setattr(doctor, "find_cuda", lambda: reason)
-    assert doctor.cuda_advice() == (f"{reason}; {advice}" if reason else None)
-    torch = doctor.check_torch()
-    assert torch.answer == ("no" if reason and reason.startswith("torch") else "yes")
+    check = doctor.check_torch()
+    assert (check.answer, check.fix) == (answer, fix)
 
 
 def test_every_check_answers_here() -> None:
@@ -131,14 +132,14 @@ def test_every_check_answers_here() -> None:
     ]
     for check in checks:
         assert check.detail
-        assert check.mend or check.answer == "yes"
+        assert check.fix or check.answer == "yes"
 
 
 def test_command_informs_and_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [Check("ncu", "no", "[red]not[/] found", "install [cu13]"), Check("GPU", "yes", "one")]
     fields = [
-        {"name": "ncu", "answer": "no", "detail": "[red]not[/] found", "mend": "install [cu13]"},
-        {"name": "GPU", "answer": "yes", "detail": "one", "mend": ""},
+        {"name": "ncu", "answer": "no", "detail": "[red]not[/] found", "fix": "install [cu13]"},
+        {"name": "GPU", "answer": "yes", "detail": "one", "fix": ""},
     ]
     monkeypatch.setattr(doctor, "examine", lambda: checks)
     app = typer.Typer()
@@ -146,7 +147,7 @@ def test_command_informs_and_exits_with_0(monkeypatch: pytest.MonkeyPatch) -> No
     result = CliRunner().invoke(app, env={"COLUMNS": "80"})
     assert result.exit_code == 0
     assert "[red]not[/] found" in result.output
-    assert "to mend: install [cu13]" in result.output
+    assert "fix: install [cu13]" in result.output
     assert max(map(len, result.output.splitlines())) <= 80
     assert CliRunner().invoke(app, ["--quiet"]).output == "ncu\n"
     assert json.loads(CliRunner().invoke(app, ["--json"]).output) == {"checks": fields}

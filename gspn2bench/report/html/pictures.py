@@ -14,9 +14,8 @@ from gspn2bench.records.store import Run
 from gspn2bench.report.files import file_name
 from gspn2bench.report.html.page import render
 from gspn2bench.report.summary import run_ids
-from gspn2bench.system.executables import find_chromium
+from gspn2bench.system.executables import INSTALL, find_chromium
 
-GET: Final = "install Chromium (Debian: apt-get install chromium) or Google Chrome"
 SECONDS: Final = 180.0
 """For one browser to draw all figures."""
 VIRTUAL_MS: Final = 60_000
@@ -41,7 +40,7 @@ def write_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
     """
     browser = find_chromium()
     if browser is None:
-        raise UsageError(f"--png: needs a browser, and none was found; to mend: {GET}")
+        raise UsageError(f"--png: needs a browser, and none was found; fix: {INSTALL['chromium']}")
     name = file_name(run_ids(runs))
     with tempfile.TemporaryDirectory(prefix="gspn2bench-") as scratch:
         page = Path(scratch) / "report.html"
@@ -81,12 +80,14 @@ def _drawn(browser: Path, page: Path) -> str:
             command, capture_output=True, text=True, errors="replace", check=True, timeout=SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"--png: {browser} took over {SECONDS:g} s; to mend: {GET}") from error
+        raise UsageError(
+            f"--png: {browser} took over {SECONDS:g} s; fix: {INSTALL['chromium']}"
+        ) from error
     except subprocess.CalledProcessError as error:
         how = f"fails with exit code {error.returncode}"
-        raise UsageError(f"--png: {browser} {how}; to mend: {GET}") from error
+        raise UsageError(f"--png: {browser} {how}; fix: {INSTALL['chromium']}") from error
     except OSError as error:
         raise UsageError(
-            f"--png: {browser} can't be run: {error.strerror}; to mend: {GET}"
+            f"--png: {browser} can't be run: {error.strerror}; fix: {INSTALL['chromium']}"
         ) from error
     return done.stdout
