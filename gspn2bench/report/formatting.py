@@ -1,6 +1,5 @@
-"""Names and numbers as text: escaped for where they go, short, and never in exponents."""
+"""Names and numbers as text: inert where they go, short, and never in exponents."""
 
-import html
 import json
 import math
 from collections.abc import Callable
@@ -17,18 +16,6 @@ BY: Final = "\N{MULTIPLICATION SIGN}"
 def printable(name: str) -> str:
     """The name without control characters, which a terminal would obey."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
-
-
-def chart_label(name: str, limit: int = 44) -> str:
-    """A name for a Plotly label: cut to ``limit`` characters, then escaped.
-
-    Plotly reads labels as HTML of a kind (<b>, <a href>), so a name is escaped here as well as in
-    the page.
-    """
-    name = printable(name)
-    if len(name) > limit:
-        name = name[: limit - 1] + "…"
-    return html.escape(name)
 
 
 def script_json(value: object) -> str:

@@ -131,7 +131,7 @@ def _trace(plan: TrafficSweep, case: Case, spec: str, work: Workload[Any]) -> Ro
     traces: list[Trace] = []
 
     def traced_call() -> None:
-        traces.append(trace(call, {}))
+        traces.append(trace(call))
 
     result = work.check(operands, traced_call)
     (traced,) = traces

@@ -24,7 +24,7 @@ import operator
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -32,14 +32,11 @@ from types import CodeType
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
 
 SECTOR_BYTES: Final = 32
-SCRATCH: Final = "scratch"
-"""The name under which accesses outside all named tensors are counted."""
 
 _Word = tuple[int, int]
 """An address and a size in bytes."""
@@ -77,16 +74,6 @@ class Traffic:
         """Bytes of the sectors of all requests."""
         return SECTOR_BYTES * (self.load_sectors + self.store_sectors)
 
-    @property
-    def sectors_per_load(self) -> float | None:
-        """Mean sectors per load; None without loads. 4 if 32 lanes read adjacent float32."""
-        return self.load_sectors / self.load_requests if self.load_requests else None
-
-    @property
-    def sectors_per_store(self) -> float | None:
-        """Mean sectors per store; None without stores."""
-        return self.store_sectors / self.store_requests if self.store_requests else None
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -94,30 +81,25 @@ class Trace:
 
     Args:
         launches: kernel launches of the call.
-        total: traffic of all arrays.
-        operands: traffic of each named tensor and of "scratch", without those that were not
-            touched. Sectors and bytes add up to the total. Requests do too, unless the lanes of one
-            request access several tensors.
+        total: traffic of all arrays, scratch included.
     """
 
     launches: int
     total: Traffic
-    operands: dict[str, Traffic]
 
 
-def trace(call: Call, tensors: Mapping[str, torch.Tensor]) -> Trace:
+def trace(call: Call) -> Trace:
     """Run a call in the simulator and record its traffic.
 
     Args:
         call: launches made by ``jit.bound``.
-        tensors: contiguous CPU tensors by name, whose traffic is reported separately.
 
     Raises:
         RuntimeError: kernels run on a GPU; only the simulator can be traced.
     """
     if not jit.SIMULATED:
         raise RuntimeError("trace: kernels run on a GPU; only the simulator can be traced")
-    recorder = _Recorder(tensors)
+    recorder = _Recorder()
     with jit.observing(recorder.observe):
         call()
     return recorder.result()
@@ -135,13 +117,9 @@ class _Thread(threading.local):
 
 
 class _Recorder:
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._spans = {
-            name: range(tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes)
-            for name, tensor in tensors.items()
-        }
-        self._loads: dict[str, list[_Access]] = defaultdict(list)
-        self._stores: dict[str, list[_Access]] = defaultdict(list)
+    def __init__(self) -> None:
+        self.loads: list[_Access] = []
+        self.stores: list[_Access] = []
         self._starts: dict[int, tuple[CodeType, list[int]]] = {}
         self._thread = _Thread()
         self._launches = 0
@@ -164,8 +142,7 @@ class _Recorder:
     def watch(self, array: "np.ndarray[Any, Any]") -> "_Array":
         """Wrap a NumPy array in one that records its accesses."""
         start = array.__array_interface__["data"][0]
-        name = next((name for name, span in self._spans.items() if start in span), SCRATCH)
-        return _Array(array, start, self, self._loads[name], self._stores[name])
+        return _Array(array, start, self)
 
     def record(self, accesses: list[_Access], address: int, size: int) -> None:
         """Record an access made by the caller's caller."""
@@ -177,14 +154,7 @@ class _Recorder:
 
     def result(self) -> Trace:
         """The traffic of all recorded accesses."""
-        names = [*self._spans, SCRATCH]
-        operands = {
-            name: _traffic(self._loads[name], self._stores[name])
-            for name in names
-            if self._loads[name] or self._stores[name]
-        }
-        loads, stores = (list(chain(*kind.values())) for kind in (self._loads, self._stores))
-        return Trace(self._launches, _traffic(loads, stores), operands)
+        return Trace(self._launches, _traffic(self.loads, self.stores))
 
     def _site(self) -> tuple[int, ...]:
         """The instructions on the call stack, from the access out to the kernel."""
@@ -215,16 +185,8 @@ class _Recorder:
 class _Array:
     """A device array with the attributes and operations that kernels use."""
 
-    def __init__(
-        self,
-        array: "np.ndarray[Any, Any]",
-        start: int,
-        recorder: _Recorder,
-        loads: list[_Access],
-        stores: list[_Access],
-    ) -> None:
+    def __init__(self, array: "np.ndarray[Any, Any]", start: int, recorder: _Recorder) -> None:
         self._array, self._start, self._recorder = array, start, recorder
-        self._loads, self._stores = loads, stores
         self.shape, self.ndim, self.size = array.shape, array.ndim, array.size
         self.dtype, self.itemsize = array.dtype, array.itemsize
 
@@ -235,13 +197,13 @@ class _Array:
         value = self._array[index]
         if isinstance(value, np.ndarray):
             return self._recorder.watch(value)
-        self._recorder.record(self._loads, self._address(index), self.itemsize)
+        self._recorder.record(self._recorder.loads, self._address(index), self.itemsize)
         return value
 
     def __setitem__(self, index: Any, value: Any) -> None:
         address = self._address(index)
         self._array[index] = value
-        self._recorder.record(self._stores, address, self.itemsize)
+        self._recorder.record(self._recorder.stores, address, self.itemsize)
 
     def _address(self, index: Any) -> int:
         """The address of an element; a negative index counts from the end, as on a GPU."""

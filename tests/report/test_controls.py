@@ -284,9 +284,20 @@ def test_numbers_read_as_in_the_terminal(browser, page):
         script = f"return arguments[0].map((value) => formatting.{name}(value))"
         theirs = browser.execute_script(script, values)
         assert theirs == [getattr(formatting, name)(value) for value in values], name
-    labels = ["<" * 9, "a\u202eb", "x" * 60, "A&'\""]
-    theirs = browser.execute_script("return arguments[0].map((v) => formatting.label(v))", labels)
-    assert theirs == [formatting.chart_label(label) for label in labels]
+
+
+def test_a_label_of_a_figure_is_cut_and_then_escaped(browser, page):
+    """Plotly reads labels as HTML."""
+    show(browser, page)
+    labels = {
+        "<" * 9: "&lt;" * 9,
+        "a\u202eb": "a\N{REPLACEMENT CHARACTER}b",
+        "x" * 60: "x" * 43 + "…",
+        "<" * 60: "&lt;" * 43 + "…",
+        "A&'\"": "A&amp;&#x27;&quot;",
+    }
+    script = "return arguments[0].map((v) => formatting.label(v))"
+    assert browser.execute_script(script, [*labels]) == [*labels.values()]
 
 
 def test_of_two_runs_one_is_shown_and_the_changes_follow(browser, folder):

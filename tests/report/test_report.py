@@ -16,7 +16,7 @@ from gspn2bench.commands.report import default_path, report
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run, add_profile, read_run
 from gspn2bench.report import render, write, write_pictures
-from gspn2bench.report.formatting import chart_label, number, script_json, size, speedup, speedups
+from gspn2bench.report.formatting import number, script_json, size, speedup, speedups
 from gspn2bench.report.html.controls import controls
 from gspn2bench.report.html.data import MOST_SAMPLES
 from gspn2bench.report.verdict import conclusion
@@ -227,10 +227,6 @@ def test_hostile_names_are_inert_in_the_json(hostile):
 def test_nan_is_refused_in_json():
     with pytest.raises(ValueError, match="JSON compliant"):
         script_json({"x": [math.nan]})
-
-
-def test_label_is_cut_before_it_is_escaped():
-    assert chart_label("<" * 9, 4) == "&lt;&lt;&lt;…"
 
 
 def test_numbers_read_without_exponents():

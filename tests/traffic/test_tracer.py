@@ -1,7 +1,6 @@
 """The tracer on tiny kernels counted by hand, and on the rungs of the ladder."""
 
 import time
-from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +10,10 @@ import torch
 from numba import cuda
 
 from gspn2bench.kernels import jit
-from gspn2bench.kernels.contract import Operands
 from gspn2bench.kernels.jit import SIMULATED, Array, bound, device_function, flat, kernel
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import PHASES, DType, Phase, ScanProblem
-from gspn2bench.traffic.tracer import SCRATCH, Trace, Traffic, trace
+from gspn2bench.traffic.tracer import Trace, Traffic, trace
 from gspn2bench.workload import inputs
 
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="only the simulator can be traced")
@@ -24,7 +22,7 @@ WARP = 32
 
 
 def traced(compiled: Any, *arguments: Any, grid: int = 1, block: int = WARP) -> Traffic:
-    return trace(bound(compiled, grid, block, *arguments), {}).total
+    return trace(bound(compiled, grid, block, *arguments)).total
 
 
 def floats(count: int = 4096, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -63,12 +61,10 @@ def test_sectors_of_one_load(
     source, out = floats(dtype=dtype), floats(1, dtype)
     result = traced(gather, flat(source), flat(out), stride, offset, lanes)
     assert (result.load_requests, result.load_sectors) == (1, sectors)
-    assert result.sectors_per_load == sectors
     different = len({lane * stride for lane in range(lanes)})
     assert result.read_bytes == result.touched_bytes == different * dtype.itemsize
     assert result.reread_bytes == 0
     assert (result.store_requests, result.store_sectors, result.written_bytes) == (0, 0, 0)
-    assert result.sectors_per_store is None
 
 
 def test_two_columns_in_one_word_are_one_access() -> None:
@@ -80,9 +76,7 @@ def test_two_columns_in_one_word_are_one_access() -> None:
 def test_planes_keep_their_offset_in_their_tensor() -> None:
     w = floats(3 * 36).view(3, 36)  # the second plane begins in the middle of a sector
     call = bound(gather, 1, WARP, flat(w[1]), flat(w), 1, 0, WARP)
-    result = trace(call, {"x": floats(), "w": w})
-    assert result.total.load_sectors == 5
-    assert list(result.operands) == ["w"]
+    assert trace(call).total.load_sectors == 5
 
 
 @kernel("copy")
@@ -95,15 +89,13 @@ def copy(source: Array, out: Array, count: int) -> None:
 def test_loads_stores_warps_and_blocks() -> None:
     source, out = floats(300), torch.zeros(300)
     call = bound(copy, 5, 2 * WARP, flat(source), flat(out), 300)
-    result = trace(call, {"source": source})
+    result = trace(call)
     assert torch.equal(source, out)
     # 300 elements: nine warps of 32, and one of 12 lanes, which touches two sectors
     expected = Traffic(10, 9 * 4 + 2, 10, 9 * 4 + 2, 1200, 1200, 2400, 0)
     assert result.total == expected
     assert result.total.sector_bytes == 32 * 76
     assert result.launches == 1
-    assert result.operands["source"] == Traffic(10, 38, 0, 0, 1200, 0, 1200, 0)
-    assert result.operands[SCRATCH] == Traffic(0, 0, 10, 38, 0, 1200, 1200, 0)
 
 
 def test_launches_are_separate() -> None:
@@ -113,7 +105,7 @@ def test_launches_are_separate() -> None:
         for _ in range(3):
             bound(copy, 1, WARP, flat(source), flat(out), 32)()
 
-    result = trace(call, {})
+    result = trace(call)
     assert result.launches == 3
     assert (result.total.load_requests, result.total.load_sectors) == (3, 12)
     assert (result.total.read_bytes, result.total.reread_bytes) == (128, 256)
@@ -226,22 +218,17 @@ def test_an_index_out_of_bounds_is_an_error_and_ends_the_trace() -> None:
 
 def trace_rung(rung_id: str, problem: ScanProblem, seed: int = 0) -> Trace:
     operands = inputs.make(problem, "cpu", seed)
-    return trace(LADDER[rung_id].bind(problem, operands), tensors(operands))
-
-
-def tensors(operands: Operands) -> dict[str, torch.Tensor]:
-    named = {field.name: getattr(operands, field.name) for field in fields(operands)}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
+    return trace(LADDER[rung_id].bind(problem, operands))
 
 
 def test_r01_takes_one_sector_per_row_and_r07_four_per_warp() -> None:
     height, width = 24, 32
     r01 = trace_rung("r01", ScanProblem(1, 1, height, width, direction="right")).total
-    assert r01.sectors_per_load is not None
-    assert height - 1 < r01.sectors_per_load < height
-    assert r01.sectors_per_store == height
+    assert height - 1 < r01.load_sectors / r01.load_requests < height
+    assert r01.store_sectors == height * r01.store_requests
     r07 = trace_rung("r07", ScanProblem(1, 1, height, width)).total
-    assert r07.sectors_per_load == r07.sectors_per_store == 4
+    assert r07.load_sectors == 4 * r07.load_requests
+    assert r07.store_sectors == 4 * r07.store_requests
     assert r01.read_bytes == r07.read_bytes + 4 * height * (width - 1)  # h, except its last column
     # h of the previous column is loaded three times: twice again, each time without one row
     assert r01.reread_bytes == 4 * (width - 1) * 2 * (height - 1)
@@ -301,22 +288,17 @@ def test_r07_touches_the_compulsory_bytes_once(
     assert result.reread_bytes == 0
 
 
-def test_scratch_is_counted_separately_from_operands() -> None:
+def test_scratch_is_counted_with_the_operands() -> None:
+    """The transposed copies are as large as the operands; both are read and both are written."""
     problem = ScanProblem(1, 2, 6, 11, direction="right")  # odd: transposed
     result = trace_rung("r07", problem)
     assert result.launches == LADDER["r07"].launches(problem)
-    for name in ("x", "lam", "w"):
-        assert result.operands[name].read_bytes == tensor_bytes(problem, name)
-        assert result.operands[name].store_requests == 0
-    assert result.operands["h"].written_bytes == tensor_bytes(problem, "h")
-    assert result.operands[SCRATCH].touched_bytes == problem.compulsory_bytes
-    for field in fields(Traffic):
-        parts = [asdict(traffic)[field.name] for traffic in result.operands.values()]
-        assert sum(parts) == asdict(result.total)[field.name]
-
-
-def tensor_bytes(problem: ScanProblem, name: str) -> int:
-    return 4 * problem.slices * problem.plane * (3 if name == "w" else 1)
+    tensor = 4 * problem.slices * problem.plane
+    assert problem.compulsory_bytes == 6 * tensor  # x, lam, the three planes of w, and h
+    assert result.total.touched_bytes == 2 * problem.compulsory_bytes
+    # the operands and their copies are read; the copies and h are written
+    assert result.total.read_bytes == (5 + 6) * tensor
+    assert result.total.written_bytes == (6 + 1) * tensor
 
 
 def test_lanes_stay_in_step_on_lines_longer_than_a_block() -> None:
