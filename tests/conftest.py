@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def device() -> str:
-    return BACKEND.torch_device
+    return "cpu" if BACKEND.simulated else "cuda"
 
 
 @pytest.fixture

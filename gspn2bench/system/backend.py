@@ -24,11 +24,6 @@ class Backend:
     simulated: bool
     reason: str | None = None
 
-    @property
-    def torch_device(self) -> str:
-        """The torch device that operands lie on."""
-        return "cpu" if self.simulated else "cuda"
-
 
 def activate(device: str = "auto") -> Backend:
     """Choose the GPU or the simulator, and set numba up for it; the simulator gets one core.

@@ -1,6 +1,5 @@
 """What this machine can do for a benchmark, and how to fix what it cannot."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Final, Literal
 
 from gspn2bench.system import executables
 from gspn2bench.system.driver import Driver, DriverError
-from gspn2bench.system.environment import find_cuda
+from gspn2bench.system.environment import find_cuda, package_version
 from gspn2bench.system.executables import INSTALL
 
 Answer = Literal["yes", "no", "unknown"]
@@ -80,7 +79,7 @@ def check_gpu() -> Check:
 
 def check_torch() -> Check:
     """A torch build that can use the GPU."""
-    version = _version("torch")
+    version = package_version("torch")
     if version is None:
         return Check("torch", "no", "not installed", FIX_TORCH)
     reason = find_cuda()
@@ -93,19 +92,19 @@ def check_torch() -> Check:
 
 def check_compiler() -> Check:
     """numba-cuda, and NVRTC, with which it compiles kernels."""
-    version = _version("numba-cuda")
+    version = package_version("numba-cuda")
     if version is None:
         return Check("numba-cuda", "no", "not installed", FIX_COMPILER)
     for extra, package in COMPILERS.items():
-        if found := _version(package):
-            return Check("numba-cuda", "yes", f"{version}, NVRTC {found} ({extra})")
+        if nvrtc := package_version(package):
+            return Check("numba-cuda", "yes", f"{version}, NVRTC {nvrtc} ({extra})")
     detail = f"{version}; NVRTC is not installed with pip, but a CUDA toolkit may provide it"
     return Check("numba-cuda", "unknown", detail, FIX_COMPILER)
 
 
 def check_simulator() -> Check:
     """Numba's CUDA simulator, which needs no GPU."""
-    missing = [name for name in ("numba", "numba-cuda") if _version(name) is None]
+    missing = [name for name in ("numba", "numba-cuda") if package_version(name) is None]
     if missing:
         return Check("simulator", "no", f"{missing[0]} is not installed", FIX_COMPILER)
     return Check("simulator", "yes", "correctness, launches and traffic; no latency")
@@ -165,10 +164,3 @@ def _field(file: Path, name: str) -> str | None:
         return None
     found = (line.partition(":") for line in lines)
     return next((value.strip() for key, _, value in found if key.strip() == name), None)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

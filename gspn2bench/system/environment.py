@@ -49,7 +49,7 @@ def collect() -> Environment:
         python=platform.python_version(),
         cpu_count=os.cpu_count(),
         gpu=_gpu(),
-        packages={name: _version(name) for name in PACKAGES},
+        packages={name: package_version(name) for name in PACKAGES},
         source=Source(sha256=source_hash(), commit=commit, dirty=dirty),
     )
 
@@ -82,7 +82,8 @@ def host_label() -> str:
     return os.environ.get(HOST_VARIABLE) or digest[:12]
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

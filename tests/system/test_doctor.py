@@ -88,7 +88,7 @@ def test_a_browser_without_its_driver_is_not_enough(empty_path: Path) -> None:
     ("versions", "answer", "detail"),
     [
         ({}, "no", "not installed"),
-        ({"numba-cuda": "1"}, "unknown", "no NVRTC"),
+        ({"numba-cuda": "1"}, "unknown", "NVRTC is not installed with pip"),
         ({"numba-cuda": "1", "nvidia-cuda-nvrtc": "13.0"}, "yes", "NVRTC 13.0 (cu13)"),
         ({"numba-cuda": "1", "nvidia-cuda-nvrtc-cu12": "12.9"}, "yes", "NVRTC 12.9 (cu12)"),
     ],
@@ -96,7 +96,7 @@ def test_a_browser_without_its_driver_is_not_enough(empty_path: Path) -> None:
 def test_compiler(
     monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], answer: str, detail: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "package_version", versions.get)
     check = doctor.check_compiler()
     assert check.answer == answer
     assert detail in check.detail
