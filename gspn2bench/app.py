@@ -1,4 +1,4 @@
-"""The command line: the commands by name, what to do first, and what an error becomes."""
+"""The command line: its commands, its first steps, and its exit codes."""
 
 import sys
 from typing import Final
@@ -19,16 +19,17 @@ from gspn2bench.errors import UsageError
 FIRST: Final = """\
 Benchmark GPU kernels for the GSPN line scan. To begin:
 
-  gspn2bench doctor          what this machine can do
-  gspn2bench sweep quick     run a few small cases; works without a GPU too
-  gspn2bench show latest     the run in the terminal
-  gspn2bench report latest   the run as an HTML page
+  gspn2bench doctor          check what this machine can do
+  gspn2bench sweep quick     run a few small cases, with or without a GPU
+  gspn2bench show latest     print the run
+  gspn2bench report latest   write the run as an HTML page
 
-Every command: gspn2bench --help. Names at TAB: gspn2bench --install-completion"""
+All commands:      gspn2bench --help
+Shell completion:  gspn2bench --install-completion"""
 
 app = typer.Typer(
     name="gspn2bench",
-    rich_markup_mode=None,  # plain help answers in half the time
+    rich_markup_mode=None,  # plain help is printed in half the time
     pretty_exceptions_show_locals=False,
 )
 

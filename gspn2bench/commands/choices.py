@@ -1,6 +1,7 @@
-"""The words that options take: enums that Typer lists, completes and checks; and lists of words.
+"""Words that options accept, as enums that Typer lists, completes and checks; and lists of words.
 
-The modules that take these words are slow to import, so the words are written here again.
+The modules that use these words are slow to import, so the words are repeated here. A test keeps
+both in step.
 """
 
 from collections.abc import Sequence
@@ -33,14 +34,14 @@ class Timing(StrEnum):
 
 
 class ProfiledTiming(StrEnum):
-    """Latency modes that can be profiled; device time needs CUPTI, which the profiler uses."""
+    """Latency modes that can be profiled; device time needs CUPTI, which the profiler occupies."""
 
     EAGER = "eager"
     GRAPH = "graph"
 
 
 class Profiler(StrEnum):
-    """The profilers: see ``profile.trace.Tool``."""
+    """Profilers: see ``profile.trace.Tool``."""
 
     NSYS = "nsys"
     NCU = "ncu"
@@ -58,19 +59,19 @@ def comma_separated(option: str, text: str, known: Sequence[str] = ()) -> tuple[
     """The words of an option, in order.
 
     Args:
-        option: its name, for errors.
-        text: the words, comma-separated.
-        known: the words to choose from; empty where any will do.
+        option: name of the option, for errors.
+        text: its value, words separated by commas.
+        known: the words that are accepted; empty if every word is.
 
     Raises:
-        UsageError: a word is empty, repeated, or not one of ``known``.
+        UsageError: a word is empty, repeated, or not accepted.
     """
     words = tuple(word.strip() for word in text.split(","))
     for word in words:
         if not word:
-            raise UsageError(f"--{option}: an empty name in {text!r}")
+            raise UsageError(f"--{option}: {text!r} contains an empty name")
         if words.count(word) > 1:
-            raise UsageError(f"--{option}: {word!r} is given twice in {text!r}")
+            raise UsageError(f"--{option}: {text!r} contains {word!r} twice")
         if known and word not in known:
             raise unknown(option, word, known)
     return words

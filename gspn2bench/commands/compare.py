@@ -4,31 +4,52 @@ from typing import Annotated
 
 import typer
 
-from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunName
+from gspn2bench.commands import completion
+from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
 from gspn2bench.commands.output import console, print_json
 
 
 def compare(
-    base: RunName,
-    new: RunName,
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE",
+            help="Run to compare with: folder, name, unique prefix of the name, or latest.",
+            autocompletion=completion.runs,
+        ),
+    ],
+    new: Annotated[
+        str,
+        typer.Argument(
+            metavar="NEW",
+            help="Run to judge, named in the same way.",
+            autocompletion=completion.runs,
+        ),
+    ],
     threshold: Annotated[
-        str, typer.Option(help="The change that matters: 3% or 0.03, of the faster run.")
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="Smallest change that counts, as 3% or 0.03 of the faster run.",
+        ),
     ] = "3%",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4 where a verdict is AMBIGUOUS.")
+        bool, typer.Option("--strict", help="Exit with 4 if a row is AMBIGUOUS.")
     ] = False,
     ignore_environment: Annotated[
         bool,
-        typer.Option("--ignore-environment", help="Compare across GPUs and drivers."),
+        typer.Option("--ignore-environment", help="Compare runs of different GPUs or drivers."),
     ] = False,
     results: OldRuns = RESULTS,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs row by row: SAME, FASTER, SLOWER or AMBIGUOUS, from their samples.
+    """Compare two runs row by row, and find regressions.
 
-    Exits with 1 when a row is SLOWER or its latency was lost; if not, and under
-    --strict, with 4 when a row is AMBIGUOUS.
+    Each row is judged by its samples: SAME, FASTER, SLOWER or AMBIGUOUS.
+
+    Exit codes: 0 if there is no regression, 1 if a row is SLOWER or lost its latency, 4 with
+    --strict if a row is AMBIGUOUS and there is no regression.
     """
     from gspn2bench.analysis.compare import compare, parse_threshold
     from gspn2bench.analysis.significance import Verdict
@@ -37,14 +58,14 @@ def compare(
 
     share = parse_threshold(threshold)
     before, after = (read_run(find_run(name, results)) for name in (base, new))
-    found = compare(before, after, share, ignore_environment=ignore_environment)
-    ambiguous = strict and found.count(Verdict.AMBIGUOUS)
-    code = 1 if found.regressed else 4 if ambiguous else 0
+    comparison = compare(before, after, share, ignore_environment=ignore_environment)
+    ambiguous = strict and comparison.count(Verdict.AMBIGUOUS)
+    code = 1 if comparison.regressed else 4 if ambiguous else 0
     if as_json:
-        print_json(to_json(found) | {"exit_code": code})
+        print_json(to_json(comparison) | {"exit_code": code})
     elif quiet:
-        typer.echo(summary_line(found))
+        typer.echo(summary_line(comparison))
     else:
-        console().print(render_terminal(found))
+        console().print(render_terminal(comparison))
     if code:
         raise typer.Exit(code)

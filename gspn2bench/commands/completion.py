@@ -1,4 +1,4 @@
-"""What the shell offers at TAB: names only, found without numba, torch or pandas."""
+"""Names that the shell offers at TAB, found without importing numba, torch or pandas."""
 
 import re
 import tomllib
@@ -14,18 +14,18 @@ from gspn2bench.commands.choices import Timing
 def scenarios(incomplete: str) -> list[str]:
     """The scenarios that come with the package."""
     files = (file.name for file in resources.files("gspn2bench.scenarios").iterdir())
-    return _begun((name[:-5] for name in files if name.endswith(".toml")), incomplete)
+    return _matching((name[:-5] for name in files if name.endswith(".toml")), incomplete)
 
 
 def rungs(incomplete: str) -> list[str]:
-    """The last of the comma-separated rungs, peers and modules, those before it kept.
+    """Rungs, baselines and modules, for the last name of a comma-separated list.
 
-    Modules are named by the scenarios that come with the package; each is run by one.
+    Modules are read from the scenarios of the package; each is in one of them.
     """
     files = (file.name for file in resources.files("gspn2bench.kernels").iterdir())
     ids = {name.partition("_")[0] for name in files if name[:1] == "r" and name[1:3].isdigit()}
-    peers = (resources.files("gspn2bench") / "baselines" / "scans").iterdir()
-    ids |= {file.name[:-3] for file in peers if re.fullmatch(r"[a-z]\w*\.py", file.name)}
+    scans = (resources.files("gspn2bench") / "baselines" / "scans").iterdir()
+    ids |= {file.name[:-3] for file in scans if re.fullmatch(r"[a-z]\w*\.py", file.name)}
     for scenario in scenarios(""):
         text = (resources.files("gspn2bench.scenarios") / f"{scenario}.toml").read_text("utf-8")
         ids.update(tomllib.loads(text).get("rungs", ()))
@@ -33,21 +33,22 @@ def rungs(incomplete: str) -> list[str]:
 
 
 def timings(incomplete: str) -> list[str]:
-    """The last of the comma-separated latency modes, those before it kept."""
+    """Latency modes, for the last word of a comma-separated list."""
     return _listed(Timing, incomplete)
 
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The runs in ``--results``, and "latest"."""
+    """The runs in the folder of ``--results``, and "latest"."""
     folder = Path(ctx.params.get("results") or "results")
-    return _begun(["latest", *(file.parent.name for file in folder.glob("*/run.json"))], incomplete)
+    names = ["latest", *(file.parent.name for file in folder.glob("*/run.json"))]
+    return _matching(names, incomplete)
 
 
 def _listed(names: Iterable[str], incomplete: str) -> list[str]:
-    """What the last of several comma-separated names may be; none is offered twice."""
-    before, comma, begun = incomplete.rpartition(",")
-    return [before + comma + name for name in _begun({*names} - {*before.split(",")}, begun)]
+    """Completions of the last name of a comma-separated list; no name is offered twice."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in _matching({*names} - {*before.split(",")}, last)]
 
 
-def _begun(names: Iterable[str], incomplete: str) -> list[str]:
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))

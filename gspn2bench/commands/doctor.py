@@ -9,9 +9,9 @@ from gspn2bench.commands.output import console, print_json
 
 
 def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
-    """Check what this machine can do, and print how to fix what is missing.
+    """Check what this machine can do, and how to fix what is missing.
 
-    With --quiet, print only the names of the failed checks, one per line.
+    With --quiet, only the names of the failed checks are printed, one per line.
     """
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""``gspn2bench ingest``: the figures of a profile, added to a run."""
+"""``gspn2bench ingest``: add the results of a profile to a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,8 @@ def ingest(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Of nsys: .sqlite or .nsys-rep; of ncu: .csv (raw) or .ncu-rep."
+            metavar="FILE",
+            help="A profile: .nsys-rep or .sqlite of nsys, .ncu-rep or .csv (raw page) of ncu.",
         ),
     ],
     run: RunName,
@@ -21,9 +22,10 @@ def ingest(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add the figures of a profile to the run of the same cases on the same GPU.
+    """Add the results of a profile to a run.
 
-    A file that does not match the run is refused, and nothing in the run is ever overwritten.
+    The profile must be of the same cases on the same GPU as the run; any other file is refused.
+    Nothing in the run is overwritten.
     """
     from gspn2bench.commands.profile import table
     from gspn2bench.profile.figures import summarise
@@ -31,13 +33,13 @@ def ingest(
     from gspn2bench.records.store import add_profile, find_run, read_run
 
     target = read_run(find_run(run, results))
-    found = summarise(read(file), file, target)
-    added = add_profile(target.path, found)
+    profile = summarise(read(file), file, target)
+    added = add_profile(target.path, profile)
     if as_json:
         # the timelines are in the file
-        figures = found.model_dump(mode="json", exclude={"trials": {"__all__": {"timeline"}}})
+        figures = profile.model_dump(mode="json", exclude={"trials": {"__all__": {"timeline"}}})
         print_json({"run": target.record.run_id, "path": str(added), "profile": figures})
         return
     if not quiet:
-        console().print(table(found.trials))
+        console().print(table(profile.trials))
     typer.echo(str(added))

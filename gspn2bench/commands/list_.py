@@ -17,24 +17,26 @@ Entry = tuple[str, str, str]
 
 
 class Kind(StrEnum):
-    """What can be listed; peers and modules are listed with the rungs."""
+    """What can be listed; baselines and modules are listed with the rungs."""
 
     RUNGS = "rungs"
     SCENARIOS = "scenarios"
 
 
 def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="Only these; both by default.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Only names, one a line.")] = False,
+    kind: Annotated[Kind | None, typer.Argument(metavar="KIND", help="List only these.")] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print only the names, one per line.")
+    ] = False,
     markdown: Annotated[
         bool,
-        typer.Option("--markdown", help="The rungs as a Markdown page: docs/ladder.md."),
+        typer.Option("--markdown", help="Print the rungs as the Markdown page docs/ladder.md."),
     ] = False,
     run: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RUN",
-            help="A run whose figures the page shows; repeatable.",
+            help="Run with the numbers for that page; repeatable.",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -42,14 +44,14 @@ def list_(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """List rungs, peers, modules and scenarios, each with its idea."""
+    """List rungs, baselines, modules and scenarios, each with its idea."""
     if markdown:
         if kind is not Kind.RUNGS or plain or quiet or as_json:
-            raise UsageError("--markdown: is of the rungs: gspn2bench list rungs --markdown")
+            raise UsageError("--markdown: works only as `gspn2bench list rungs --markdown`")
         typer.echo(_page(run or [], results), nl=False)
         return
     if run:
-        raise UsageError("--run: goes with --markdown")
+        raise UsageError("--run: needs --markdown")
     listed: dict[str, list[Entry]] = {}
     if kind in (None, Kind.RUNGS):
         listed |= _rungs()
@@ -72,14 +74,14 @@ def list_(
 
 
 def _rungs() -> dict[str, list[Entry]]:
-    # numba and torch come with them
+    # slow: they import numba and torch
     from gspn2bench.baselines.modules import MODULES
     from gspn2bench.baselines.scans import SCANS
     from gspn2bench.kernels.ladder import LADDER
 
     return {
         title: [(each.id, each.title, each.idea) for each in known.values()]
-        for title, known in (("rungs", LADDER), ("peers", SCANS), ("modules", MODULES))
+        for title, known in (("rungs", LADDER), ("baselines", SCANS), ("modules", MODULES))
     }
 
 
@@ -97,8 +99,8 @@ def _page(names: list[str], results: Path) -> str:
         lessons.append(Lesson(rung.id, rung.title, rung.idea, link, module.__doc__))
     runs = [read_run(find_run(name, results)) for name in names]
     ids = run_ids(runs) if runs else []
-    words = ["gspn2bench", "list", "rungs", "--markdown"]
-    return render(lessons, runs, shlex.join([*words, *(f"--run={name}" for name in ids)]))
+    command = ["gspn2bench", "list", "rungs", "--markdown", *(f"--run={name}" for name in ids)]
+    return render(lessons, runs, shlex.join(command))
 
 
 def _scenarios() -> list[Entry]:

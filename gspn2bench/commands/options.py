@@ -8,22 +8,26 @@ import typer
 from gspn2bench.commands import completion
 
 _SCENARIO: Final = typer.Argument(
-    help="A scenario's name (`gspn2bench list`), or a path to a .toml.",
+    metavar="SCENARIO",
+    help="Name of a scenario (see `gspn2bench list`), or path of a .toml file.",
     autocompletion=completion.scenarios,
 )
 Scenario = Annotated[str, _SCENARIO]
 MaybeScenario = Annotated[str | None, _SCENARIO]
-RUN_HELP: Final = "A run's folder, name, prefix of one, or latest."
-RunName = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=completion.runs)]
-RunNames = Annotated[
-    list[str],
-    typer.Argument(metavar="RUN...", help=RUN_HELP, autocompletion=completion.runs),
-]
+_RUN: Final = typer.Argument(
+    metavar="RUN",
+    help="Folder, name, or unique prefix of the name of a run; or latest.",
+    autocompletion=completion.runs,
+)
+RunName = Annotated[str, _RUN]
+RunNames = Annotated[list[str], _RUN]
 Rungs = Annotated[
     str | None,
     typer.Option(
         "--rung",
-        help="Rungs, comma-separated: r01,r07; or a file of your own, mine.py.",
+        metavar="RUNG,...",
+        help="Rungs to run, such as r01,r07; a .py file is your own kernel.",
+        show_default="those of the scenario",
         autocompletion=completion.rungs,
     ),
 ]
@@ -32,26 +36,28 @@ Axes = Annotated[
     typer.Option(
         "--axis",
         "-a",
-        help="Override an axis: size=[256,512], batch=[1:9:4], channels[pow2]=[0:3]; "
-        "ranges include their stop.",
+        metavar="NAME=VALUES",
+        help="Replace the values of an axis: size=[256,512], batch=[1:9:4] (1, 5, 9), "
+        "channels[pow2]=[0:3] (1, 2, 4, 8). Repeatable.",
     ),
 ]
 Resume = Annotated[
     str | None,
     typer.Option(
         metavar="RUN",
-        help="Do what an interrupted run has left; takes its cases and settings.",
+        help="Resume an interrupted run with its cases and settings.",
         autocompletion=completion.runs,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the inputs.")]
-NewRuns = Annotated[Path, typer.Option(help="Folder for the run's folder.")]
-"""``--results`` of a command that makes a run."""
-OldRuns = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-"""``--results`` of a command that reads one."""
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed for the random inputs.")]
+NewRuns = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder in which the run's folder is created.")
+]
+"""``--results`` of a command that records a run."""
+OldRuns = Annotated[Path, typer.Option(metavar="DIR", help="Folder that contains the runs.")]
+"""``--results`` of a command that reads a run."""
 RESULTS: Final = Path("results")
 Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Only the last line (a path, a verdict) or the names."),
+    bool, typer.Option("--quiet", "-q", help="Print only the result: a path, a verdict or names.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]

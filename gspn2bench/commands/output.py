@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, for people or as JSON; all else goes to stderr."""
+"""What commands print: results on stdout, as tables or as JSON; everything else on stderr."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def console() -> "Console":
-    """Stdout for tables: without colours where it is no terminal or NO_COLOR is set."""
+    """Stdout for tables, without colours if it is not a terminal or NO_COLOR is set."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """Print a document as JSON, in ASCII so that no name in it can steer a terminal.
+    """Print a document as JSON, in ASCII, so names cannot send control codes to a terminal.
 
     Raises:
-        ValueError: a NaN or an infinity is in it; what does not exist is None.
+        ValueError: the document contains a NaN or an infinity; a missing value must be None.
     """
     typer.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -1,4 +1,4 @@
-"""``gspn2bench profile``: a scenario under Nsight Systems or Nsight Compute."""
+"""``gspn2bench profile``: profile a scenario with Nsight Systems or Nsight Compute."""
 
 import shlex
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def profile(
     scenario: Scenario,
     tool: Annotated[
         Profiler,
-        typer.Option(help="A timeline (nsys), or counters of a few kernels (ncu)."),
+        typer.Option(help="nsys: a timeline. ncu: hardware counters of a few kernels."),
     ] = Profiler.NSYS,
     rung: Rungs = None,
     axis: Axes = None,
@@ -34,19 +34,22 @@ def profile(
         ProfiledTiming | None,
         typer.Option(
             help="How calls are launched; device time can't be profiled.",
-            show_default="graph under nsys, eager under ncu",
+            show_default="graph with nsys, eager with ncu",
         ),
     ] = None,
     launches: Annotated[
         int,
-        typer.Option(min=1, help="Kernels of a case and rung for ncu."),
+        typer.Option(min=1, help="Kernels that ncu profiles per case and rung."),
     ] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the commands; run nothing.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
+            metavar="DIR",
             help="New folder for the reports.",
             show_default="profiles/<scenario>-<tool>-<time>",
         ),
@@ -54,10 +57,13 @@ def profile(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Profile each case with each rung, and sum up its launches and the gaps between them.
+    """Profile each case on each rung with nsys or ncu.
 
-    Latencies under a profiler are no measurement; they are kept apart and never reported. Exits
-    with 0, 2 where the tool is missing, 3 where a case has no profile, 130 when interrupted.
+    Prints launches, GPU time and gaps per call. Latencies under a profiler are distorted, so they
+    are kept apart from other runs and never reported.
+
+    Exit codes: 0 if every case has a profile, 2 if the tool is missing, 3 if a profile is missing,
+    130 if interrupted.
     """
     from gspn2bench import registry
     from gspn2bench.cases.axes import parse_axis
@@ -71,7 +77,7 @@ def profile(
     chosen = cases(plan, [parse_axis(text) for text in axis or []])
     words = comma_separated("rung", rung) if rung is not None else plan.rungs
     executable = runner.find(profiler)
-    elsewhere = ["gspn2bench"] if executable is None else None
+    program = ["gspn2bench"] if executable is None else None
     folder = output or Path("profiles") / f"{plan.name}-{tool}"
     if executable is not None and not dry_run:
         runner.check(profiler, executable)
@@ -84,7 +90,7 @@ def profile(
         launches=launches,
         folder=folder,
     )
-    jobs = command.profile_jobs(request, str(executable or tool), elsewhere)
+    jobs = command.profile_jobs(request, str(executable or tool), program)
     lines = "\n".join(shlex.join(job.command) for job in jobs)
     if dry_run:
         if as_json:
@@ -95,8 +101,8 @@ def profile(
     if executable is None:
         raise UsageError(
             f"--tool: {tool} was not found; fix: {INSTALL[profiler]}\n"
-            "or make the folder and run this where it is, and bring the report back with "
-            f"`gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
+            "Or run these commands on a machine that has it, copy the reports here, and add them "
+            f"with `gspn2bench ingest`:\nmkdir -p {shlex.quote(str(folder))}\n{lines}"
         )
     _run(jobs, folder, quiet=quiet, as_json=as_json)
 
@@ -109,44 +115,44 @@ def _make_folder(output: Path | None, name: str) -> Path:
     try:
         output.mkdir(parents=True)
     except OSError as error:
-        raise UsageError(f"--output: {output} can't be made: {error.strerror}") from error
+        raise UsageError(f"--output: {output} can't be created: {error.strerror}") from error
     return output
 
 
 def _run(jobs: "Sequence[ProfileJob]", folder: Path, *, quiet: bool, as_json: bool) -> None:
-    """Do the jobs in turn, then print what they found."""
+    """Run the jobs one after the other, then print their figures."""
     from gspn2bench.profile.runner import ProfilerError
 
-    found: list[ProfiledTrial] = []
+    trials: list[ProfiledTrial] = []
     failed = False
     for number, job in enumerate(jobs, 1):
         if not quiet:
             typer.echo(f"{number}/{len(jobs)} {job.name}", err=True)
         try:
-            found += _profile(job)
+            trials += _profile(job)
         except (ProfilerError, UsageError) as error:
             failed = True
             typer.echo(f"failed: {job.name}: {error}", err=True)
         except KeyboardInterrupt:
-            typer.echo(f"interrupted; what is done is kept in {folder}", err=True)
+            typer.echo(f"interrupted; finished reports are kept in {folder}", err=True)
             raise typer.Exit(130) from None
-    code = 3 if failed or not found else 0
-    if found and not quiet:
-        typer.echo(f"add one to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
+    code = 3 if failed or not trials else 0
+    if trials and not quiet:
+        typer.echo(f"add a report to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
     if as_json:
         # the timelines are in the reports
-        trials = [trial.model_dump(mode="json", exclude={"timeline"}) for trial in found]
-        print_json({"folder": str(folder), "trials": trials, "exit_code": code})
+        figures = [trial.model_dump(mode="json", exclude={"timeline"}) for trial in trials]
+        print_json({"folder": str(folder), "trials": figures, "exit_code": code})
     else:
-        if found and not quiet:
-            console().print(table(found))
+        if trials and not quiet:
+            console().print(table(trials))
         typer.echo(str(folder))
     if code:
         raise typer.Exit(code)
 
 
 def _profile(job: "ProfileJob") -> "tuple[ProfiledTrial, ...]":
-    """Run a job and read its report; empty where the rung can't run the case."""
+    """Run a job and read its report; empty if the rung can't run the case."""
     from gspn2bench.profile import figures, runner
 
     missing = None
@@ -164,12 +170,12 @@ def _profile(job: "ProfileJob") -> "tuple[ProfiledTrial, ...]":
     if missing is not None:
         raise missing
     if run is None:
-        raise runner.ProfilerError(f"the sweep left no run; {job.report.stem}.log says why")
+        raise runner.ProfilerError(f"the sweep recorded no run; see {job.report.stem}.log")
     return figures.summarise(runner.read(job.report), job.report, run).trials
 
 
 def _swept(job: "ProfileJob") -> "Run | None":
-    """The run of the profiled sweep; None where it did not come so far."""
+    """The run of the profiled sweep; None if the sweep failed before it."""
     from gspn2bench.records.store import read_run
 
     folders = list(job.runs.iterdir()) if job.runs.is_dir() else []
@@ -177,32 +183,32 @@ def _swept(job: "ProfileJob") -> "Run | None":
 
 
 def table(trials: "Sequence[ProfiledTrial]") -> "Table":
-    """Launches, GPU time and gaps of a call, a line for each trial."""
+    """Launches, GPU time and gaps per call, one line per trial."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from gspn2bench.report.formatting import count, number, percent, printable
 
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("case", "rung", "pass"):
-        shown.add_column(title)
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("case", "rung", "phase"):
+        result.add_column(title)
     for title in ("launches", "GPU ms", "gaps ms", "idle"):
-        shown.add_column(title, justify="right")
+        result.add_column(title, justify="right")
     for trial in trials:
-        seen = count(trial.launches)
+        launches = count(trial.launches)
         if trial.launches < trial.launches_expected:
-            seen = f"{seen} of {count(trial.launches_expected)}"
+            launches = f"{launches} of {count(trial.launches_expected)}"
         gap, idle = "", ""
         if trial.gap_ms is not None and trial.span_ms:
             gap, idle = number(trial.gap_ms), percent(trial.gap_ms / trial.span_ms)
-        shown.add_row(
+        result.add_row(
             Text(printable(trial.case)),
             Text(printable(trial.rung)),
             SHORT_PHASES[trial.phase],
-            seen,
+            launches,
             number(trial.gpu_ms),
             gap,
             idle,
         )
-    return shown
+    return result

@@ -1,4 +1,4 @@
-"""A series of trials: the bar while it runs, and what is said of it in the end."""
+"""A series of trials: the progress bar while it runs, and the summary at its end."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ class Ended:
     """How a series ended.
 
     Args:
-        rows: of the trials that are done.
-        exit_code: 130 interrupted, 3 where the run can't be written, else 0.
-        why: the same in words; empty where every trial is done.
+        rows: of the finished trials.
+        exit_code: 130 if interrupted, 3 if the run can't be written, else 0.
+        why: the same in words; empty if every trial is finished.
     """
 
     rows: "list[Row]"
@@ -30,13 +30,13 @@ class Ended:
 
 
 class RungDisplay:
-    """Told whose turn it is, shows it beside the bar that ``follow`` draws."""
+    """Shows the running rung beside the bar that ``follow`` draws."""
 
     def __init__(self) -> None:
         self.show: Callable[[str], None] = lambda _rung: None
 
     def __call__(self, rung: str) -> None:
-        """A rung, by its id, is at it from now on."""
+        """Show a rung, by its id."""
         self.show(rung)
 
 
@@ -45,15 +45,15 @@ def follow(
     labels: Sequence[str],
     *,
     quiet: bool,
-    turns: RungDisplay | None = None,
+    display: RungDisplay | None = None,
 ) -> Ended:
-    """Do the trials under a progress bar on stderr.
+    """Run the trials under a progress bar on stderr.
 
     Args:
-        steps: does a trial and gives its rows; has something to finish after the last.
-        labels: what to show during each.
+        steps: runs one trial per step and yields its rows; finishes the run after the last.
+        labels: text beside the bar, one per trial.
         quiet: show no bar.
-        turns: will be told the rung that is at it, which is shown beside the label.
+        display: shows the running rung beside the label.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -61,17 +61,18 @@ def follow(
     from rich.table import Column
 
     rows: list[Row] = []
-    words = TextColumn(
+    label_column = TextColumn(
         "{task.description}",
         markup=False,
         table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
     )
-    whose = TextColumn("{task.fields[rung]}", markup=False)
-    share = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), TextColumn("left"))
-    with Progress(words, whose, *share, console=Console(stderr=True), disable=quiet) as progress:
+    rung_column = TextColumn("{task.fields[rung]}", markup=False)
+    bar_columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeLeft(), TextColumn("left"))
+    columns = (label_column, rung_column, *bar_columns)
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         bar = progress.add_task("", total=len(labels), rung="")
-        if turns is not None:
-            turns.show = lambda rung: progress.update(bar, rung=rung)
+        if display is not None:
+            display.show = lambda rung: progress.update(bar, rung=rung)
         try:
             for finished, label in enumerate(labels):
                 progress.update(bar, completed=finished, description=label)
@@ -91,20 +92,20 @@ def conclude(
     complaints: Iterable[str],
     *,
     resume: str,
-    then: str,
+    hint: str,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Say how the trials went, and print the run's path, or the sum as JSON.
+    """Summarise a series on stderr, and print the run's path or a JSON document on stdout.
 
     Args:
-        ended: what ``follow`` gave.
+        ended: as ``follow`` returned it.
         path: the run's folder.
-        complaints: what is wrong with rows, a line each.
-        resume: what to do where it ended early.
-        then: what to do next; may be empty.
-        quiet: of a run that went well, print the path alone.
-        as_json: print run, path, rows by status and the exit code instead of the path.
+        complaints: problems of rows, one line each; equal ones are printed once.
+        resume: command that completes a series that ended early.
+        hint: what to do next; may be empty.
+        quiet: print only the path if the run went well.
+        as_json: print run, path, rows by status and exit code instead of the path.
 
     Raises:
         typer.Exit: the series ended early, a row is neither ok nor skipped, or none is ok.
@@ -117,9 +118,9 @@ def conclude(
     if not quiet and counts:
         typer.echo(", ".join(f"{many} {status}" for status, many in counts.items()), err=True)
     if ended.why:
-        typer.echo(f"{ended.why}; what is done is kept: {resume}", err=True)
-    elif then and not quiet:
-        typer.echo(then, err=True)
+        typer.echo(f"{ended.why}; finished rows are kept; resume: {resume}", err=True)
+    elif hint and not quiet:
+        typer.echo(hint, err=True)
     if as_json:
         document = {"run": path.name, "path": str(path), "counts": counts, "exit_code": code}
         print_json(document)

@@ -1,4 +1,4 @@
-"""``gspn2bench show``: a recorded run in the terminal."""
+"""``gspn2bench show``: a run in the terminal."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def show(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a run: the verdict, then a table for each case."""
+    """Print the verdict of a run and a table per case."""
     from gspn2bench.records.store import find_run, read_run
     from gspn2bench.report.formatting import printable
     from gspn2bench.report.text import records
@@ -24,13 +24,13 @@ def show(
     from gspn2bench.report.verdict import conclusion
 
     if csv and as_json:
-        raise UsageError("--csv: give it or --json")
-    found = read_run(find_run(run, results))
+        raise UsageError("--csv: can't be combined with --json")
+    loaded = read_run(find_run(run, results))
     if as_json:
-        print_json(records.to_json(found))
+        print_json(records.to_json(loaded))
     elif csv:
-        typer.echo(records.to_csv(found), nl=False)
+        typer.echo(records.to_csv(loaded), nl=False)
     elif quiet:
-        typer.echo(printable(conclusion(found).headline))
+        typer.echo(printable(conclusion(loaded).headline))
     else:
-        console().print(render_terminal(found))
+        console().print(render_terminal(loaded))

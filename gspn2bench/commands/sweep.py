@@ -1,4 +1,4 @@
-"""``gspn2bench sweep``: measure a scenario and record the run."""
+"""``gspn2bench sweep``: measure a scenario and record a run."""
 
 import sys
 from collections.abc import Sequence
@@ -46,44 +46,48 @@ def sweep(
     rung: Rungs = None,
     axis: Axes = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cases and their bytes.")
+        bool, typer.Option("--dry-run", help="List the cases and their bytes; measure nothing.")
     ] = False,
     resume: Resume = None,
     timing: Annotated[
         str,
         typer.Option(
             metavar=f"[{'|'.join(Timing)}],...",
-            help="Latencies to measure, comma-separated.",
+            help="Latencies to measure, separated by commas.",
             autocompletion=completion.timings,
         ),
     ] = ",".join(Timing),
     l2: Annotated[
         L2 | None,
-        typer.Option(help="State of the L2 cache at each call.", show_default="the scenario's"),
+        typer.Option(
+            help="State of the L2 cache when a call starts.", show_default="that of the scenario"
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of each latency, at most.")] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Most samples per latency.")] = 100,
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.01, help="Time for each latency; it ends earlier once the median is known to 1 %."
+            min=0.01,
+            help="Longest time per latency, s; sampling ends earlier once the median is known "
+            "to 1 %.",
         ),
     ] = 3.0,
     limit: Annotated[
-        float, typer.Option(min=0.1, help="Longest time for one rung on one case, s.")
+        float, typer.Option(min=0.1, help="Time limit for one rung on one case, s.")
     ] = 300.0,
     seed: Seed = 0,
     device: Annotated[
         Device,
-        typer.Option(help="A GPU, Numba's simulator, or auto: a GPU if there is one."),
+        typer.Option(help="cuda: a GPU. sim: Numba's simulator. auto: a GPU if there is one."),
     ] = Device.AUTO,
     results: NewRuns = RESULTS,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a scenario's cases on each rung, and record a row for each.
+    """Measure the cases of a scenario on each rung, and record a run.
 
-    Exits with 0 when every row is ok or skipped for a reason, 3 when some failed or none is ok,
-    130 when interrupted; rows that are done are kept.
+    Exit codes: 0 if every row is ok or skipped, 3 if a row failed or none is ok, 130 if
+    interrupted. Finished rows are kept.
     """
     if resume is not None:
         check_alone(scenario, rung, axis)
@@ -100,17 +104,17 @@ def sweep(
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
     words = comma_separated("timing", timing, [*Timing])
     timings: tuple[schema.Timing, ...] = tuple(Timing(word).value for word in words)
-    where = backend.activate(device)
+    chosen_backend = backend.activate(device)
 
     from gspn2bench import registry
     from gspn2bench.measure.timing import Budget
-    from gspn2bench.run import sweep as room
+    from gspn2bench.run import sweep as runner
     from gspn2bench.run.trial import Settings
 
     references = registry.specs(comma_separated("rung", rung) if rung is not None else plan.rungs)
     chosen_cases = [case for case in chosen_cases if registry.rungs_for_part(references, case.part)]
     if not chosen_cases:
-        raise UsageError(f"rung: no case of {plan.name} is for {', '.join(references)}")
+        raise UsageError(f"--rung: no case of {plan.name} can be run by {', '.join(references)}")
     if dry_run:
         _list_cases(chosen_cases, references, quiet=quiet, as_json=as_json)
         return
@@ -121,41 +125,42 @@ def sweep(
         seed=seed,
         budget=Budget(samples, seconds),
     )
-    todo = room.Sweep(tuple(chosen_cases), tuple(references), settings, limit)
+    todo = runner.Sweep(tuple(chosen_cases), tuple(references), settings, limit)
     command = ["gspn2bench", *sys.argv[1:]]
-    with room.create(results, plan, todo, where, command) as writer:
-        ended = _run(writer, todo, (), where, quiet=quiet)
+    with runner.create(results, plan, todo, chosen_backend, command) as writer:
+        ended = _run(writer, todo, (), chosen_backend, quiet=quiet)
     _summarise(ended, writer.path, quiet=quiet, as_json=as_json)
 
 
 def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
-    """Do what is left of a run, on the kind of machine that it was begun on."""
+    """Complete a run, on the same kind of machine that it was begun on."""
     from gspn2bench.records import store
     from gspn2bench.system import backend
 
     run = store.read_run(store.find_run(name, results))
-    where = backend.activate("sim" if run.record.simulated and device is Device.AUTO else device)
-    if where.simulated != run.record.simulated or not on_the_same_gpu(run):
+    simulate = run.record.simulated and device is Device.AUTO
+    chosen_backend = backend.activate(Device.SIM if simulate else device)
+    if chosen_backend.simulated != run.record.simulated or not on_the_same_gpu(run):
         raise wrong_machine(run)
 
-    from gspn2bench.run import sweep as room
+    from gspn2bench.run import sweep as runner
 
-    todo = room.planned(run.record)
+    todo = runner.planned(run.record)
     with reopened(run) as writer:
-        return _run(writer, todo, run.rows, where, quiet=quiet), run.path
+        return _run(writer, todo, run.rows, chosen_backend, quiet=quiet), run.path
 
 
 def _run(
-    writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]", where: "Backend", *, quiet: bool
+    writer: "RunWriter", todo: "Sweep", done: "Sequence[Row]", backend: "Backend", *, quiet: bool
 ) -> Ended:
-    from gspn2bench.run import sweep as room
+    from gspn2bench.run import sweep as runner
 
-    if where.simulated and not quiet:
-        typer.echo(f"simulated, so without latencies: {where.reason}", err=True)
+    if backend.simulated and not quiet:
+        typer.echo(f"simulated, no latencies: {backend.reason}", err=True)
     labels = [case.label for case, _ in todo.trials]
-    turns = RungDisplay()
-    with closing(room.run(writer, todo, done, turns)) as steps:
-        return follow((step.rows for step in steps), labels, quiet=quiet, turns=turns)
+    display = RungDisplay()
+    with closing(runner.run(writer, todo, done, display)) as steps:
+        return follow((step.rows for step in steps), labels, quiet=quiet, display=display)
 
 
 def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
@@ -168,7 +173,7 @@ def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
             if row.status not in ("ok", "skipped")
         ),
         resume=f"gspn2bench sweep --resume {path}",
-        then=f"report: gspn2bench report {path}",
+        hint=f"report: gspn2bench report {path}",
         quiet=quiet,
         as_json=as_json,
     )
@@ -177,22 +182,23 @@ def _summarise(ended: Ended, path: Path, *, quiet: bool, as_json: bool) -> None:
 def _list_cases(
     cases: "Sequence[Case]", references: "Sequence[str]", *, quiet: bool, as_json: bool
 ) -> None:
+    """Print the cases, with the most bytes that one of the rungs must move."""
     from gspn2bench import registry
     from gspn2bench.workload import workload_of
 
     ids = [registry.find(reference).id for reference in references]
-    listed = []
+    rows = []
     for case in cases:
-        subjects = [registry.find(each) for each in registry.rungs_for_part(references, case.part)]
-        works = {subject.id: workload_of(case, subject) for subject in subjects}
-        skips = [name for name, work in works.items() if work.unsupported]
-        most = max(work.compulsory_bytes for work in works.values())
-        listed.append((case, most, skips))
-    total = sum(size for _, size, _ in listed)
+        fitting = [registry.find(each) for each in registry.rungs_for_part(references, case.part)]
+        workloads = {rung.id: workload_of(case, rung) for rung in fitting}
+        skips = [name for name, workload in workloads.items() if workload.unsupported]
+        most = max(workload.compulsory_bytes for workload in workloads.values())
+        rows.append((case, most, skips))
+    total = sum(size for _, size, _ in rows)
     if as_json:
         documents = [
             {"case": case.label, "phase": case.phase, "bytes": size, "skipped_by": skips}
-            for case, size, skips in listed
+            for case, size, skips in rows
         ]
         print_json({"cases": documents, "rungs": ids, "bytes": total})
         return
@@ -204,9 +210,9 @@ def _list_cases(
         for name in ("case", "phase"):
             table.add_column(name)
         table.add_column("bytes", justify="right")
-        table.add_column("rungs that skip it")
-        for case, size, skips in listed:
+        table.add_column("skipped by")
+        for case, size, skips in rows:
             table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
         console().print(table)
         typer.echo(f"rungs: {' '.join(ids)}")
-    typer.echo(f"{total:,} bytes in all: each input read once, each output written once")
+    typer.echo(f"{total:,} bytes in total: each input read once, each output written once")

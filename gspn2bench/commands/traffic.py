@@ -1,4 +1,4 @@
-"""``gspn2bench traffic``: the bytes that rungs move, by model, trace and hardware counters."""
+"""``gspn2bench traffic``: bytes moved per rung, by model, trace and hardware counters."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -45,18 +45,20 @@ def traffic(
     resume: Resume = None,
     tool: Annotated[
         TrafficTool,
-        typer.Option(help="A trace (simulator, small cases), a GPU's counters, or all."),
+        typer.Option(help="trace: small cases, simulated. ncu: counters of a GPU. all: both."),
     ] = TrafficTool.ALL,
     seed: Seed = 0,
     results: NewRuns = RESULTS,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count the bytes that rungs move: by model, traced, and by the GPU's counters.
+    """Count the bytes that each rung moves, and record a run.
 
-    Traced are 32-byte sectors, summed over the loads and stores of every warp. No latency is
-    measured. Exits with 0 when every row is ok or skipped for a reason, 3 when some failed or none
-    is ok, 130 when interrupted; rows that are done are kept.
+    The model computes the bytes. The trace counts 32-byte sectors over the loads and stores of
+    every warp. Nsight Compute reads the GPU's counters. No latency is measured.
+
+    Exit codes: 0 if every row is ok or skipped, 3 if a row failed or none is ok, 130 if
+    interrupted. Finished rows are kept.
     """
     if resume is not None:
         check_alone(scenario, rung, axis)
@@ -71,7 +73,7 @@ def traffic(
         path,
         _complaints(ended.rows),
         resume=f"gspn2bench traffic --resume {path}",
-        then="",
+        hint="",
         quiet=quiet,
         as_json=as_json,
     )
@@ -91,29 +93,29 @@ def _begin(
     from gspn2bench.cases.scenario import cases, load
     from gspn2bench.system import backend
 
-    made = load(scenario)
-    chosen = cases(made, [parse_axis(text) for text in axis])
-    backend.activate("sim")  # ncu profiles a process of its own
+    loaded = load(scenario)
+    chosen = cases(loaded, [parse_axis(text) for text in axis])
+    backend.activate("sim")  # ncu profiles a separate process
 
     from gspn2bench import registry
     from gspn2bench.traffic import rows as traffic_rows
-    from gspn2bench.traffic import run as room
+    from gspn2bench.traffic import run as runner
 
-    references = registry.specs(comma_separated("rung", rung) if rung is not None else made.rungs)
+    references = registry.specs(comma_separated("rung", rung) if rung is not None else loaded.rungs)
     plan = traffic_rows.TrafficSweep(
-        made.name,
-        made.l2,
+        loaded.name,
+        loaded.l2,
         tuple(chosen),
         tuple(references),
         tool.value,
         seed,
     )
-    with room.create(results, made, plan, ["gspn2bench", *sys.argv[1:]]) as writer:
+    with runner.create(results, loaded, plan, ["gspn2bench", *sys.argv[1:]]) as writer:
         return _run(writer, plan, (), quiet=quiet), writer.path
 
 
 def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
-    """Do what is left of a run; what was counted on a GPU goes on with the same one."""
+    """Complete a run; one with hardware counters needs the same GPU."""
     from gspn2bench.records import store
     from gspn2bench.system import backend
 
@@ -122,23 +124,23 @@ def _resume(name: str, results: Path, *, quiet: bool) -> tuple[Ended, Path]:
         raise wrong_machine(run)
     backend.activate("sim")
 
-    from gspn2bench.traffic import run as room
+    from gspn2bench.traffic import run as runner
 
-    plan = room.planned(run.record)
+    plan = runner.planned(run.record)
     with reopened(run) as writer:
         return _run(writer, plan, run.rows, quiet=quiet), run.path
 
 
 def _run(writer: "RunWriter", plan: "TrafficSweep", done: "Sequence[Row]", *, quiet: bool) -> Ended:
-    from gspn2bench.traffic import run as room
+    from gspn2bench.traffic import run as runner
 
     labels = [case.label for case, _ in plan.trials]
-    with closing(room.run(writer, plan, done)) as steps:
+    with closing(runner.run(writer, plan, done)) as steps:
         return follow(steps, labels, quiet=quiet)
 
 
 def _print(rows: "Sequence[Row]") -> None:
-    """A table for each case: model, traced and hardware side by side."""
+    """A table per case: model, trace and hardware counters side by side."""
     from rich.console import Console
     from rich.text import Text
 
@@ -151,7 +153,7 @@ def _print(rows: "Sequence[Row]") -> None:
 
 
 def _table(rows: "Sequence[Row]") -> "Table":
-    """A line for each rung and pass; the columns of a tool that was not used are left out."""
+    """A line per rung and phase; the columns of a tool that was not used are left out."""
     from rich import box
     from rich.table import Table
 
@@ -159,13 +161,13 @@ def _table(rows: "Sequence[Row]") -> "Table":
     from gspn2bench.traffic.run import amplification, sector_bytes, sectors_per_request
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    for header in ("rung", "pass"):
+    for header in ("rung", "phase"):
         table.add_column(header, no_wrap=True)
     traced = any(row.simulated for row in rows)
     counted = not all(row.simulated for row in rows)
     for header in (
         "model",
-        *(("traced", f"{TIMES} model", "a request") if traced else ()),
+        *(("traced", f"{TIMES} model", "per request") if traced else ()),
         *(("L1 (ncu)", "DRAM warm", "DRAM cold") if counted else ()),
     ):
         table.add_column(header, justify="right", no_wrap=True)
@@ -189,7 +191,7 @@ def _table(rows: "Sequence[Row]") -> "Table":
 
 
 def _figure(row: "Row", value: float | None) -> str:
-    """Bytes, or why there are none."""
+    """The bytes, or why there is no number."""
     from gspn2bench.report.formatting import size
     from gspn2bench.traffic.rows import is_unavailable
 

@@ -399,7 +399,7 @@ def test_a_field_of_a_different_part_is_refused(
 def test_a_scenario_without_a_case_for_any_rung_is_refused() -> None:
     result = invoke("sweep", "train", "--rung", "r07,torch_loop", "--dry-run")
     assert isinstance(result.exception, UsageError)  # which exits with 2: test_cli.py
-    assert str(result.exception) == "rung: no case of train is for r07, torch_loop"
+    assert str(result.exception) == "--rung: no case of train can be run by r07, torch_loop"
 
 
 def test_labels_name_part_and_proxy() -> None:

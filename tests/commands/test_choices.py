@@ -39,9 +39,9 @@ def test_words_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "--timing: an empty name in ''"),
-        ("eager,", "--timing: an empty name in 'eager,'"),
-        ("eager,eager", "--timing: 'eager' is given twice in 'eager,eager'"),
+        ("", "--timing: '' contains an empty name"),
+        ("eager,", "--timing: 'eager,' contains an empty name"),
+        ("eager,eager", "--timing: 'eager,eager' contains 'eager' twice"),
         ("wall", "'wall'"),
     ],
 )

@@ -45,8 +45,8 @@ def test_json_has_what_the_tables_have() -> None:
     assert [one["name"] for one in listed["scenarios"]] == scenario.names()
     first = next(iter(LADDER.values()))
     assert listed["rungs"][0] == {"name": first.id, "title": first.title, "idea": first.idea}
-    assert [one["name"] for one in listed["peers"]] == [*SCANS]
-    assert list(json.loads(run("rungs", "--json").output)) == ["rungs", "peers", "modules"]
+    assert [one["name"] for one in listed["baselines"]] == [*SCANS]
+    assert list(json.loads(run("rungs", "--json").output)) == ["rungs", "baselines", "modules"]
 
 
 def test_unknown_kind() -> None:

@@ -28,7 +28,7 @@ def ended(capsys: pytest.CaptureFixture[str], how: Ended, **options: bool) -> tu
             RUN,
             [row.reason or "" for row in how.rows if row.status == "incorrect"],
             resume="gspn2bench go on",
-            then="report: gspn2bench report",
+            hint="report: gspn2bench report",
             **{"quiet": False, "as_json": False} | options,
         )
     except typer.Exit as end:
@@ -54,17 +54,17 @@ def test_every_trial_is_done_and_the_series_is_finished(capsys: pytest.CaptureFi
     assert "2/2" in err
 
 
-def test_the_bar_says_whose_turn_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    turns = RungDisplay()
-    turns("r99")  # before there is a bar
+def test_the_bar_shows_the_running_rung(capsys: pytest.CaptureFixture[str]) -> None:
+    display = RungDisplay()
+    display("r99")  # before there is a bar
 
     def steps() -> Iterator[list[Row]]:
-        turns("r07")
+        display("r07")
         yield [OK]
-        turns("r05")
+        display("r05")
         raise KeyboardInterrupt
 
-    follow(steps(), ["one", "two"], quiet=False, turns=turns)
+    follow(steps(), ["one", "two"], quiet=False, display=display)
     shown = capsys.readouterr().err.splitlines()[-1]  # as it was left
     assert "two" in shown
     assert "r05" in shown
@@ -109,7 +109,7 @@ def test_an_interrupted_series_says_how_to_go_on(capsys: pytest.CaptureFixture[s
     for quiet in (False, True):
         code, out, err = ended(capsys, how, quiet=quiet)
         assert (code, out) == (130, f"{RUN}\n")
-        assert "interrupted; what is done is kept: gspn2bench go on" in err
+        assert "interrupted; finished rows are kept; resume: gspn2bench go on" in err
         assert "report" not in err
     code, out, _ = ended(capsys, how, as_json=True)
     assert json.loads(out)["exit_code"] == code == 130

@@ -107,7 +107,7 @@ def test_sweep_and_its_dry_run(tmp_path: Path) -> None:
     assert said["cases"][0]["case"] == "N1 C2 3x3 float32"
     assert all(case["skipped_by"] == ["r06"] for case in said["cases"])
     short = invoke(*narrow, "--dry-run", "--quiet").stdout
-    assert short.startswith(f"{said['bytes']:,} bytes in all")
+    assert short.startswith(f"{said['bytes']:,} bytes in total")
     assert short.count("\n") == 1
 
     done = invoke(*narrow, "--results", str(tmp_path), "--device", "sim", "--json")
