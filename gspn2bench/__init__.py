@@ -4,6 +4,6 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-# Installed, kernels/ and scenarios/ are parts of the package; in a checkout they lie beside it.
+# kernels/ and scenarios/ are installed as parts of the package; in a checkout they are beside it.
 if not (_HERE := Path(__file__).parent).joinpath("kernels").is_dir():
     __path__.append(str(_HERE.parent))

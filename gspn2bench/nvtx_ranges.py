@@ -1,7 +1,7 @@
 """NVTX ranges around the parts of a sweep, in the domain "gspn2bench".
 
-The names are registered strings, so that Nsight Systems can start on ``measure@gspn2bench`` and
-Nsight Compute can filter on ``gspn2bench@measure/``. With no tool attached a range costs next to
+The names are registered strings. Nsight Systems can therefore start at ``measure@gspn2bench``, and
+Nsight Compute can filter on ``gspn2bench@measure/``. Without a profiler, a range costs almost
 nothing.
 """
 
@@ -18,14 +18,14 @@ RANGE_NAMES: Final = get_args(RangeName)
 
 @contextmanager
 def annotate(name: RangeName, *details: str) -> Iterator[None]:
-    """Mark the body as one part of a sweep on the profilers' time line.
+    """Mark the body as one part of a sweep on a profiler's timeline.
 
     Args:
-        name: the range's whole name, which profilers match.
-        details: what it is about (the case's label, the rung); they name a range inside it.
+        name: full name of the range, which profilers match.
+        details: words such as the case's label and the rung; they name a second range inside.
 
     Raises:
-        ValueError: ``name`` is none of ``RANGE_NAMES``.
+        ValueError: ``name`` is not one of ``RANGE_NAMES``.
     """
     if name not in RANGE_NAMES:
         raise ValueError(f"range: {name!r} is not one of {', '.join(RANGE_NAMES)}")

@@ -14,10 +14,10 @@ DType = Literal["float32", "float16", "bfloat16"]
 Weights = Literal["channel", "shared"]
 Phase = Literal["forward", "backward"]
 CasePhase = Literal[Phase, "train"]
-"""What is timed: a scan's forward or its backward; of a module forward, or both in one call."""
+"""What is timed: forward or backward of a scan; of a module forward, or both in one call."""
 Part = Literal["kernel", "projections", "module", "block", "model"]
-"""How much is run: a bare scan, or a module's 1 x 1 projections, the module that takes the place of
-attention, a block around it, or an image classifier of blocks."""
+"""How much is run: a bare scan; or the 1 x 1 projections of a module, the whole module (a
+replacement for attention), a block around it, or an image classifier made of blocks."""
 
 DIRECTIONS: Final = get_args(Direction)
 DTYPES: Final = get_args(DType)
@@ -35,7 +35,7 @@ PARTS: Final = get_args(Part)
 
 ITEM_BYTES: Final[dict[str, int]] = {"float32": 4, "float16": 2, "bfloat16": 2}
 MAX_EXTENT: Final = 2**31 - 1
-"""Largest batch * channels, and height * width: kernels index a slice with 32 bits."""
+"""Largest batch * channels and largest height * width: kernels index a slice with 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class ScanProblem:
         dtype: storage type of every tensor; accumulation is float32 throughout.
         direction: "down" (from row 0), "up", "right" (from column 0) or "left".
         chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length;
-            None is the whole scan length.
-        weights: "channel", a set for each channel, w[3, N, C, H, W] (GSPN-1);
+            None means the whole scan length.
+        weights: "channel", one set per channel, w[3, N, C, H, W] (GSPN-1);
             "shared", one set for all channels, w[3, N, H, W] (GSPN-2).
         phase: "forward" or "backward".
-        logits: whether w holds logits, which forward normalizes: the weights are their sigmoids
-            over the sum of the three, the neighbour outside the line left out; backward takes
-            weights.
+        logits: whether w holds logits, which forward normalizes: a weight is the sigmoid of its
+            logit, divided by the sum of the three sigmoids. A neighbour outside the line is left
+            out of the sum. Backward always takes weights.
 
     Raises:
         ValueError: a field is out of bounds; the message names the field and the bound.
@@ -88,7 +88,7 @@ class ScanProblem:
         if not isinstance(self.logits, bool):
             raise ValueError(f"logits: {self.logits!r} is neither True nor False")
         if self.logits and self.phase == "backward":
-            raise ValueError("logits: backward takes weights")
+            raise ValueError("logits: must be False for backward, which takes weights")
         if self.slices > MAX_EXTENT:
             raise ValueError(f"batch * channels: {self.slices} is above {MAX_EXTENT}")
         if self.plane > MAX_EXTENT:
@@ -109,7 +109,7 @@ class ScanProblem:
 
     @property
     def vertical(self) -> bool:
-        """True where the scan axis is H, so that a line is contiguous in memory."""
+        """Whether the scan axis is H; a line is then contiguous in memory."""
         return self.direction in ("down", "up")
 
     @property
@@ -124,12 +124,12 @@ class ScanProblem:
 
     @property
     def chunk_length(self) -> int:
-        """Lines after which h restarts at 0: ``chunk``, or the whole scan length."""
+        """Lines after which h restarts at 0: ``chunk``, or else the whole scan length."""
         return self.steps if self.chunk is None else self.chunk
 
     @property
     def chunks(self) -> int:
-        """Chunks of one slice, the last one perhaps shorter."""
+        """Chunks of one slice; the last may be shorter."""
         return -(-self.steps // self.chunk_length)
 
     @property
@@ -144,17 +144,17 @@ class ScanProblem:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of w: (3, N, C, H, W), or (3, N, H, W) where the channels share one set."""
+        """Shape of w: (3, N, C, H, W), or (3, N, H, W) if the channels share one set."""
         if self.weights == "channel":
             return (3, *self.data_shape)
         return (3, self.batch, self.height, self.width)
 
     @property
     def compulsory_bytes(self) -> int:
-        """Bytes that any kernel must move: each input read once, each output written once.
+        """Bytes that every kernel must move: each input read once, each output written once.
 
-        Forward reads x, lam, w and writes h. Backward reads the gradient of h, x, lam, w, h
-        and writes the gradients of x, lam, w.
+        Forward reads x, lam and w, and writes h. Backward reads the gradient of h, x, lam, w and
+        h, and writes the gradients of x, lam and w.
         """
         data = self.slices * self.plane
         weights = 3 * (data if self.weights == "channel" else self.batch * self.plane)
@@ -162,7 +162,7 @@ class ScanProblem:
         return elements * self.item_bytes
 
     def with_direction(self, direction: Direction) -> Self:
-        """The same case, scanned along another direction."""
+        """The same case, scanned in a different direction."""
         return replace(self, direction=direction)
 
 

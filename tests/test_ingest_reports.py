@@ -70,7 +70,7 @@ def test_a_report_and_its_export_are_one_profile(tmp_path, exporter):
         for first, second in ((report, exported), (exported, report)):
             folder = save(tmp_path / f"{number}{first.suffix}", fixture_run())
             assert ingest(first, folder).exit_code == 0
-            refused(second, folder, f"{second.name} is in the run already, from {first.name}")
+            refused(second, folder, f"{second.name} is already in the run, from {first.name}")
 
 
 def test_profiles_recorded_before_are_read_and_not_added_again(tmp_path):
@@ -84,7 +84,7 @@ def test_profiles_recorded_before_are_read_and_not_added_again(tmp_path):
         assert len(profiles) == len({profile.content for profile in profiles})
         for profile in profiles:
             other = profile.model_copy(update={"sha256": "0" * 64, "file": "other.csv"})
-            with pytest.raises(UsageError, match=f"already, from {re.escape(profile.file)}"):
+            with pytest.raises(UsageError, match=f"already in the run, from {re.escape(profile.file)}"):
                 add_profile(folder, other)
 
 

@@ -48,7 +48,10 @@ def test_compulsory_bytes_of_figure_3(fields: dict[str, Any], gigabytes: float) 
         ({"weights": "none"}, "weights: 'none' is not one of channel, shared"),
         ({"phase": "both"}, "phase: 'both' is not one of forward, backward"),
         ({"logits": 1}, "logits: 1 is neither True nor False"),
-        ({"logits": True, "phase": "backward"}, "logits: backward takes weights"),
+        (
+            {"logits": True, "phase": "backward"},
+            "logits: must be False for backward, which takes weights",
+        ),
         ({"chunk": 0}, "chunk: 0 is below 1"),
         ({"chunk": 6}, "chunk: 6 is above the scan length, 5"),
         ({"chunk": 8, "direction": "left"}, "chunk: 8 is above the scan length, 7"),

@@ -1,10 +1,10 @@
-"""Axes: the fields of a case that a sweep may vary, and how the command line writes them.
+"""Axes: the fields of a case that a sweep may vary, and their grammar on the command line.
 
-The command line's grammar is nvbench's::
+The grammar is that of nvbench::
 
     batch=5  batch=[1,2,4]  size=[16:24:4]  channels[pow2]=[0:3]  dtype=[float32,bfloat16]
 
-A range is start:stop or start:stop:step, and includes its stop. With ``[pow2]`` the numbers are
+A range is start:stop or start:stop:step and includes its stop. With ``[pow2]`` the numbers are
 exponents of two.
 """
 
@@ -19,11 +19,11 @@ from gspn2bench.problem import CASE_PHASES, DIRECTIONS, DTYPES, MAX_EXTENT, PART
 Value = int | str | None
 
 NATIVE: Final = "native"
-"""The direction that leaves the choice to each rung."""
+"""The direction that each rung chooses for itself."""
 NONE: Final = "none"
-"""How None is written."""
+"""How the command line and scenario files write None."""
 MAY_BE_NONE: Final = ("chunk", "proxy")
-"""Axes that take it: the whole scan length, and the C_proxy that a module chooses itself."""
+"""Axes that accept None: the whole scan length, and a C_proxy that the module chooses."""
 MAX_VALUES: Final = 10_000
 MAX_EXPONENT: Final = MAX_EXTENT.bit_length() - 1
 
@@ -46,27 +46,27 @@ _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 
 @dataclass(frozen=True)
 class Axis:
-    """One field and the values it takes, in order; "size" stands for height and width."""
+    """One field and its values, in order; "size" stands for height and width."""
 
     name: str
     values: tuple[Value, ...]
 
 
 def parse_axis(text: str) -> Axis:
-    """Read an axis as the command line gives it: ``name=values`` or ``name[pow2]=values``.
+    """Read an axis of the command line: ``name=values`` or ``name[pow2]=values``.
 
     Raises:
-        UsageError: not the grammar, an unknown axis, or values that are missing, repeated, too
-            many or out of bounds; the message holds the whole token and the offending value.
+        UsageError: a syntax error, an unknown axis, or values that are missing, repeated, too
+            many or out of bounds; the message quotes the whole token and the offending value.
     """
     try:
         return _parse(text)
     except ValueError as error:
-        raise UsageError(f"axis {text!r}: {str(error).removeprefix('axis: ')}") from error
+        raise UsageError(f"--axis {text!r}: {str(error).removeprefix('axis: ')}") from error
 
 
 def make_axis(name: str, values: Sequence[object]) -> Axis:
-    """An axis of values that are already numbers and words, as TOML gives them.
+    """An axis of values that are numbers and words already, such as those of a TOML file.
 
     Raises:
         ValueError: an unknown axis, or values that are missing, repeated, too many or out of
@@ -87,10 +87,10 @@ def make_axis(name: str, values: Sequence[object]) -> Axis:
 
 
 def check_value(name: str, value: object) -> Value:
-    """One value of the axis ``name``, with "none" turned into None.
+    """Check one value of the axis ``name``; "none" becomes None.
 
     Raises:
-        ValueError: of the wrong type or out of bounds; the message names the value and the bound.
+        ValueError: the type is wrong or the value is out of bounds; the message names both.
     """
     if name in WORDS:
         if not isinstance(value, str) or value not in WORDS[name]:
@@ -122,7 +122,7 @@ def _parse(text: str) -> Axis:
     if name not in AXES:
         raise unknown("axis", name, AXES)
     if token["pow2"] and name not in NUMBERS:
-        raise ValueError(f"[pow2] is for numbers, and {name} is a word")
+        raise ValueError(f"[pow2] needs numbers, but the values of {name} are words")
     bracketed = body.startswith("[") and body.endswith("]") and len(body) > 1
     inner = body[1:-1].strip() if bracketed else body
     if "[" in inner or "]" in inner:
@@ -130,9 +130,9 @@ def _parse(text: str) -> Axis:
     if not inner:
         raise ValueError(f"{name} has no values")
     if ":" in inner and not bracketed:
-        raise ValueError(f"a range stands in brackets: [{inner}]")
+        raise ValueError(f"write a range in brackets: [{inner}]")
     if "," in inner and not bracketed:
-        raise ValueError(f"a list stands in brackets: [{inner}]")
+        raise ValueError(f"write a list in brackets: [{inner}]")
     values: Sequence[object]
     if ":" in inner:
         values = _range(name, inner)
@@ -149,7 +149,7 @@ def _range(name: str, inner: str) -> range:
         raise ValueError(f"{inner!r} has {len(parts)} parts; a range is start:stop:step")
     start, stop, step = (*parts, 1)[:3]
     if name not in NUMBERS:
-        raise ValueError(f"{inner!r} is a range, and {name} is a word")
+        raise ValueError(f"{inner!r} is a range, but the values of {name} are words")
     if step < 1:
         raise ValueError(f"the step {step} is below 1")
     if start > stop:
@@ -169,7 +169,7 @@ def _item(name: str, item: str) -> int | str:
 def _number(item: str) -> int:
     if not _INTEGER.fullmatch(item):
         raise ValueError(f"{item!r} is not a whole number")
-    # int() refuses thousands of digits with a message about itself
+    # int() refuses thousands of digits with a message of its own
     if len(item.lstrip("+-0")) > len(str(MAX_EXTENT)):
         side = f"below {-MAX_EXTENT}" if item.startswith("-") else f"above {MAX_EXTENT}"
         raise ValueError(f"{item} is {side}")

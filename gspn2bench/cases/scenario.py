@@ -1,8 +1,8 @@
-"""Scenarios: TOML files of the cases to run, the rungs, and the figures published for them.
+"""Scenarios: TOML files with cases, rungs, and the figures published for them.
 
-A case is one line scan without its rung: the rung may choose the direction. ``[axes]`` is a
-cartesian product, the file's first axis varying slowest; each ``[[case]]`` adds a case, or the
-product of its own lists.
+A case is one line scan without its rung, which may choose the direction. ``[axes]`` is a cartesian
+product; the first axis in the file varies slowest. Each ``[[case]]`` adds a case, or the product of
+its own lists.
 """
 
 import itertools
@@ -48,15 +48,15 @@ class Case:
         height: rows, H.
         width: columns, W.
         dtype: storage type of every tensor.
-        direction: a scan direction, or "native": each rung scans the way it was written for.
-        chunk: lines after which h restarts at 0; None is the whole scan length.
+        direction: a scan direction, or "native", the direction that each rung is written for.
+        chunk: lines after which h restarts at 0; None means the whole scan length.
         weights: "channel" or "shared".
         phase: "forward" or "backward"; of a module "forward" or "train", which is both.
-        directions: 1, or 4: every direction of one input, side by side.
-        logits: 1 where w holds logits that the operator normalizes, else 0.
-        part: "kernel", the bare scan, which rungs run, or how much of a module is run; a module
-            takes batch, channels, height, width, dtype, phase and proxy alone.
-        proxy: C_proxy, the channels that a module scans; None is the module's own choice.
+        directions: 1, or 4: all directions of one input, side by side.
+        logits: 1 if w holds logits that the operator normalizes, else 0.
+        part: "kernel" for the bare scan, which rungs run, or else how much of a module is run. A
+            module uses only batch, channels, height, width, dtype, phase and proxy.
+        proxy: C_proxy, the channels that a module scans; None lets the module choose.
     """
 
     batch: int
@@ -75,7 +75,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The case in words, without its phase: "N16 C8 1024x1024 float32, shared weights"."""
+        """The case as text, without its phase: "N16 C8 1024x1024 float32, shared weights"."""
         extras = []
         if self.weights == "shared":
             extras.append("shared weights")
@@ -95,7 +95,7 @@ class Case:
         return ", ".join([size, *extras])
 
     def problems(self, native: Direction) -> tuple[ScanProblem, ...]:
-        """The scans that one call of a rung of this native direction runs.
+        """The scans that one call runs, if this is the native direction of the rung.
 
         Raises:
             ValueError: a field is out of bounds; the message names the field and the bound.
@@ -105,7 +105,7 @@ class Case:
         return tuple(self.problem(native).with_direction(way) for way in DIRECTIONS)
 
     def problem(self, native: Direction) -> ScanProblem:
-        """The scan that a rung of this native direction runs.
+        """The scan that one call runs, if this is the native direction of the rung.
 
         Raises:
             ValueError: a field is out of bounds; the message names the field and the bound.
@@ -119,21 +119,21 @@ class Case:
             direction=native if self.direction == "native" else self.direction,
             chunk=self.chunk,
             weights=self.weights,
-            phase=cast(Phase, self.phase),  # another is refused
+            phase=cast(Phase, self.phase),  # ScanProblem refuses "train"
             logits=bool(self.logits),
         )
 
 
 class Scenario(Record):
-    """A sweep, as its TOML file states it.
+    """A sweep, as its TOML file describes it.
 
-    ``axes`` and ``case`` hold fields of a case ("size" stands for height and width); each must
-    give batch, channels and the size. ``case`` is read with its lists multiplied out. ``rungs``
-    are ids, checked by the sweep.
+    ``axes`` and ``case`` hold fields of a case ("size" stands for height and width). Each must
+    contain batch, channels and the size. Lists in ``case`` are multiplied out when it is read.
+    ``rungs`` are ids, which the sweep checks.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-    """By default the file's name without its ending; begins the names of run folders."""
+    """Default: the file name without its suffix. Run folders begin with it."""
     title: Annotated[str, Field(min_length=1)]
     description: str
     source: str
@@ -173,7 +173,7 @@ class Scenario(Record):
     def _read_cases(cls, tables: object) -> object:
         if not isinstance(tables, list):
             return tables
-        found: list[object] = []
+        expanded: list[object] = []
         for number, table in enumerate(tables, 1):
             if not isinstance(table, dict):
                 return tables
@@ -181,9 +181,9 @@ class Scenario(Record):
                 block = _read_block(table)
             except ValueError as error:
                 raise ValueError(f"case {number}: {error}") from error
-            _check_count(len(found) + math.prod(map(len, block.values())))
-            found.extend(_product(block))
-        return found
+            _check_count(len(expanded) + math.prod(map(len, block.values())))
+            expanded.extend(_product(block))
+        return expanded
 
     @field_validator("published")
     @classmethod
@@ -208,11 +208,11 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str) -> Scenario:
-    """Read a scenario of the package by its name, or a file whose path ends in .toml.
+    """Read a scenario of the package by its name, or a file if the path ends in .toml.
 
     Raises:
-        UsageError: no such scenario, or a file that is damaged or breaks a rule; the message names
-            the file, the field and the bound.
+        UsageError: the scenario does not exist, or its file is damaged or breaks a rule; the
+            message names the file, the field and the bound.
     """
     file: Traversable
     if name_or_path.endswith(".toml"):
@@ -237,23 +237,23 @@ def load(name_or_path: str) -> Scenario:
 
 
 def cases(scenario: Scenario, overrides: Sequence[Axis] = ()) -> list[Case]:
-    """The cases of a scenario, each once, in order.
+    """The cases of a scenario, in order and without repeats.
 
-    An override takes the place of its field in every case. "size" replaces height and width;
-    height or width replaces that half of a size.
+    An override replaces its field in every case. "size" replaces height and width; height or width
+    replaces one half of a size.
 
     Raises:
-        UsageError: overrides that contradict each other, more than 10,000 cases, or a case that
-            cannot be; the message names the scenario, the case and the field.
+        UsageError: overrides contradict each other, there are more than 10,000 cases, or a case is
+            impossible; the message names the scenario, the case and the field.
     """
-    given = _overrides(overrides)
+    replaced = _overrides(overrides)
     axes = dict(scenario.axes)
     for name in axes:
-        if name in _EXTENTS and "size" in given:
-            axes[name] = (1,)  # a place to be overwritten: an axis keeps its rank in the product
-    axes |= given
+        if name in _EXTENTS and "size" in replaced:
+            axes[name] = (1,)  # overwritten below; the axis keeps its rank in the product
+    axes |= replaced
     own = math.prod(len(values) for values in axes.values()) if scenario.axes else 0
-    changes = math.prod(len(values) for values in given.values())
+    changes = math.prod(len(values) for values in replaced.values())
     try:
         _check_count(own + len(scenario.case) * changes)
     except ValueError as error:
@@ -261,12 +261,12 @@ def cases(scenario: Scenario, overrides: Sequence[Axis] = ()) -> list[Case]:
 
     tables: Iterable[dict[str, Value]] = itertools.chain(
         _product(axes) if scenario.axes else (),
-        (table | change for table in scenario.case for change in _product(given)),
+        (table | change for table in scenario.case for change in _product(replaced)),
     )
-    found = dict.fromkeys(_make_case(table, given) for table in tables)
-    for case in found:
+    unique = dict.fromkeys(_make_case(table, replaced) for table in tables)
+    for case in unique:
         _check_case(scenario, case)
-    return list(found)
+    return list(unique)
 
 
 def _shipped() -> dict[str, Traversable]:
@@ -279,7 +279,7 @@ def _shipped() -> dict[str, Traversable]:
 
 
 def _read_block(table: dict[str, object]) -> dict[str, tuple[Value, ...]]:
-    """The axes of [axes] or of one [[case]]: each a list, or one value."""
+    """The axes of [axes] or of one [[case]]; the value of each is a list or a single value."""
     axes = {
         name: make_axis(name, values if isinstance(values, list) else [values]).values
         for name, values in table.items()
@@ -289,13 +289,13 @@ def _read_block(table: dict[str, object]) -> dict[str, tuple[Value, ...]]:
 
 
 def _check_complete(fields: Iterable[str]) -> None:
-    given = set(fields)
-    if "size" in given:
-        for name in sorted(_EXTENTS & given):
+    names = set(fields)
+    if "size" in names:
+        for name in sorted(_EXTENTS & names):
             raise ValueError(f"{name}: already set by size; give size, or height and width")
-        given |= _EXTENTS
+        names |= _EXTENTS
     for name in ("batch", "channels", "height", "width"):
-        if name not in given:
+        if name not in names:
             raise ValueError(f"{name} is missing")
 
 
@@ -305,14 +305,14 @@ def _check_count(count: int) -> None:
 
 
 def _overrides(axes: Sequence[Axis]) -> dict[str, tuple[Value, ...]]:
-    given: dict[str, tuple[Value, ...]] = {}
+    replaced: dict[str, tuple[Value, ...]] = {}
     for axis in axes:
-        if axis.name in given:
-            raise UsageError(f"axis: {axis.name} is given twice; write one list")
-        given[axis.name] = axis.values
-    if "size" in given and (both := sorted(_EXTENTS & given.keys())):
-        raise UsageError(f"axis: {both[0]} is already set by size; give one of them")
-    return given
+        if axis.name in replaced:
+            raise UsageError(f"--axis: {axis.name} is given twice; write one list")
+        replaced[axis.name] = axis.values
+    if "size" in replaced and (both := sorted(_EXTENTS & replaced.keys())):
+        raise UsageError(f"--axis: {both[0]} is already set by size; give one of them")
+    return replaced
 
 
 def _product(axes: dict[str, tuple[Value, ...]]) -> Iterator[dict[str, Value]]:
@@ -320,13 +320,13 @@ def _product(axes: dict[str, tuple[Value, ...]]) -> Iterator[dict[str, Value]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _make_case(table: dict[str, Value], given: dict[str, tuple[Value, ...]]) -> Case:
+def _make_case(table: dict[str, Value], replaced: dict[str, tuple[Value, ...]]) -> Case:
     fields: dict[str, Any] = dict(table)
     if "size" in fields:
         size = fields.pop("size")
         extents = {"height": size, "width": size}
-        # the later word wins: a size of the command line, or half of one
-        fields = fields | extents if "size" in given else extents | fields
+        # an override wins: the size, or one half of it
+        fields = fields | extents if "size" in replaced else extents | fields
     return Case(**fields)
 
 
@@ -337,27 +337,33 @@ def _check_case(scenario: Scenario, case: Case) -> None:
         raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
     if case.part != "kernel":
         return
-    # a native direction is not known yet, so that the case must be able to run both ways
-    ways: tuple[Direction, ...] = ("down", "right")
-    for way in ways:
+    # the native direction is not known yet, so the case must be possible along either axis
+    directions: tuple[Direction, ...] = ("down", "right")
+    for direction in directions:
         try:
-            case.problem(way)
+            case.problem(direction)
         except ValueError as error:
             raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
 
 
 def _check_part(case: Case) -> None:
-    """Hold a case to the fields that its part has."""
+    """Refuse fields that do not apply to the part.
+
+    Raises:
+        ValueError: one is set; the message names it.
+    """
     if case.part == "kernel":
         if case.proxy is not None:
-            raise ValueError("proxy: it is of modules; give part, or leave it out")
+            raise ValueError("proxy applies only to modules: set `part` or remove `proxy`")
         return
     if case.phase == "backward":
-        raise ValueError("phase: a module runs forward, or train, which is forward and backward")
+        raise ValueError("phase: a module runs forward, or train (forward and backward)")
     scan = Case(1, 1, 1, 1)
     for name in ("direction", "chunk", "weights", "directions", "logits"):
         if getattr(case, name) != getattr(scan, name):
-            raise ValueError(f"{name}: it is of bare scans; part {case.part} has none")
+            raise ValueError(
+                f"{name} applies only to bare scans: remove `{name}`, or `part` ({case.part})"
+            )
 
 
 def _explain(error: ValidationError) -> str:
@@ -365,6 +371,6 @@ def _explain(error: ValidationError) -> str:
     for detail in error.errors(include_url=False):
         field = ".".join(str(part) for part in detail["loc"])
         cause = detail.get("ctx", {}).get("error", detail["msg"])
-        given = f" (given {detail['input']!r:.60})" if detail["type"] != "value_error" else ""
-        lines.append(f"{field}: {cause}{given}" if field else f"{cause}{given}")
+        value = f" (given {detail['input']!r:.60})" if detail["type"] != "value_error" else ""
+        lines.append(f"{field}: {cause}{value}" if field else f"{cause}{value}")
     return "; ".join(lines)

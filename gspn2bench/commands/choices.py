@@ -7,7 +7,7 @@ both in step.
 from collections.abc import Sequence
 from enum import StrEnum
 
-from gspn2bench.errors import UsageError, unknown
+from gspn2bench.errors import UsageError
 
 
 class Device(StrEnum):
@@ -73,5 +73,5 @@ def comma_separated(option: str, text: str, known: Sequence[str] = ()) -> tuple[
         if words.count(word) > 1:
             raise UsageError(f"--{option}: {text!r} contains {word!r} twice")
         if known and word not in known:
-            raise unknown(option, word, known)
+            raise UsageError(f"--{option}: {word!r} is not one of {', '.join(known)}")
     return words

@@ -16,7 +16,7 @@ def check_alone(scenario: str | None, rung: str | None, axis: Sequence[str] | No
     """Refuse cases beside ``--resume``, which takes them from the run.
 
     Raises:
-        UsageError: one is given.
+        UsageError: the scenario, --rung or --axis is given.
     """
     if scenario is not None or rung is not None or axis:
         raise UsageError(

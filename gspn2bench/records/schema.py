@@ -1,7 +1,7 @@
-"""What a run records: the row, the run and the published figures, as pydantic models.
+"""What a run records: rows, the run, its environment, published figures; all pydantic models.
 
-A run folder holds run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` a line). Units stand in
-the names. Bytes and GB are decimal: 1 GB = 1e9 bytes.
+A run folder contains run.json (one ``RunRecord``) and rows.jsonl (one ``Row`` per line). Names end
+in their units. Bytes and GB are decimal: 1 GB = 1e9 bytes.
 """
 
 import hashlib
@@ -28,31 +28,31 @@ Status = Literal[
     "ok", "incorrect", "skipped", "oom", "failed", "unstable", "invalid", "timeout", "not_run"
 ]
 Stopped = Literal["interval", "samples", "time"]
-"""Why sampling ended: the interval was narrow enough, or the samples or the time ran out."""
+"""Why sampling ended: a narrow enough interval, the most samples, or the most time."""
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Record(BaseModel):
-    """Base of everything that is stored: unknown keys and NaN are refused."""
+    """Base of the stored models; unknown keys and NaN are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Published(Record):
-    """A figure from a paper, shown beside ours and never mixed with it."""
+    """A figure from a paper, shown beside ours and never mixed with ours."""
 
     rung: str
     latency_ms: Positive | None = None
     gbps: Positive | None = None
-    """Global-memory throughput, GB/s, where the paper gives that and no latency."""
+    """Global-memory throughput, GB/s, if the paper gives that instead of a latency."""
     images_per_s: Positive | None = None
-    """Images a second, where the paper gives that."""
+    """Images per second, if the paper gives that instead."""
     machine: str
     source: str
     where: dict[str, int | str] = Field(default_factory=dict)
-    """Case fields that must match for this figure to apply; empty matches every case."""
+    """Case fields that must match for the figure to apply; empty matches every case."""
 
     @model_validator(mode="after")
     def _one_figure(self) -> Self:
@@ -63,12 +63,12 @@ class Published(Record):
 
 
 class Row(Record):
-    """One (scenario, case, rung, phase, timing): one line of rows.jsonl."""
+    """One scenario, case, rung, phase and timing: one line of rows.jsonl."""
 
     # the case
     scenario: str
     case: str
-    """A label for the case, equal for every rung of it: "N16 C8 1024x1024 float32"."""
+    """The case's label, the same for every rung: "N16 C8 1024x1024 float32"."""
     batch: int
     channels: int
     height: int
@@ -76,23 +76,23 @@ class Row(Record):
     dtype: DType
     direction: Direction | Literal["all"]
     directions: int = 1
-    """Scans side by side, each on a stream of its own; 4 is one for each direction."""
+    """Scans side by side, one stream each; 4 means one per direction."""
     chunk: int
     weights: Weights | Literal["module"]
-    """Of a rung; a module makes its own."""
+    """Of a rung; a module computes its own weights."""
     logits: bool = False
-    """Whether w holds logits, which the call normalizes."""
+    """Whether w holds logits that the call normalizes."""
     part: Part = "kernel"
     proxy: Count | None = None
-    """C_proxy, the channels that a module scans, where that is given."""
+    """C_proxy, the channels that a module scans, if the case sets it."""
     seed: int
-    # what was run, how
+    # what was run, and how
     rung: str
     phase: CasePhase
     timing: Timing
     l2: L2State
     simulated: bool
-    # the latency; None where there is none
+    # the latency, None if there is none
     latency_ms: Positive | None = None
     latency_ms_low: Positive | None = None
     latency_ms_high: Positive | None = None
@@ -108,13 +108,14 @@ class Row(Record):
     sectors_load: Count | None = None
     sectors_store: Count | None = None
     requests_load: Count | None = None
-    """Loads of a warp; sectors_load / requests_load is how well they coalesce."""
+    """Load instructions of warps; sectors_load / requests_load says how well they coalesce."""
     requests_store: Count | None = None
     sectors_l2_read: Count | None = None
     sectors_l2_write: Count | None = None
     bytes_touched: Count | None = None
-    """Different bytes read or written; traced, like the next."""
+    """Distinct bytes read or written, traced."""
     bytes_reread: Count | None = None
+    """Bytes that a load reads although an earlier load has read them, traced."""
     # ceilings and costs
     copy_gbps: Positive | None = None
     floor_ms: Positive | None = None
@@ -124,7 +125,7 @@ class Row(Record):
     gate_error: float | None = None
     gate_tolerance: float | None = None
     gate_slices: Count | None = None
-    """Slices compared with the reference, of batch * channels."""
+    """Slices compared with the reference, out of batch * channels."""
     # the machine during the samples
     clock_mhz: float | None = None
     temperature_c: float | None = None
@@ -135,23 +136,23 @@ class Row(Record):
 
 
 class SweepPlan(Record):
-    """What a run set out to do; ``sweep --resume`` does what is left of it."""
+    """All work of a sweep; ``sweep --resume`` completes it."""
 
     cases: tuple[dict[str, int | str | None], ...]
     """Fields of ``scenario.Case``, in order."""
     rungs: tuple[str, ...]
-    """Ids of the ladder, or paths of a user's own files."""
+    """Ids, or paths of a user's own files."""
     ids: tuple[str, ...] = ()
-    """Ids of ``rungs``, in their order; empty in runs that did not record them."""
+    """Ids of ``rungs``, in their order; empty in older runs, which did not record them."""
     timings: tuple[Timing, ...]
     samples: Annotated[int, Field(gt=0)]
     seconds: Positive
     limit_s: Positive
-    """Longest time for one rung on one case, seconds."""
+    """Time limit for one rung on one case, seconds."""
 
 
 class TrafficPlan(Record):
-    """What a run of ``traffic`` set out to do; ``traffic --resume`` does what is left of it."""
+    """All work of a run of ``traffic``; ``traffic --resume`` completes it."""
 
     cases: tuple[dict[str, int | str | None], ...]
     rungs: tuple[str, ...]
@@ -159,10 +160,10 @@ class TrafficPlan(Record):
 
 
 class Facts(BaseModel):
-    """Base of what a run knows of its machine: written back as it was read.
+    """Base of the models of the environment, which are written back as they were read.
 
-    A fact that could not be found out is None. A fact that the run's version of gspn2bench did not
-    ask for is not written, and a key that is unknown here is kept.
+    A fact that could not be determined is None. A fact that the file lacks is not added, and a key
+    that is unknown here is kept.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -177,7 +178,7 @@ class Gpu(Facts):
 
     name: str | None = None
     cuda: str | None = None
-    """The newest CUDA that the driver runs: "13.0"."""
+    """The newest CUDA version that the driver supports: "13.0"."""
     multiprocessors: int | None = None
     l2_bytes: int | None = None
     memory_bytes: int | None = None
@@ -190,43 +191,43 @@ class Gpu(Facts):
 
 
 class Source(Facts):
-    """The code that a run was made with."""
+    """The code of a run."""
 
     sha256: str | None = None
     """A hash of the package's source files."""
     commit: str | None = None
-    """Of the git checkout that it ran from; None where it was installed."""
+    """Of the git checkout; None for an installed package."""
     dirty: bool | None = None
-    """Whether that checkout had changes that were not committed."""
+    """Whether the checkout had uncommitted changes."""
 
 
 class Environment(Facts):
-    """The machine and the software that a run was made with."""
+    """The machine and the software of a run."""
 
     host: str | None = None
-    """A label of the user's choice or a hash, never the machine's name."""
+    """A label that the user chooses, or a hash; never the machine's name."""
     platform: str | None = None
     python: str | None = None
     cpu_count: int | None = None
     gpu: Gpu | None = None
     packages: dict[str, str | None] = Field(default_factory=dict)
-    """Versions by name; None where a package is not installed."""
+    """Versions by name; None for a package that is not installed."""
     source: Source | None = None
 
     @property
     def gpu_name(self) -> str | None:
-        """The GPU's name; None where there is no GPU or it is not named."""
+        """The GPU's name; None if there is no GPU or the run does not name it."""
         name = self.gpu.name if self.gpu else None
         return name if name and name.strip() else None
 
     @property
     def driver(self) -> str | None:
-        """The version of the NVIDIA driver; None where the run does not say."""
+        """The version of the NVIDIA driver; None if the run does not say."""
         return self.gpu.driver if self.gpu else None
 
 
 class RunRecord(Record):
-    """run.json: how a run was made and on what."""
+    """run.json: how and where a run was recorded."""
 
     schema_version: int
     run_id: str
@@ -235,9 +236,9 @@ class RunRecord(Record):
     description: str
     source: str
     base: str | None = None
-    """Id of the rung that speed-ups refer to, where the scenario names one that is run."""
+    """Id of the rung that speed-ups refer to, if the scenario names one and it is run."""
     command: list[str]
-    """The exact command, ready to be run again."""
+    """The exact command line."""
     started_utc: str
     finished_utc: str | None = None
     simulated: bool
@@ -248,64 +249,64 @@ class RunRecord(Record):
     copy_gbps: Positive | None = None
     copy_samples_gbps: tuple[Positive, ...] = ()
     step_us: Positive | None = None
-    """Least time of one scan step: a shared-memory exchange and a barrier, microseconds."""
+    """Least time of one scan step (a shared-memory exchange and a barrier), microseconds."""
     l2_cold_ms: Positive | None = None
-    """A kernel on data that fits the L2 cache, on rotated sets: the proof that cold is cold."""
+    """Time of a kernel on rotated operand sets; larger than ``l2_warm_ms`` if rotation works."""
     l2_warm_ms: Positive | None = None
-    """The same kernel on one set, again and again."""
+    """Time of the same kernel on one operand set, which stays in the L2 cache."""
     published: tuple[Published, ...] = ()
     plan: SweepPlan | None = None
     traffic: TrafficPlan | None = None
 
     @property
     def machine(self) -> str | None:
-        """The name of what ran the kernels: a GPU or the simulator; None where that is unknown."""
+        """The GPU or the simulator that ran the kernels, by name; None if the run does not say."""
         return "Numba CUDA simulator" if self.simulated else self.environment.gpu_name
 
 
 class Launch(Record):
-    """One kernel, copy or fill of a profiled call."""
+    """One kernel, memcpy or memset of a profiled call."""
 
     name: str
     start_us: NotNegative | None = None
-    """Since the call's first launch; None where the profiler ran each launch by itself."""
+    """Time since the call's first launch; None if the profiler serialised the launches."""
     duration_us: NotNegative
 
 
 class ProfiledTrial(Record):
-    """What a profiler saw of one rung on one case, inside the NVTX range ``measure``."""
+    """One rung on one case, as a profiler recorded it inside the NVTX range ``measure``."""
 
     case: str
     rung: str
     phase: CasePhase
     timing: Timing | None
     calls: Annotated[int, Field(gt=0)]
-    """Calls seen; times are means of them."""
+    """Profiled calls; times are means over them."""
     launches: Annotated[int, Field(gt=0)]
-    """Launches of a call that the profiler saw."""
+    """Profiled launches per call."""
     launches_expected: Annotated[int, Field(gt=0)]
-    """More than ``launches`` where the profiler was told to stop early."""
+    """Launches per call; more than ``launches`` if the profiler stopped early."""
     gpu_ms: NotNegative
-    """Sum of the durations of the launches seen."""
+    """Sum of the durations of the profiled launches."""
     span_ms: NotNegative | None
-    """From a call's first start to its last end; None where launches were run one by one."""
+    """From a call's first start to its last end; None if launches were serialised."""
     gap_ms: NotNegative | None
-    """Time of the span in which nothing ran."""
+    """Time within the span in which nothing ran."""
     timeline: tuple[Launch, ...]
-    """The call of median length, its first launches if there are many."""
+    """The call of median length; only its first launches if there are many."""
 
 
 class Profile(Record):
-    """profile-<tool>-<id>.json of a run folder: figures of a profile, never measured latencies."""
+    """profile-<tool>-<id>.json of a run folder: results of a profile, never measured latencies."""
 
     schema_version: int
     tool: Literal["nsys", "ncu"]
     tool_version: str | None
     gpu: str | None
     file: str
-    """Name of the file that the figures are from."""
+    """Name of the profiler's file."""
     sha256: str
-    """Of that file."""
+    """Hash of that file."""
     added_utc: str
     trials: Annotated[tuple[ProfiledTrial, ...], Field(min_length=1)]
 
@@ -323,39 +324,41 @@ class Profile(Record):
 Model = TypeVar("Model", RunRecord, Row, Profile)
 
 MIGRATIONS: Final[dict[int, Callable[[type[Record], dict[str, Any]], dict[str, Any]]]] = {}
-"""By version, what makes a document of the next one: of the model and the parsed JSON, the JSON.
+"""By version, a function of the model and the parsed JSON that returns JSON of the next version.
 
-Version 1 is the first. Who makes version 2 adds ``{1: ...}`` here, so that old runs are still read.
+Version 1 is the first. When version 2 is introduced, add ``{1: ...}`` here to keep old runs
+readable.
 """
 
 
 def check_version(version: object) -> int:
-    """Hold a document's schema version to what can be read here.
+    """Check that a document of this schema version can be read.
 
     Raises:
-        ValueError: there is none, or it is newer, or so old that nothing leads up from it.
+        ValueError: the version is missing, newer than ``SCHEMA_VERSION``, or can't be migrated.
     """
     if not isinstance(version, int) or isinstance(version, bool):
         raise ValueError("has no schema version: it was not written by gspn2bench")
     if version > SCHEMA_VERSION:
         raise ValueError(
-            f"has schema version {version}, this is {SCHEMA_VERSION}; to mend: a newer gspn2bench"
+            f"has schema version {version}, but this gspn2bench reads up to {SCHEMA_VERSION}; "
+            "fix: install a newer gspn2bench"
         )
     if any(old not in MIGRATIONS for old in range(version, SCHEMA_VERSION)):
-        raise ValueError(f"has schema version {version}, from which nothing leads to a newer one")
+        raise ValueError(f"has schema version {version}, which can't be migrated to a newer one")
     return version
 
 
 def upgrade(model: type[Model], text: str | bytes, version: int) -> Model:
-    """Read a document, migrated from the version that it was written in.
+    """Read a document, and migrate it from the version in which it was written.
 
     Args:
-        model: what it is.
-        text: JSON.
-        version: as ``check_version`` has let pass.
+        model: of the document.
+        text: the document as JSON.
+        version: of the document, accepted by ``check_version``.
 
     Raises:
-        ValidationError: it breaks a rule of the model.
+        ValidationError: the document breaks a rule of the model.
     """
     if version == SCHEMA_VERSION:
         return model.model_validate_json(text)

@@ -1,6 +1,6 @@
 """Run folders: results/<scenario>-<utc time>-<id>/ with run.json and rows.jsonl.
 
-A row is flushed to disk as it ends, so that a crash loses no finished row. Nothing is overwritten.
+Each row is flushed to disk when it is finished, so a crash loses none. Nothing is overwritten.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
 ROW_BEGINS: Final = b'{"scenario":'
 MAX_BYTES: Final = 2**29
-"""Largest rows.jsonl that is read: some 300,000 rows, more than 10,000 cases of ten rungs."""
+"""Largest rows.jsonl that is read: about 300,000 rows, enough for 10,000 cases on ten rungs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Run:
         path: its folder.
         record: run.json.
         rows: rows.jsonl.
-        torn: whether the last line was cut short, and left out here.
+        torn: whether the last line is incomplete; it is not in ``rows``.
     """
 
     path: Path
@@ -53,30 +53,30 @@ class Run:
 
 
 def utc_now() -> str:
-    """The time now, ISO 8601 in UTC, to the second."""
+    """The current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class RunWriter:
     """Writes one run; a context manager that closes the files.
 
-    While it is open no other writer can open the same run.
+    While it is open, no other writer can open the same run.
 
     Args:
-        path: the run's own folder, as ``create_folder`` made it, or as a run left it.
-        record: what goes into run.json at once.
-        resume: add to the rows that are there already.
+        path: the run's folder: a new one from ``create_folder``, or that of a run to resume.
+        record: the contents of run.json, written at once.
+        resume: whether to append to existing rows.
 
     Raises:
-        UsageError: another process is writing this run, an older gspn2bench began it, or its
-            folder can't be written.
+        UsageError: another process is writing this run, the run has an older schema version, or
+            its folder can't be written.
     """
 
     def __init__(self, path: Path, record: RunRecord, *, resume: bool = False) -> None:
         self.path = path
         self.record = record
         if resume and _version(path) != SCHEMA_VERSION:
-            raise UsageError(f"run: {path} is of an older schema: it can be read, not added to")
+            raise UsageError(f"run: {path} has an older schema version and can only be read")
         flags = os.O_CREAT if resume else os.O_CREAT | os.O_EXCL
         with _writing(path):
             self._rows = os.open(path / ROWS_FILE, os.O_WRONLY | os.O_APPEND | flags, 0o666)
@@ -100,10 +100,10 @@ class RunWriter:
         os.close(self._rows)
 
     def add(self, row: Row) -> None:
-        """Append a row and hand it to the disk before returning.
+        """Append a row, and flush it to disk before returning.
 
         Raises:
-            OSError: it can't be written; a part of it may be, as a torn last line.
+            OSError: the row can't be written; an incomplete last line may remain.
         """
         line = (row.model_dump_json() + "\n").encode()
         while line:
@@ -111,7 +111,7 @@ class RunWriter:
         os.fsync(self._rows)
 
     def update(self, **changes: object) -> None:
-        """Change fields of run.json; the file is replaced whole, so that it is never torn."""
+        """Change fields of run.json; the file is replaced as a whole and never incomplete."""
         merged = self.record.model_dump() | changes
         self.record = RunRecord.model_validate(merged)
         self._write_record()
@@ -123,10 +123,10 @@ class RunWriter:
 
 
 def create_folder(results: Path, scenario: str) -> Path:
-    """Make a new run folder, ``results/<scenario>-<utc time>-<id>``.
+    """Create a run folder, ``results/<scenario>-<utc time>-<id>``.
 
     Raises:
-        UsageError: ``results`` cannot be made or written; nothing has been run by then.
+        UsageError: ``results`` can't be created or written.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = results / f"{scenario}-{stamp}-{secrets.token_hex(3)}"
@@ -144,7 +144,8 @@ def read_run(path: Path) -> Run:
     """Read a run folder; a run of an older schema version is migrated.
 
     Raises:
-        UsageError: not a run folder, written by a newer gspn2bench, too large, or damaged.
+        UsageError: ``path`` is not a run folder, or the run is too large, damaged, or written by
+            a newer gspn2bench.
     """
     version = _version(path)
     try:
@@ -170,10 +171,10 @@ def read_run(path: Path) -> Run:
 
 
 def set_torn_aside(run: Run) -> Path | None:
-    """Move a torn last line to a file of its own, so that rows can be added again.
+    """Move an incomplete last line to a separate file, so rows can be added again.
 
     Returns:
-        That file, or None where no line is torn.
+        That file, or None if no line is torn.
     """
     rows = run.path / ROWS_FILE
     with rows.open("rb+") as file:  # in place: a writer may hold the file open already
@@ -196,28 +197,28 @@ def add_profile(path: Path, profile: Profile) -> Path:
         Its file, profile-<tool>-<id>.json; the id is of the content.
 
     Raises:
-        UsageError: the run has this profile already, from this file or from a different one, or
-            one of its profiles is damaged, or its folder can't be written.
+        UsageError: the run already has this profile, from this file or a different one; or one of
+            its profiles is damaged, or its folder can't be written.
     """
     content = profile.content
     for other, stored in _profiles(path):
         if stored.content == content or stored.sha256 == profile.sha256:
             raise UsageError(
-                f"profile: {profile.file} is in the run already, from {stored.file}: {other}"
+                f"profile: {profile.file} is already in the run, from {stored.file}: {other}"
             )
     file = path / f"profile-{profile.tool}-{content[:12]}.json"
     try:
         with file.open("x", encoding="utf-8") as out:
             out.write(profile.model_dump_json(indent=1) + "\n")
     except FileExistsError as error:
-        raise UsageError(f"profile: {profile.file} is in the run already: {file}") from error
+        raise UsageError(f"profile: {profile.file} is already in the run, as {file}") from error
     except OSError as error:
         raise UsageError(f"profile: {file} cannot be written: {error.strerror}") from error
     return file
 
 
 def read_profiles(path: Path) -> tuple[Profile, ...]:
-    """The profiles of the run folder at ``path``, by the name of their files.
+    """The profiles of the run folder at ``path``, in the order of their file names.
 
     Raises:
         UsageError: one is damaged.
@@ -237,14 +238,18 @@ def _profiles(path: Path) -> Iterator[tuple[Path, Profile]]:
 
 
 def find_run(name: str, results: Path) -> Path:
-    """The folder of a run given as a path, a run's name, a prefix of one, or "latest".
+    """The folder of a run.
+
+    Args:
+        name: a path, the run's name, a unique prefix of it, or "latest".
+        results: folder that contains the runs.
 
     Raises:
-        UsageError: none or several match.
+        UsageError: no run matches, or several do.
     """
-    given = Path(name)
-    if (given / RUN_FILE).is_file():
-        return given
+    path = Path(name)
+    if (path / RUN_FILE).is_file():
+        return path
     runs = {p.parent.name: p.parent for p in results.glob(f"*/{RUN_FILE}")}
     if name in runs:
         return runs[name]
@@ -254,14 +259,14 @@ def find_run(name: str, results: Path) -> Path:
     if len(matches) == 1:
         return runs[matches[0]]
     if matches:
-        raise UsageError(f"run: {name!r} begins {', '.join(matches)}; give more of one")
+        raise UsageError(f"run: {name!r} matches {', '.join(matches)}; give a longer prefix")
     if not runs:
-        raise UsageError(f"run: {name!r} is no run folder, and {results} holds no run")
+        raise UsageError(f"run: {name!r} is not a run folder, and {results} contains no run")
     raise unknown("run", name, runs)
 
 
 def _age(path: Path) -> tuple[str, float]:
-    """Sorts runs by the time in their names, which a clone keeps; then by that of the file."""
+    """Sort key of runs: the time in the name, which a git clone keeps, then that of the file."""
     begun = re.search(r"\d{8}T\d{6}Z", path.name)
     return (begun[0] if begun else "", (path / RUN_FILE).stat().st_mtime)
 
@@ -270,7 +275,9 @@ def _text(path: Path) -> str:
     try:
         return (path / RUN_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UsageError(f"run: {path} is no run folder: {error.filename} can't be read") from error
+        raise UsageError(
+            f"run: {path} is not a run folder: {error.filename} can't be read"
+        ) from error
 
 
 def _version(path: Path) -> int:
@@ -279,7 +286,7 @@ def _version(path: Path) -> int:
     try:
         version = json.loads(_text(path)).get("schema_version")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise UsageError(f"run: {file} is not JSON of a run: {error}") from error
+        raise UsageError(f"run: {file} is not the JSON of a run: {error}") from error
     try:
         return check_version(version)
     except ValueError as error:
@@ -287,10 +294,10 @@ def _version(path: Path) -> int:
 
 
 def _torn(line: bytes) -> bool:
-    """Whether a line was cut short: the writer was stopped in mid-write, and never gave it out.
+    """Whether a line is incomplete because its writer was stopped.
 
-    Only the last line can lack its end. What does not begin like a row, or is whole JSON, is
-    damaged in another way.
+    Only the last line can lack its end. A line that does not begin like a row, or is complete JSON,
+    is damaged in a different way.
     """
     if line.endswith(b"\n") or not ROW_BEGINS.startswith(line[: len(ROW_BEGINS)]):
         return False
@@ -308,7 +315,7 @@ def _last(file: BinaryIO, size: int) -> bytes:
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong, and how much more is."""
+    """The first error, and the number of others."""
     detail, *others = error.errors(include_url=False, include_context=False)
     field = ".".join(map(str, detail["loc"]))
     more = f"; and {len(others)} more" if others else ""
@@ -317,7 +324,7 @@ def _first(error: ValidationError) -> str:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Name the folder where a file of a run can't be made."""
+    """Turn an OSError into a UsageError that names the run's folder."""
     try:
         yield
     except FileExistsError:

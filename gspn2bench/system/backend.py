@@ -1,4 +1,4 @@
-"""Where kernels run: on a GPU, or in Numba's CUDA simulator. Chosen before numba is imported."""
+"""Where kernels run: on a GPU or in Numba's CUDA simulator; chosen before numba is imported."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ SIMULATOR: Final = "NUMBA_ENABLE_CUDASIM"
 
 @dataclass(frozen=True)
 class Backend:
-    """The choice that was made.
+    """The chosen backend.
 
     Args:
         simulated: whether kernels run in the simulator.
-        reason: why they do; None on a GPU.
+        reason: why they are simulated; None on a GPU.
     """
 
     simulated: bool
@@ -26,30 +26,30 @@ class Backend:
 
 
 def activate(device: str = "auto") -> Backend:
-    """Choose the GPU or the simulator, and set numba up for it; the simulator gets one core.
+    """Choose the GPU or the simulator, and configure numba for it; the simulator gets one core.
 
     Args:
-        device: "cuda", "sim", or "auto": a GPU where one can be used, the simulator otherwise.
+        device: "cuda", "sim", or "auto": a GPU if one can be used, or else the simulator.
 
     Raises:
-        UsageError: not one of these, or "cuda" where CUDA can't be used; says why.
+        UsageError: ``device`` is unknown, or it is "cuda" and CUDA can't be used; says why.
     """
     if device not in get_args(Device):
         raise unknown("device", device, get_args(Device))
-    asked = os.environ.get(SIMULATOR) == "1"
+    requested = os.environ.get(SIMULATOR) == "1"
     if device == "sim":
-        backend = Backend(True, "the simulator was asked for (--device sim)")
-    elif device == "auto" and asked:
-        backend = Backend(True, f"the simulator was asked for ({SIMULATOR}=1)")
+        backend = Backend(True, "the simulator was requested with --device sim")
+    elif device == "auto" and requested:
+        backend = Backend(True, f"the simulator was requested with {SIMULATOR}=1")
     else:
         missing = find_cuda()
         if missing is not None and device == "cuda":
             raise UsageError(
                 f"--device: cuda can't be used: {missing}; "
-                "`gspn2bench doctor` says how to mend it, --device sim runs without a GPU"
+                "`gspn2bench doctor` prints how to fix it, and --device sim needs no GPU"
             )
         backend = Backend(missing is not None, missing)
-    if "numba" in sys.modules and backend.simulated != asked:
+    if "numba" in sys.modules and backend.simulated != requested:
         raise RuntimeError("the backend must be chosen before numba is imported")
     os.environ[SIMULATOR] = "1" if backend.simulated else "0"
     if backend.simulated:
@@ -58,10 +58,10 @@ def activate(device: str = "auto") -> Backend:
 
 
 def _keep_to_one_core() -> None:
-    """Bind this process, and those it starts, to one core, where the system can.
+    """Bind this process and its children to one core, if the system supports it.
 
-    A simulated thread is a Python thread, and only one of those runs at a time. On several cores
-    they hand over from core to core, and take twice as long.
+    A simulated thread is a Python thread, and only one Python thread runs at a time. On several
+    cores the threads switch between cores and take twice as long.
     """
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -162,5 +162,5 @@ def _field(file: Path, name: str) -> str | None:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    found = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in found if key.strip() == name), None)
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() == name), None)

@@ -1,6 +1,6 @@
-"""The CUDA driver, asked through ctypes: what is there to know before numba or torch is imported.
+"""The CUDA driver, called through ctypes, which works before numba or torch is imported.
 
-Nothing here makes a context.
+Nothing here creates a CUDA context.
 """
 
 import ctypes
@@ -12,14 +12,14 @@ ATTRIBUTES: Final = {"multiprocessors": 16, "l2_bytes": 38}
 
 
 class DriverError(RuntimeError):
-    """The driver is absent or refused a call; the message says which."""
+    """The driver is missing or a call failed; the message says which."""
 
 
 class Driver:
     """An initialised CUDA driver.
 
     Raises:
-        DriverError: no library, or cuInit failed.
+        DriverError: the library is missing, or cuInit failed.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Driver:
         self._call("cuInit", ctypes.c_uint(0))
 
     def version(self) -> tuple[int, int]:
-        """The newest CUDA that the driver runs, (major, minor)."""
+        """The newest CUDA version that the driver supports, (major, minor)."""
         number = self._integer("cuDriverGetVersion")
         return number // 1000, number % 1000 // 10
 
@@ -45,13 +45,13 @@ class Driver:
         return text.value.decode()
 
     def bus_id(self, device: int) -> str:
-        """The GPU's place on the PCI bus, by which NVML finds the same GPU."""
+        """The GPU's address on the PCI bus, by which NVML finds the same GPU."""
         text = ctypes.create_string_buffer(64)
         self._call("cuDeviceGetPCIBusId", text, ctypes.c_int(64), ctypes.c_int(device))
         return text.value.decode()
 
     def memory_bytes(self, device: int) -> int:
-        """Global memory of the GPU."""
+        """Bytes of the GPU's global memory."""
         size = ctypes.c_size_t()
         self._call("cuDeviceTotalMem_v2", ctypes.byref(size), ctypes.c_int(device))
         return size.value
@@ -78,10 +78,10 @@ class Driver:
 
 
 def cuda_extra() -> str:
-    """The extra that installs numba-cuda for this driver: "cu13", "cu12", or "" where none fits."""
+    """The extra that installs numba-cuda for this driver: "cu13", "cu12", or "" if none fits."""
     try:
         major, _ = Driver().version()
     except DriverError:
         return ""
-    # a newer driver runs what was built for an older CUDA
+    # a driver also runs code that was built for an older CUDA
     return {12: "cu12"}.get(major, "cu13" if major >= 13 else "")

@@ -1,6 +1,6 @@
-"""The machine and the software that a run was made with, as run.json records them.
+"""The machine and the software of a run, as run.json records them.
 
-The machine's name is never stored: ``host`` is a label of the user's choice, or a hash.
+The machine's name is never stored: ``host`` is a label that the user chooses, or a hash.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ PACKAGES: Final = (
     "triton",
 )
 SOURCES: Final = ("gspn2bench", "gspn2bench.kernels", "gspn2bench.scenarios")
-"""Packages whose folders hold the source; in a checkout they lie beside each other."""
+"""Packages whose folders contain the source; in a checkout they are beside each other."""
 
 
 def collect() -> Environment:
-    """What run.json keeps of the environment; what cannot be found out is None."""
+    """The environment of this process; what can't be determined is None."""
     commit, dirty = _git(Path(__file__).resolve().parents[2])
     return Environment(
         host=host_label(),
@@ -55,7 +55,7 @@ def collect() -> Environment:
 
 
 def find_cuda() -> str | None:
-    """Why CUDA cannot be used here, or None where it can."""
+    """Why CUDA can't be used here; None if it can."""
     try:
         driver = Driver()
         if driver.device_count() == 0:
@@ -71,7 +71,7 @@ def find_cuda() -> str | None:
         newest = ".".join(map(str, driver.version()))
         return (
             f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, "
-            f"the driver runs up to {newest}"
+            f"but the driver supports up to {newest}"
         )
     return None
 
@@ -108,7 +108,7 @@ def _gpu(device: int = 0) -> Gpu | None:
 
 
 def _management(bus_id: str) -> dict[str, Any]:
-    """What only NVML knows: the driver's version and the clocks, in MHz."""
+    """The driver's version and the clocks in MHz, which only NVML knows."""
     import pynvml
 
     def ask(question: Callable[..., Any], *arguments: object) -> Any:
@@ -136,17 +136,17 @@ def _management(bus_id: str) -> dict[str, Any]:
 
 
 def source_hash(folders: Mapping[str, Traversable] | None = None) -> str:
-    """One hash of every source file, the same for a checkout and the wheel that is built from it.
+    """One hash of all source files; a checkout and the wheel built from it have the same hash.
 
-    Code, kernels, scenarios and the assets of pages, by name and content. Bytecode and hidden files
-    are left out.
+    It covers names and contents of code, kernels, scenarios and the assets of pages. Bytecode and
+    hidden files are left out.
 
     Args:
-        folders: the folder of each package in ``SOURCES``; by default those that are imported.
+        folders: the folder of each package in ``SOURCES``; by default those of this process.
     """
     if folders is None:
         folders = {package: importlib.resources.files(package) for package in SOURCES}
-    # by name, since the wheel has the other packages inside the folder of the first
+    # by name, because the wheel contains the other packages in the folder of the first
     files: dict[str, Traversable] = {}
     for package, folder in folders.items():
         files |= _files(folder, package.replace(".", "/"))
@@ -159,20 +159,20 @@ def source_hash(folders: Mapping[str, Traversable] | None = None) -> str:
 
 def _files(folder: Traversable, prefix: str) -> dict[str, Traversable]:
     """The source files below a folder, by their names below ``prefix``."""
-    found: dict[str, Traversable] = {}
+    files: dict[str, Traversable] = {}
     for entry in folder.iterdir():
         name = f"{prefix}/{entry.name}"
         if entry.name.startswith(".") or entry.name == "__pycache__":
             continue
         if entry.is_dir():
-            found |= _files(entry, name)
+            files |= _files(entry, name)
         elif not entry.name.endswith(".pyc"):
-            found[name] = entry
-    return found
+            files[name] = entry
+    return files
 
 
 def _git(root: Path) -> tuple[str | None, bool | None]:
-    """Commit of the checkout at ``root``, and whether it is dirty; None where it is no checkout."""
+    """Commit of the checkout at ``root``, and whether it is dirty; None if it is not a checkout."""
     commit = status = None
     if (root / ".git").exists():
         commit = _run_git(root, "rev-parse", "HEAD")

@@ -375,13 +375,22 @@ ONE = HEAD + 'rungs = ["gspn2"]\n[axes]\nbatch = 1\nchannels = 4\nsize = 8\n'
 @pytest.mark.parametrize(
     ("axes", "complaint"),
     [
-        (["proxy=2"], "proxy: it is of modules"),
+        (["proxy=2"], "proxy applies only to modules: set `part`"),
         (["part=block", "phase=backward"], "phase: a module runs forward, or train"),
-        (["part=module", "chunk=2"], "chunk: it is of bare scans; part module has none"),
-        (["part=module", "direction=up"], "direction: it is of bare scans"),
-        (["part=projections", "weights=shared"], "weights: it is of bare scans; part projections"),
-        (["part=module", "directions=4"], "directions: it is of bare scans"),
-        (["part=model", "logits=1"], "logits: it is of bare scans; part model has none"),
+        (
+            ["part=module", "chunk=2"],
+            "chunk applies only to bare scans: remove `chunk`, or `part` (module)",
+        ),
+        (["part=module", "direction=up"], "direction applies only to bare scans"),
+        (
+            ["part=projections", "weights=shared"],
+            "weights applies only to bare scans: remove `weights`, or `part` (projections)",
+        ),
+        (["part=module", "directions=4"], "directions applies only to bare scans"),
+        (
+            ["part=model", "logits=1"],
+            "logits applies only to bare scans: remove `logits`, or `part` (model)",
+        ),
         (["phase=train"], "phase: 'train' is not one of forward, backward"),
     ],
 )

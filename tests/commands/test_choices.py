@@ -42,7 +42,7 @@ def test_words_keep_their_order() -> None:
         ("", "--timing: '' contains an empty name"),
         ("eager,", "--timing: 'eager,' contains an empty name"),
         ("eager,eager", "--timing: 'eager,eager' contains 'eager' twice"),
-        ("wall", "'wall'"),
+        ("wall", "--timing: 'wall' is not one of eager, graph"),
     ],
 )
 def test_a_list_that_cannot_be_is_refused(text: str, message: str) -> None:

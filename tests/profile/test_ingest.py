@@ -74,7 +74,7 @@ def test_durations_of_ncu_have_units(tmp_path, folder, unit, ms):
 def test_a_profile_is_added_once(tmp_path, folder):
     file = csv(tmp_path / "r01.csv", 4)
     assert ingest(file, folder).exit_code == 0
-    refused(file, folder, "in the run already")
+    refused(file, folder, "is already in the run")
     assert ingest(csv(tmp_path / "again.csv", 5), folder).exit_code == 0
     assert len(read_profiles(folder)) == 2
 

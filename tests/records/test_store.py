@@ -136,16 +136,19 @@ def test_no_nan_enters_a_row(field: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json", "is not JSON of a run"),
-        ("[]", "is not JSON of a run"),
-        ("", "is not JSON of a run"),
-        ('{"schema_version": 1, "run_id": "s-2026', "is not JSON of a run"),
+        ("not json", "is not the JSON of a run"),
+        ("[]", "is not the JSON of a run"),
+        ("", "is not the JSON of a run"),
+        ('{"schema_version": 1, "run_id": "s-2026', "is not the JSON of a run"),
         ("{}", "has no schema version: it was not written by gspn2bench"),
         ('{"schema_version": true}', "has no schema version"),
         ('{"results": [], "version": "2.1"}', "has no schema version"),
-        ('{"schema_version": 0}', "has schema version 0, from which nothing leads to a newer one"),
-        ("[" * 100_000, "is not JSON of a run"),
-        (json.dumps({"schema_version": SCHEMA_VERSION + 1}), "has schema version 2, this is 1"),
+        ('{"schema_version": 0}', "has schema version 0, which can't be migrated to a newer one"),
+        ("[" * 100_000, "is not the JSON of a run"),
+        (
+            json.dumps({"schema_version": SCHEMA_VERSION + 1}),
+            "has schema version 2, but this gspn2bench reads up to 1",
+        ),
         (json.dumps({"schema_version": SCHEMA_VERSION}), "Field required"),
     ],
 )
@@ -260,7 +263,7 @@ def test_an_older_run_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run.rows == was.rows
     assert (run.record.schema_version, run.record.seed) == (SCHEMA_VERSION, 7)
     before = (path / store.RUN_FILE).read_bytes()
-    with pytest.raises(UsageError, match="older schema: it can be read, not added to"):
+    with pytest.raises(UsageError, match="has an older schema version and can only be read"):
         store.RunWriter(path, run.record, resume=True)
     assert (path / store.RUN_FILE).read_bytes() == before
 
@@ -278,7 +281,7 @@ def test_migrations_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.seed, found.rung) == (1, "r01b")
     assert schema.upgrade(Row, text, 2).rung == "r07b"
     monkeypatch.setattr(schema, "MIGRATIONS", {2: steps[2]})
-    with pytest.raises(ValueError, match="schema version 1, from which nothing leads"):
+    with pytest.raises(ValueError, match="schema version 1, which can't be migrated"):
         schema.check_version(1)
 
 
@@ -341,9 +344,9 @@ def test_a_run_is_found_by_path_name_prefix_or_latest(tmp_path: Path) -> None:
     assert store.find_run(first.name, tmp_path) == first
     assert store.find_run(second.name[:-1], tmp_path) == second
     assert store.find_run("latest", tmp_path) in (first, second)
-    with pytest.raises(UsageError, match="give more of one"):
+    with pytest.raises(UsageError, match="give a longer prefix"):
         store.find_run("s-", tmp_path)
     with pytest.raises(UsageError, match=f"did you mean {first.name}|{second.name}"):
         store.find_run(first.name[:-1] + "zz", tmp_path)
-    with pytest.raises(UsageError, match="holds no run"):
+    with pytest.raises(UsageError, match="contains no run"):
         store.find_run("x", tmp_path / "nowhere")

@@ -22,5 +22,5 @@ def test_auto_falls_back_to_the_simulator_and_says_why(monkeypatch: pytest.Monke
         pytest.skip("numba is set up for the GPU")
     monkeypatch.setattr(backend, "find_cuda", lambda: "the driver is asleep")
     monkeypatch.setenv(backend.SIMULATOR, "1")
-    assert "asked for" in (backend.activate("auto").reason or "")
+    assert "requested with" in (backend.activate("auto").reason or "")
     assert backend.activate("sim").simulated

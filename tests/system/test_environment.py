@@ -96,7 +96,7 @@ def test_why_there_is_no_cuda(
     ("built_for", "available", "reason"),
     [
         (None, False, "torch 9.9 is built without CUDA"),
-        ("14.0", False, "torch 9.9 is built for CUDA 14.0, the driver runs up to 13.2"),
+        ("14.0", False, "torch 9.9 is built for CUDA 14.0, but the driver supports up to 13.2"),
         ("13.0", True, None),
     ],
 )
