@@ -84,7 +84,9 @@ def test_profiles_recorded_before_are_read_and_not_added_again(tmp_path):
         assert len(profiles) == len({profile.content for profile in profiles})
         for profile in profiles:
             other = profile.model_copy(update={"sha256": "0" * 64, "file": "other.csv"})
-            with pytest.raises(UsageError, match=f"already in the run, from {re.escape(profile.file)}"):
+            with pytest.raises(
+                UsageError, match=f"already in the run, from {re.escape(profile.file)}"
+            ):
                 add_profile(folder, other)
 
 

@@ -153,9 +153,7 @@ def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
         return
     for mode in dict.fromkeys(mode for trial in trials for mode in trial.remaining):
         samplers = {
-            trial: Sampler(
-                mode, calls, trial.settings.budget, set_indices, trial.work.launches
-            )
+            trial: Sampler(mode, calls, trial.settings.budget, set_indices, trial.work.launches)
             for trial, (calls, set_indices) in zip(trials, bound, strict=True)
             if mode in trial.remaining
         }

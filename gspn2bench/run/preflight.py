@@ -118,7 +118,7 @@ def _check_twice(
         work: the workload.
         operands: its operands; the inputs are changed in place.
         call: bound to the operands.
-        facts: receives the gate result.
+        observed: receives the gate result.
         sums: of the inputs before the first call, from ``_input_sums``.
     """
     for prefix in ("", "on changed inputs, "):
