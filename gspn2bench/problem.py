@@ -130,7 +130,7 @@ class ScanProblem:
     @property
     def chunks(self) -> int:
         """Chunks of one slice; the last may be shorter."""
-        return -(-self.steps // self.chunk_length)
+        return ceil_div(self.steps, self.chunk_length)
 
     @property
     def item_bytes(self) -> int:
@@ -164,6 +164,11 @@ class ScanProblem:
     def with_direction(self, direction: Direction) -> Self:
         """The same case, scanned in a different direction."""
         return replace(self, direction=direction)
+
+
+def ceil_div(dividend: int, divisor: int) -> int:
+    """The quotient of two whole numbers, rounded up."""
+    return -(-dividend // divisor)
 
 
 def _check_int(field: str, value: object, low: int, high: int, bound: str) -> None:

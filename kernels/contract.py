@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import torch
 
@@ -50,8 +50,8 @@ Bind = Callable[[ScanProblem, Operands], Call]
 """Set-up outside the timed region: builds the kernel, makes its arguments, returns the call."""
 
 
-def supports_all(problem: ScanProblem) -> str | None:  # noqa: ARG001
-    """A rung without limits of its own."""
+def always_supported(problem: ScanProblem) -> str | None:  # noqa: ARG001
+    """The ``unsupported_reason`` of a rung without limits of its own: None."""
     return None
 
 
@@ -63,6 +63,13 @@ def one_launch(problem: ScanProblem) -> int:  # noqa: ARG001
 def compulsory_traffic(problem: ScanProblem) -> int:
     """Bytes with each input read once and each output written once."""
     return problem.compulsory_bytes
+
+
+RENAMED_FIELDS: Final = {
+    "supports": "unsupported_reason",
+    "not_in_graphs": "graph_unsupported_reason",
+}
+"""Fields of a rung that 0.1.0 had under another name."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,9 @@ class Rung:
         launches: kernel launches of one call; None where they are not declared, because a library
             makes them: those seen are then recorded, and held to nothing.
         backward: binds the backward kernel; None where there is none.
-        supports: why the rung can't run a problem, or None if it can.
+        unsupported_reason: why the rung's kernels can't run a problem; None if they can.
         traffic: bytes that one call must move.
-        not_in_graphs: why a CUDA graph can't hold the call, or None if it can.
+        graph_unsupported_reason: why a CUDA graph can't hold the call; None if it can.
         takes_logits: whether forward normalizes logits that it is given as weights.
 
     Raises:
@@ -96,21 +103,30 @@ class Rung:
     forward: Bind
     launches: Callable[[ScanProblem], int] | None
     backward: Bind | None = None
-    supports: Callable[[ScanProblem], str | None] = supports_all
+    unsupported_reason: Callable[[ScanProblem], str | None] = always_supported
     traffic: Callable[[ScanProblem], int] = compulsory_traffic
-    not_in_graphs: str | None = None
+    graph_unsupported_reason: str | None = None
     takes_logits: bool = False
+
+    def __new__(cls, *_: Any, **fields: Any) -> Self:
+        """Refuse a field by its old name, and name the new one."""
+        for name in RENAMED_FIELDS.keys() & fields.keys():
+            raise TypeError(f"Rung: {name} was renamed to {RENAMED_FIELDS[name]} in 0.2.0")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_rung_id(self.id)
 
-    def unsupported(self, problem: ScanProblem) -> str | None:
-        """Why this rung can't run the problem; None if it can."""
+    def skip_reason(self, problem: ScanProblem) -> str | None:
+        """Why a sweep skips the problem; None if the rung can run it.
+
+        Whether the rung has a kernel for the phase and takes logits, then its own limits.
+        """
         if problem.phase == "backward" and self.backward is None:
             return f"phase: {self.id} has no backward kernel"
         if problem.logits and not self.takes_logits:
             return f"logits: {self.id} takes weights; normalize them first"
-        return self.supports(problem)
+        return self.unsupported_reason(problem)
 
     def bind(self, problem: ScanProblem, operands: Operands) -> Call:
         """Check the operands and make the problem's call.
@@ -119,7 +135,7 @@ class Rung:
             ValueError: the rung can't run the problem, or an operand has the wrong shape, type,
                 device or layout; the message names the argument and what was expected.
         """
-        reason = self.unsupported(problem)
+        reason = self.skip_reason(problem)
         if reason is not None:
             raise ValueError(reason)
         check_operands(problem, operands)

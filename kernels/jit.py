@@ -90,8 +90,8 @@ def instruction(kinds: str, generate: Callable[..., Any]) -> Callable[[Function]
     def two(_: Any, _first: Any, _second: Any) -> Any:
         return signature, lower
 
-    made = intrinsic({1: one, 2: two}[len(arguments)])
-    return lambda _function: made
+    device_intrinsic = intrinsic({1: one, 2: two}[len(arguments)])
+    return lambda _function: device_intrinsic
 
 
 class FlatArray(NamedTuple):
@@ -123,7 +123,7 @@ def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     return FlatArray(tensor, dtype)
 
 
-def bound(
+def bind_launch(
     compiled: Any,
     grid: int,
     block: int | tuple[int, int],
@@ -141,9 +141,9 @@ def bound(
     """
     if SIMULATED:  # whose kernels keep one configuration, the last
         return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)
-    from gspn2bench.kernels.ready import Launch
+    from gspn2bench.kernels.prebound_launch import PreboundLaunch
 
-    return Launch(compiled, grid, block, arguments, shared_bytes)
+    return PreboundLaunch(compiled, grid, block, arguments, shared_bytes)
 
 
 @contextmanager

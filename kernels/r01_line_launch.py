@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import WARP, Array, bound, kernel
-from gspn2bench.kernels.launch import backward_arrays, forward_arrays, scratch
-from gspn2bench.kernels.math import adjoint, recurrence
-from gspn2bench.problem import MAX_EXTENT, ScanProblem
+from gspn2bench.kernels.jit import WARP, Array, bind_launch, kernel
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
+from gspn2bench.problem import MAX_EXTENT, ScanProblem, ceil_div
 
 THREADS = 512
 
@@ -43,16 +43,18 @@ def build_forward() -> Any:
         if thread >= lines:
             return
         row = np.uint32(thread % np.uint32(height))
-        at = np.uint64(thread) * np.uint64(width) + np.uint64(column)
+        index = np.uint64(thread) * np.uint64(width) + np.uint64(column)
         left = middle = right = np.float32(0)
         if column > 0:
-            before = at - np.uint64(1)
+            before = index - np.uint64(1)
             middle = h[before]
             if row > 0:
                 left = h[before - np.uint64(width)]
             if row + 1 < height:
                 right = h[before + np.uint64(width)]
-        h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+        h[index] = recurrence(
+            wl[index], left, wm[index], middle, wr[index], right, lam[index], x[index]
+        )
 
     return forward
 
@@ -71,33 +73,33 @@ def build_backward() -> Any:
         if thread >= lines:
             return
         row = np.uint32(thread % np.uint32(height))
-        at = np.uint64(thread) * np.uint64(width) + np.uint64(column)
+        index = np.uint64(thread) * np.uint64(width) + np.uint64(column)
         one, pitch = np.uint64(1), np.uint64(width)
 
-        total = grad_h[at]
+        total = grad_h[index]
         if column + 1 < width:
-            after = at + one
+            after = index + one
             from_left = from_right = w_left = w_right = np.float32(0)
             if row > 0:
                 w_left, from_left = wr[after - pitch], g[after - pitch]
             if row + 1 < height:
                 w_right, from_right = wl[after + pitch], g[after + pitch]
             total = adjoint(total, wm[after], g[after], w_right, from_right, w_left, from_left)
-        g[at] = total
-        grad_x[at] = lam[at] * total
-        grad_lam[at] = x[at] * total
+        g[index] = total
+        grad_x[index] = lam[index] * total
+        grad_lam[index] = x[index] * total
 
         left = middle = right = np.float32(0)
         if column > 0:
-            before = at - one
+            before = index - one
             middle = h[before]
             if row > 0:
                 left = h[before - pitch]
             if row + 1 < height:
                 right = h[before + pitch]
-        grad_wl[at] = total * left
-        grad_wm[at] = total * middle
-        grad_wr[at] = total * right
+        grad_wl[index] = total * left
+        grad_wm[index] = total * middle
+        grad_wr[index] = total * right
 
     return backward
 
@@ -115,10 +117,10 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array], columns: range) -> Call:
     lines = problem.slices * problem.height
-    block = min(THREADS, -(-lines // WARP) * WARP)
-    grid = -(-lines // block)
+    block = min(THREADS, ceil_div(lines, WARP) * WARP)
+    grid = ceil_div(lines, block)
     sizes = (problem.height, problem.width, lines)
-    launches = [bound(compiled, grid, block, *arrays, *sizes, column) for column in columns]
+    launches = [bind_launch(compiled, grid, block, *arrays, *sizes, column) for column in columns]
 
     def call() -> None:
         for launch in launches:
@@ -132,7 +134,7 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + again
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.dtype != "float32":
         return f"dtype: {problem.dtype}; r01 stores float32"
     if problem.direction != "right":
@@ -155,6 +157,6 @@ RUNG = Rung(
     forward=bind_forward,
     launches=lambda problem: problem.steps,
     backward=bind_backward,
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

@@ -25,17 +25,16 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
-from gspn2bench.kernels.jit import Array, bound, kernel
-from gspn2bench.kernels.launch import (
+from gspn2bench.kernels.jit import Array, bind_launch, kernel
+from gspn2bench.kernels.launch_limits import (
     MAX_REGISTERS,
-    backward_arrays,
-    beyond_grid,
-    forward_arrays,
-    scratch,
+    grid_limit_reason,
+    passes_of,
     whole_warps,
 )
-from gspn2bench.kernels.math import adjoint, recurrence
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
 from gspn2bench.problem import ScanProblem
 
 
@@ -43,33 +42,36 @@ from gspn2bench.problem import ScanProblem
 def build_forward(length: int) -> Any:
     """Compile the kernel that scans one chunk of one slice per block."""
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
 
     @kernel("r02_fused_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-height // threads)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(height, threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, width)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, width)
         one, pitch = np.uint64(1), np.uint64(width)
 
-        for column in range(first, last):
-            for turn in range(turns):
-                row = thread + turn * threads
+        for column in range(start, stop):
+            for pass_ in range(passes):
+                row = thread + pass_ * threads
                 if row < height:
-                    at = np.uint64(slice_start + row * width + column)
+                    index = np.uint64(slice_start + row * width + column)
                     left = middle = right = np.float32(0)
-                    if column > first:
-                        before = at - one
+                    if column > start:
+                        before = index - one
                         middle = h[before]
                         if row > 0:
                             left = h[before - pitch]
                         if row + 1 < height:
                             right = h[before + pitch]
-                    h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+                    h[index] = recurrence(
+                        wl[index], left, wm[index], middle, wr[index], right, lam[index], x[index]
+                    )
             cuda.syncthreads()  # the block's h[i] is in global memory before column i + 1 reads it
 
     return forward
@@ -79,7 +81,7 @@ def build_forward(length: int) -> Any:
 def build_backward(length: int) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
 
     @kernel("r02_fused_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -87,21 +89,22 @@ def build_backward(length: int) -> Any:
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-height // threads)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(height, threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, width)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, width)
         one, pitch = np.uint64(1), np.uint64(width)
 
-        for column in range(last - 1, first - 1, -1):
-            for turn in range(turns):
-                row = thread + turn * threads
+        for column in range(stop - 1, start - 1, -1):
+            for pass_ in range(passes):
+                row = thread + pass_ * threads
                 if row < height:
-                    at = np.uint64(slice_start + row * width + column)
+                    index = np.uint64(slice_start + row * width + column)
 
-                    total = grad_h[at]
-                    if column + 1 < last:
-                        after = at + one
+                    total = grad_h[index]
+                    if column + 1 < stop:
+                        after = index + one
                         from_left = from_right = w_left = w_right = np.float32(0)
                         if row > 0:
                             w_left, from_left = wr[after - pitch], g[after - pitch]
@@ -110,21 +113,21 @@ def build_backward(length: int) -> Any:
                         total = adjoint(
                             total, wm[after], g[after], w_right, from_right, w_left, from_left
                         )
-                    g[at] = total
-                    grad_x[at] = lam[at] * total
-                    grad_lam[at] = x[at] * total
+                    g[index] = total
+                    grad_x[index] = lam[index] * total
+                    grad_lam[index] = x[index] * total
 
                     left = middle = right = np.float32(0)
-                    if column > first:
-                        before = at - one
+                    if column > start:
+                        before = index - one
                         middle = h[before]
                         if row > 0:
                             left = h[before - pitch]
                         if row + 1 < height:
                             right = h[before + pitch]
-                    grad_wl[at] = total * left
-                    grad_wm[at] = total * middle
-                    grad_wr[at] = total * right
+                    grad_wl[index] = total * left
+                    grad_wm[index] = total * middle
+                    grad_wr[index] = total * right
             cuda.syncthreads()
 
     return backward
@@ -144,7 +147,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid, block = problem.slices * problem.chunks, whole_warps(problem.height)
     sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bound(compiled, grid, block, *arrays, *sizes)
+    return bind_launch(compiled, grid, block, *arrays, *sizes)
 
 
 def traffic(problem: ScanProblem) -> int:
@@ -152,14 +155,14 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + again
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.dtype != "float32":
         return f"dtype: {problem.dtype}; r02 re-reads h[i-1] as stored: it must be exact"
     if problem.direction != "right":
         return f"direction: {problem.direction}; r02 scans right, as r01 does"
     if problem.weights != "channel":
         return "weights: shared; r02 has a set for each channel"
-    return beyond_grid(problem)
+    return grid_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -171,6 +174,6 @@ RUNG = Rung(
     forward=bind_forward,
     launches=one_launch,
     backward=bind_backward,
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

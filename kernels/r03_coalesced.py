@@ -25,19 +25,18 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bound, kernel
-from gspn2bench.kernels.launch import (
+from gspn2bench.kernels.jit import Array, bind_launch, kernel
+from gspn2bench.kernels.launch_limits import (
     MAX_REGISTERS,
-    backward_arrays,
-    beyond_grid,
-    forward_arrays,
-    scratch,
+    grid_limit_reason,
+    passes_of,
     whole_warps,
 )
-from gspn2bench.kernels.math import adjoint, recurrence
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
 from gspn2bench.kernels.transposed import (
-    beyond_tiles,
+    tile_limit_reason,
     transposed,
     transposed_launches,
     transposed_traffic,
@@ -49,36 +48,39 @@ from gspn2bench.problem import ScanProblem
 def build_forward(length: int, up: bool) -> Any:
     """Compile the kernel that scans one chunk of one slice per block, down or up."""
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
 
     @kernel("r03_coalesced_forward", max_registers=MAX_REGISTERS)
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(width, threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
 
-        for step in range(first, last):
+        for step in range(start, stop):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = thread + turn * threads
+            for pass_ in range(passes):
+                column = thread + pass_ * threads
                 if column < width:
-                    here = slice_start + row * width + column
-                    at = np.uint64(here)
+                    offset = slice_start + row * width + column
+                    index = np.uint64(offset)
                     left = middle = right = np.float32(0)
-                    if step > first:
-                        before = np.uint64(here - pitch)
+                    if step > start:
+                        before = np.uint64(offset - pitch)
                         middle = h[before]
                         if column > 0:
                             left = h[before - one]
                         if column + 1 < width:
                             right = h[before + one]
-                    h[at] = recurrence(wl[at], left, wm[at], middle, wr[at], right, lam[at], x[at])
+                    h[index] = recurrence(
+                        wl[index], left, wm[index], middle, wr[index], right, lam[index], x[index]
+                    )
             cuda.syncthreads()  # the block's h[i] is in global memory before line i + 1 reads it
 
     return forward
@@ -88,7 +90,7 @@ def build_forward(length: int, up: bool) -> Any:
 def build_backward(length: int, up: bool) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
 
     @kernel("r03_coalesced_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -96,24 +98,25 @@ def build_backward(length: int, up: bool) -> Any:
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(width, threads)
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         pitch = -width if up else width
         one = np.uint64(1)
 
-        for step in range(last - 1, first - 1, -1):
+        for step in range(stop - 1, start - 1, -1):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = thread + turn * threads
+            for pass_ in range(passes):
+                column = thread + pass_ * threads
                 if column < width:
-                    here = slice_start + row * width + column
-                    at = np.uint64(here)
+                    offset = slice_start + row * width + column
+                    index = np.uint64(offset)
 
-                    total = grad_h[at]
-                    if step + 1 < last:
-                        after = np.uint64(here + pitch)
+                    total = grad_h[index]
+                    if step + 1 < stop:
+                        after = np.uint64(offset + pitch)
                         from_left = from_right = w_left = w_right = np.float32(0)
                         if column > 0:
                             w_left, from_left = wr[after - one], g[after - one]
@@ -122,21 +125,21 @@ def build_backward(length: int, up: bool) -> Any:
                         total = adjoint(
                             total, wm[after], g[after], w_right, from_right, w_left, from_left
                         )
-                    g[at] = total
-                    grad_x[at] = lam[at] * total
-                    grad_lam[at] = x[at] * total
+                    g[index] = total
+                    grad_x[index] = lam[index] * total
+                    grad_lam[index] = x[index] * total
 
                     left = middle = right = np.float32(0)
-                    if step > first:
-                        before = np.uint64(here - pitch)
+                    if step > start:
+                        before = np.uint64(offset - pitch)
                         middle = h[before]
                         if column > 0:
                             left = h[before - one]
                         if column + 1 < width:
                             right = h[before + one]
-                    grad_wl[at] = total * left
-                    grad_wm[at] = total * middle
-                    grad_wr[at] = total * right
+                    grad_wl[index] = total * left
+                    grad_wm[index] = total * middle
+                    grad_wr[index] = total * right
             cuda.syncthreads()
 
     return backward
@@ -156,7 +159,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid, block = problem.slices * problem.chunks, whole_warps(problem.width)
     sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bound(compiled, grid, block, *arrays, *sizes)
+    return bind_launch(compiled, grid, block, *arrays, *sizes)
 
 
 def launches(problem: ScanProblem) -> int:
@@ -168,12 +171,12 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + again + transposed_traffic(problem)
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.dtype != "float32":
         return f"dtype: {problem.dtype}; r03 re-reads h[i-1] as stored: it must be exact"
     if problem.weights != "channel":
         return "weights: shared; r03 has a set for each channel"
-    return beyond_grid(problem) or beyond_tiles(problem)
+    return grid_limit_reason(problem) or tile_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -185,6 +188,6 @@ RUNG = Rung(
     forward=transposed(bind_forward),
     launches=launches,
     backward=transposed(bind_backward),
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

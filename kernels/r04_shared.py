@@ -26,20 +26,20 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bound, kernel
-from gspn2bench.kernels.launch import (
+from gspn2bench.kernels.jit import Array, bind_launch, kernel
+from gspn2bench.kernels.launch_limits import (
     MAX_REGISTERS,
-    backward_arrays,
-    beyond_grid,
-    beyond_line,
-    forward_arrays,
+    grid_limit_reason,
+    line_limit_reason,
+    passes_of,
     whole_warps,
 )
-from gspn2bench.kernels.math import adjoint, recurrence
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays
 from gspn2bench.kernels.storage import storage
 from gspn2bench.kernels.transposed import (
-    beyond_tiles,
+    tile_limit_reason,
     transposed,
     transposed_launches,
     transposed_traffic,
@@ -52,7 +52,7 @@ def build_forward(length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a line's length, a direction and a storage type."""
     load, store = storage(dtype)
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
 
@@ -62,9 +62,10 @@ def build_forward(length: int, up: bool, dtype: str) -> Any:
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(width, threads)
         line = cuda.shared.array(two_lines, np.float32)
 
         # Zeros stand for h before the first line and for the neighbours outside the line.
@@ -73,20 +74,20 @@ def build_forward(length: int, up: bool, dtype: str) -> Any:
         cuda.syncthreads()
 
         before, after = 0, halo_line
-        for step in range(first, last):
+        for step in range(start, stop):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = thread + turn * threads
+            for pass_ in range(passes):
+                column = thread + pass_ * threads
                 if column < width:
-                    at = np.uint64(slice_start + row * width + column)
+                    index = np.uint64(slice_start + row * width + column)
                     value = recurrence(
-                        load(wl, at), line[before + column],
-                        load(wm, at), line[before + column + 1],
-                        load(wr, at), line[before + column + 2],
-                        load(lam, at), load(x, at),
+                        load(wl, index), line[before + column],
+                        load(wm, index), line[before + column + 1],
+                        load(wr, index), line[before + column + 2],
+                        load(lam, index), load(x, index),
                     )  # fmt: skip
                     line[after + column + 1] = value
-                    store(h, at, value)
+                    store(h, index, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -98,7 +99,7 @@ def build_backward(length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
     load, store = storage(dtype)
     threads = whole_warps(length)
-    single = length <= threads  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
 
@@ -109,9 +110,10 @@ def build_backward(length: int, up: bool, dtype: str) -> Any:
         height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         slice_start = (cuda.blockIdx.x // chunks) * height * width
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
-        thread, turns = cuda.threadIdx.x, 1 if single else -(-width // threads)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
+        thread = cuda.threadIdx.x
+        passes = 1 if one_pass else passes_of(width, threads)
         pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(two_lines, np.float32)
@@ -120,18 +122,18 @@ def build_backward(length: int, up: bool, dtype: str) -> Any:
             line[j] = np.float32(0)
         cuda.syncthreads()
 
-        after, now = 0, halo_line
-        for step in range(last - 1, first - 1, -1):
+        after, current = 0, halo_line
+        for step in range(stop - 1, start - 1, -1):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = thread + turn * threads
+            for pass_ in range(passes):
+                column = thread + pass_ * threads
                 if column < width:
-                    here = slice_start + row * width + column
-                    at = np.uint64(here)
+                    offset = slice_start + row * width + column
+                    index = np.uint64(offset)
 
-                    g = load(grad_h, at)
-                    if step + 1 < last:
-                        below = np.uint64(here + pitch)
+                    g = load(grad_h, index)
+                    if step + 1 < stop:
+                        below = np.uint64(offset + pitch)
                         w_left = w_right = np.float32(0)
                         if column > 0:
                             w_left = load(wr, below - one)
@@ -143,22 +145,22 @@ def build_backward(length: int, up: bool, dtype: str) -> Any:
                             w_right, line[after + column + 2],
                             w_left, line[after + column],
                         )  # fmt: skip
-                    line[now + column + 1] = g
-                    store(grad_x, at, load(lam, at) * g)
-                    store(grad_lam, at, load(x, at) * g)
+                    line[current + column + 1] = g
+                    store(grad_x, index, load(lam, index) * g)
+                    store(grad_lam, index, load(x, index) * g)
 
                     left = middle = right = np.float32(0)
-                    if step > first:
-                        before = np.uint64(here - pitch)
+                    if step > start:
+                        before = np.uint64(offset - pitch)
                         middle = load(h, before)
                         if column > 0:
                             left = load(h, before - one)
                         if column + 1 < width:
                             right = load(h, before + one)
-                    store(grad_wl, at, g * left)
-                    store(grad_wm, at, g * middle)
-                    store(grad_wr, at, g * right)
-            after, now = now, after
+                    store(grad_wl, index, g * left)
+                    store(grad_wm, index, g * middle)
+                    store(grad_wr, index, g * right)
+            after, current = current, after
             cuda.syncthreads()
 
     return backward
@@ -177,7 +179,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
     grid, block = problem.slices * problem.chunks, whole_warps(problem.width)
     sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bound(compiled, grid, block, *arrays, *sizes)
+    return bind_launch(compiled, grid, block, *arrays, *sizes)
 
 
 def launches(problem: ScanProblem) -> int:
@@ -188,10 +190,10 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + transposed_traffic(problem)
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.weights != "channel":
         return "weights: shared; r04 has a set for each channel"
-    return beyond_line(problem) or beyond_grid(problem) or beyond_tiles(problem)
+    return line_limit_reason(problem) or grid_limit_reason(problem) or tile_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -203,6 +205,6 @@ RUNG = Rung(
     forward=transposed(bind_forward),
     launches=launches,
     backward=transposed(bind_backward),
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

@@ -27,25 +27,25 @@ from typing import Any, Final
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bound, kernel
-from gspn2bench.kernels.launch import (
+from gspn2bench.kernels.jit import Array, bind_launch, kernel
+from gspn2bench.kernels.launch_limits import (
     MAX_REGISTERS,
-    backward_arrays,
-    beyond_grid,
-    beyond_line,
-    forward_arrays,
+    grid_limit_reason,
+    line_limit_reason,
+    passes_of,
     whole_warps,
 )
-from gspn2bench.kernels.math import adjoint, recurrence
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays
 from gspn2bench.kernels.storage import storage
 from gspn2bench.kernels.transposed import (
-    beyond_tiles,
+    tile_limit_reason,
     transposed,
     transposed_launches,
     transposed_traffic,
 )
-from gspn2bench.problem import ScanProblem
+from gspn2bench.problem import ScanProblem, ceil_div
 
 BLOCK_THREADS: Final = 256
 """Threads up to which a block takes in slices: larger blocks spread less evenly."""
@@ -79,7 +79,7 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a block's shape, a line's length, a direction and a storage type."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
@@ -90,13 +90,13 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
         slices: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
-        turns = 1 if single else -(-width // lanes)
+        passes = 1 if one_pass else passes_of(width, lanes)
         own_slice = cuda.blockIdx.x // chunks * cslice + y
         slice_start = own_slice * height * width
         # A thread without a slice owns no columns, but comes to every barrier.
         columns = width if own_slice < slices else 0
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         line = cuda.shared.array(all_lines, np.float32)
         before = y * two_lines
         after = before + halo_line
@@ -106,20 +106,20 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
             line[before + j] = np.float32(0)
         cuda.syncthreads()
 
-        for step in range(first, last):
+        for step in range(start, stop):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = lane + turn * lanes
+            for pass_ in range(passes):
+                column = lane + pass_ * lanes
                 if column < columns:
-                    at = np.uint64(slice_start + row * width + column)
+                    index = np.uint64(slice_start + row * width + column)
                     value = recurrence(
-                        load(wl, at), line[before + column],
-                        load(wm, at), line[before + column + 1],
-                        load(wr, at), line[before + column + 2],
-                        load(lam, at), load(x, at),
+                        load(wl, index), line[before + column],
+                        load(wm, index), line[before + column + 1],
+                        load(wr, index), line[before + column + 2],
+                        load(lam, index), load(x, index),
                     )  # fmt: skip
                     line[after + column + 1] = value
-                    store(h, at, value)
+                    store(h, index, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -131,7 +131,7 @@ def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel that walks back through one chunk of ``cslice`` slices per block."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
@@ -143,33 +143,33 @@ def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
         slices: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
-        turns = 1 if single else -(-width // lanes)
+        passes = 1 if one_pass else passes_of(width, lanes)
         own_slice = cuda.blockIdx.x // chunks * cslice + y
         slice_start = own_slice * height * width
         columns = width if own_slice < slices else 0
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(all_lines, np.float32)
         after = y * two_lines
-        now = after + halo_line
+        current = after + halo_line
 
         for j in range(lane, two_lines, lanes):
             line[after + j] = np.float32(0)
         cuda.syncthreads()
 
-        for step in range(last - 1, first - 1, -1):
+        for step in range(stop - 1, start - 1, -1):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = lane + turn * lanes
+            for pass_ in range(passes):
+                column = lane + pass_ * lanes
                 if column < columns:
-                    here = slice_start + row * width + column
-                    at = np.uint64(here)
+                    offset = slice_start + row * width + column
+                    index = np.uint64(offset)
 
-                    g = load(grad_h, at)
-                    if step + 1 < last:
-                        below = np.uint64(here + pitch)
+                    g = load(grad_h, index)
+                    if step + 1 < stop:
+                        below = np.uint64(offset + pitch)
                         w_left = w_right = np.float32(0)
                         if column > 0:
                             w_left = load(wr, below - one)
@@ -181,22 +181,22 @@ def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
                             w_right, line[after + column + 2],
                             w_left, line[after + column],
                         )  # fmt: skip
-                    line[now + column + 1] = g
-                    store(grad_x, at, load(lam, at) * g)
-                    store(grad_lam, at, load(x, at) * g)
+                    line[current + column + 1] = g
+                    store(grad_x, index, load(lam, index) * g)
+                    store(grad_lam, index, load(x, index) * g)
 
                     left = middle = right = np.float32(0)
-                    if step > first:
-                        before = np.uint64(here - pitch)
+                    if step > start:
+                        before = np.uint64(offset - pitch)
                         middle = load(h, before)
                         if column > 0:
                             left = load(h, before - one)
                         if column + 1 < width:
                             right = load(h, before + one)
-                    store(grad_wl, at, g * left)
-                    store(grad_wm, at, g * middle)
-                    store(grad_wr, at, g * right)
-            after, now = now, after
+                    store(grad_wl, index, g * left)
+                    store(grad_wm, index, g * middle)
+                    store(grad_wr, index, g * right)
+            after, current = current, after
             cuda.syncthreads()
 
     return backward
@@ -215,10 +215,10 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def _call(compiled: Any, config: Config, problem: ScanProblem, arrays: list[Array]) -> Call:
-    grid = -(-problem.slices // config.cslice) * problem.chunks
+    grid = ceil_div(problem.slices, config.cslice) * problem.chunks
     block = (config.lanes, config.cslice)
     sizes = (problem.slices, problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bound(compiled, grid, block, *arrays, *sizes)
+    return bind_launch(compiled, grid, block, *arrays, *sizes)
 
 
 def launches(problem: ScanProblem) -> int:
@@ -229,10 +229,10 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + transposed_traffic(problem)
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.weights != "channel":
         return "weights: shared; r05 has a set for each channel"
-    return beyond_line(problem) or beyond_grid(problem) or beyond_tiles(problem)
+    return line_limit_reason(problem) or grid_limit_reason(problem) or tile_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -244,6 +244,6 @@ RUNG = Rung(
     forward=transposed(bind_forward),
     launches=launches,
     backward=transposed(bind_backward),
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

@@ -29,29 +29,28 @@ from typing import Any, Final
 import numpy as np
 from numba import cuda
 
+from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bound, flat, kernel
-from gspn2bench.kernels.launch import (
+from gspn2bench.kernels.jit import Array, bind_launch, flat, kernel
+from gspn2bench.kernels.launch_limits import (
     MAX_LINE,
     MAX_REGISTERS,
     MAX_THREADS,
-    backward_arrays,
-    beyond_grid,
-    beyond_line,
-    forward_arrays,
-    scratch,
+    grid_limit_reason,
+    line_limit_reason,
+    passes_of,
     whole_warps,
 )
-from gspn2bench.kernels.math import adjoint, recurrence
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
 from gspn2bench.kernels.r05_block2d import MIN_BLOCKS, Config
 from gspn2bench.kernels.storage import storage
 from gspn2bench.kernels.transposed import (
-    beyond_tiles,
+    tile_limit_reason,
     transposed,
     transposed_launches,
     transposed_traffic,
 )
-from gspn2bench.problem import ScanProblem
+from gspn2bench.problem import ScanProblem, ceil_div
 
 BLOCK_THREADS: Final = 512
 """Threads up to which a block takes in channels: each may then use twice MAX_REGISTERS registers,
@@ -75,7 +74,7 @@ def max_registers(config: Config) -> int:
 
 def groups(problem: ScanProblem) -> int:
     """Blocks that share the channels of an image."""
-    return -(-problem.channels // choose(problem).cslice)
+    return ceil_div(problem.channels, choose(problem).cslice)
 
 
 @cache
@@ -83,7 +82,7 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
     """Compile the kernel for a block's shape, a line's length, a direction and a storage type."""
     load, store = storage(dtype)
     lanes, cslice = config.lanes, config.cslice
-    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
@@ -94,7 +93,7 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
         channels: int, groups: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
-        turns = 1 if single else -(-width // lanes)
+        passes = 1 if one_pass else passes_of(width, lanes)
         group = cuda.blockIdx.x // chunks % groups
         image = cuda.blockIdx.x // chunks // groups
         channel = group * cslice + y
@@ -102,8 +101,8 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
         columns = width if channel < channels else 0
         slice_start = (image * channels + channel) * height * width
         image_start = image * height * width  # in w
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         line = cuda.shared.array(all_lines, np.float32)
         before = y * two_lines
         after = before + halo_line
@@ -113,21 +112,21 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
             line[before + j] = np.float32(0)
         cuda.syncthreads()
 
-        for step in range(first, last):
+        for step in range(start, stop):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = lane + turn * lanes
+            for pass_ in range(passes):
+                column = lane + pass_ * lanes
                 if column < columns:
-                    at = np.uint64(slice_start + row * width + column)
+                    index = np.uint64(slice_start + row * width + column)
                     weight = np.uint64(image_start + row * width + column)
                     value = recurrence(
                         load(wl, weight), line[before + column],
                         load(wm, weight), line[before + column + 1],
                         load(wr, weight), line[before + column + 2],
-                        load(lam, at), load(x, at),
+                        load(lam, index), load(x, index),
                     )  # fmt: skip
                     line[after + column + 1] = value
-                    store(h, at, value)
+                    store(h, index, value)
             before, after = after, before
             cuda.syncthreads()
 
@@ -148,7 +147,7 @@ def build_backward(config: Config, length: int, up: bool, dtype: str, partial: b
     load, store = storage(dtype)
     store_sum = storage("float32")[1] if partial else store
     lanes, cslice = config.lanes, config.cslice
-    single = length <= lanes  # known to the compiler: the loop over a line is then one turn
+    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
     halo_line = length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
@@ -160,7 +159,7 @@ def build_backward(config: Config, length: int, up: bool, dtype: str, partial: b
         images: int, channels: int, groups: int, height: int, width: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         lane, y = cuda.threadIdx.x, cuda.threadIdx.y
-        turns = 1 if single else -(-width // lanes)
+        passes = 1 if one_pass else passes_of(width, lanes)
         group = cuda.blockIdx.x // chunks % groups
         image = cuda.blockIdx.x // chunks // groups
         members = min(cslice, channels - group * cslice)
@@ -171,60 +170,60 @@ def build_backward(config: Config, length: int, up: bool, dtype: str, partial: b
         image_start = image * plane
         sum_pitch = images * plane
         sum_start = group * 3 * sum_pitch + image_start
-        first = (cuda.blockIdx.x % chunks) * chunk
-        last = min(first + chunk, height)
+        start = (cuda.blockIdx.x % chunks) * chunk
+        stop = min(start + chunk, height)
         pitch = -width if up else width  # from a line to the next one in scan order
         one = np.uint64(1)
         line = cuda.shared.array(all_lines, np.float32)
-        after, now = 0, halo_line
+        after, current = 0, halo_line
         own = y * two_lines
 
         for j in range(lane, two_lines, lanes):
             line[own + j] = np.float32(0)
         cuda.syncthreads()
 
-        for step in range(last - 1, first - 1, -1):
+        for step in range(stop - 1, start - 1, -1):
             row = height - 1 - step if up else step
-            for turn in range(turns):
-                column = lane + turn * lanes
+            for pass_ in range(passes):
+                column = lane + pass_ * lanes
                 if column < columns:
-                    at = np.uint64(slice_start + row * width + column)
-                    g = load(grad_h, at)
-                    if step + 1 < last:
+                    index = np.uint64(slice_start + row * width + column)
+                    g = load(grad_h, index)
+                    if step + 1 < stop:
                         below = np.uint64(image_start + row * width + pitch + column)
                         w_left = w_right = np.float32(0)
                         if column > 0:
                             w_left = load(wr, below - one)
                         if column + 1 < width:
                             w_right = load(wl, below + one)
-                        near = own + after + column
+                        halo = own + after + column
                         g = adjoint(
                             g,
-                            load(wm, below), line[near + 1],
-                            w_right, line[near + 2],
-                            w_left, line[near],
+                            load(wm, below), line[halo + 1],
+                            w_right, line[halo + 2],
+                            w_left, line[halo],
                         )  # fmt: skip
-                    line[own + now + column + 1] = g
-                    store(grad_x, at, load(lam, at) * g)
-                    store(grad_lam, at, load(x, at) * g)
+                    line[own + current + column + 1] = g
+                    store(grad_x, index, load(lam, index) * g)
+                    store(grad_lam, index, load(x, index) * g)
             cuda.syncthreads()
 
             # g of the line is there for every channel of the block. The next line's g goes to the
             # other buffer, so that no second barrier has to part it from these reads.
             for k in range(3):
-                for turn in range(turns if k % cslice == y else 0):
-                    column = lane + turn * lanes
+                for pass_ in range(passes if k % cslice == y else 0):
+                    column = lane + pass_ * lanes
                     neighbour = column + k - 1
                     if column < width:
                         total = np.float32(0)
-                        if step > first and neighbour >= 0 and neighbour < width:
+                        if step > start and neighbour >= 0 and neighbour < width:
                             before = group_start + row * width - pitch + neighbour
                             for member in range(members):
-                                g = line[member * two_lines + now + column + 1]
+                                g = line[member * two_lines + current + column + 1]
                                 total += g * load(h, np.uint64(before + member * plane))
-                        at = np.uint64(sum_start + k * sum_pitch + row * width + column)
-                        store_sum(sums, at, total)
-            after, now = now, after
+                        index = np.uint64(sum_start + k * sum_pitch + row * width + column)
+                        store_sum(sums, index, total)
+            after, current = current, after
 
     return backward
 
@@ -236,12 +235,12 @@ def build_sum(dtype: str) -> Any:
 
     @kernel("r06_compact_sum")
     def add_up(sums: Array, grad_w: Array, groups: int, elements: int) -> None:
-        at = cuda.blockIdx.x * SUM_THREADS + cuda.threadIdx.x
-        if at < elements:
+        index = cuda.blockIdx.x * SUM_THREADS + cuda.threadIdx.x
+        if index < elements:
             total = np.float32(0)
             for group in range(groups):
-                total += sums[np.uint64(group * elements + at)]
-            store(grad_w, np.uint64(at), total)
+                total += sums[np.uint64(group * elements + index)]
+            store(grad_w, np.uint64(index), total)
 
     return add_up
 
@@ -252,7 +251,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = forward_arrays(operands)
     sizes = (problem.channels, groups(problem), *_lengths(problem))
     grid, block = _shape(problem, config)
-    return bound(compiled, grid, block, *arrays, *sizes)
+    return bind_launch(compiled, grid, block, *arrays, *sizes)
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
@@ -267,11 +266,12 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = [*backward_arrays(operands)[:-3], sums]  # all but the planes of the gradient of w
     sizes = (problem.batch, problem.channels, count, *_lengths(problem))
     grid, block = _shape(problem, config)
-    scan = bound(compiled, grid, block, *arrays, *sizes)
+    scan = bind_launch(compiled, grid, block, *arrays, *sizes)
     if not partial:
         return scan
-    sum_grid = -(-elements // SUM_THREADS)
-    add_up = bound(build_sum(problem.dtype), sum_grid, SUM_THREADS, sums, grad_w, count, elements)
+    sum_grid = ceil_div(elements, SUM_THREADS)
+    compiled_sum = build_sum(problem.dtype)
+    add_up = bind_launch(compiled_sum, sum_grid, SUM_THREADS, sums, grad_w, count, elements)
 
     def call() -> None:
         scan()
@@ -306,10 +306,10 @@ def traffic(problem: ScanProblem) -> int:
     return compulsory_traffic(problem) + again + transposed_traffic(problem)
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.weights != "shared":
         return "weights: channel; r06 has one set for all channels of an image"
-    return beyond_line(problem) or beyond_grid(problem) or beyond_tiles(problem)
+    return line_limit_reason(problem) or grid_limit_reason(problem) or tile_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -321,6 +321,6 @@ RUNG = Rung(
     forward=transposed(bind_forward),
     launches=launches,
     backward=transposed(bind_backward),
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
 )

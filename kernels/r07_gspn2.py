@@ -44,25 +44,19 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels import storage, tiled
+from gspn2bench.kernels.arithmetic import gather, normalized, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import WARP, Array, bound, device_function, kernel
-from gspn2bench.kernels.launch import (
-    MAX_THREADS,
-    backward_arrays,
-    beyond_grid,
-    forward_arrays,
-    registers_of,
-    scratch,
-)
-from gspn2bench.kernels.math import gather, normalized, recurrence
+from gspn2bench.kernels.jit import WARP, Array, bind_launch, device_function, kernel
+from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason, registers_per_thread
+from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
 from gspn2bench.kernels.storage import storage_of
 from gspn2bench.kernels.transposed import (
-    beyond_tiles,
+    tile_limit_reason,
     transposed,
     transposed_launches,
     transposed_traffic,
 )
-from gspn2bench.problem import ITEM_BYTES, ScanProblem
+from gspn2bench.problem import ITEM_BYTES, ScanProblem, ceil_div
 
 MAX_WORDS = 4
 """Words a thread: with more, the ring of a block of 1024 threads leaves its 64 registers."""
@@ -129,7 +123,7 @@ class Config:
     @property
     def max_registers(self) -> int:
         """Registers a thread, so that one block fits a multiprocessor."""
-        return registers_of(self.threads)
+        return registers_per_thread(self.threads)
 
 
 @cache
@@ -151,15 +145,15 @@ def choose(problem: ScanProblem) -> Config:
     while problem.line % pack:
         pack //= 2
     line_words = problem.line // pack
-    words = -(-line_words // MAX_THREADS)
-    threads = -(-line_words // (words * WARP)) * WARP
+    words = ceil_div(line_words, MAX_THREADS)
+    threads = ceil_div(line_words, words * WARP) * WARP
     operands = FORWARD_OPERANDS if forward else BACKWARD_OPERANDS
     registers = operands * words * max(1, pack * item // 4)  # of one line
     ring = RING_REGISTERS[problem.phase, problem.dtype]
     if threads > MAX_THREADS // 2:  # where a thread has half of the registers
         ring = 4 * FORWARD_OPERANDS if forward else 2 * BACKWARD_OPERANDS
-    most = MAX_DEPTH_OF_LOGITS[problem.dtype] if problem.logits else MAX_DEPTH
-    depth = min(ring // registers, problem.chunk_length // 8, most)
+    max_depth = MAX_DEPTH_OF_LOGITS[problem.dtype] if problem.logits else MAX_DEPTH
+    depth = min(ring // registers, problem.chunk_length // 8, max_depth)
     return Config(
         problem.dtype,
         line_words,
@@ -174,9 +168,9 @@ def choose(problem: ScanProblem) -> Config:
 
 
 @device_function
-def move(at: int, distance: int) -> Any:
+def move(index: int, distance: int) -> Any:
     """A flat index, moved on or back; unsigned, so that Numba does not look for negative ones."""
-    return np.uint64(np.int64(at) + distance)
+    return np.uint64(np.int64(index) + distance)
 
 
 @cache
@@ -189,35 +183,36 @@ def build_forward(config: Config) -> Any:
     run = words * pack
     columns = line_words * pack
     halo = threads + 2  # a zero on either side of the threads
-    last = halo if run > 1 else 0  # a run's last columns lie behind the first ones
-    line = halo + last
+    last_edges = halo if run > 1 else 0  # a run's last columns lie behind the first ones
+    line = halo + last_edges
     edges_size = 2 * line
     ring_size = FORWARD_OPERANDS * depth * words
 
     @device_function
     def fetch(
-        ring: Array, k: int, at: int, weight_at: int, most: int,
+        ring: Array, k: int, first: int, weight_first: int, last_offset: int,
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
     ) -> None:  # fmt: skip
         """Ask for a line's operands; a word outside the line stands for the last one inside."""
         for q in range(words):
             slot = 5 * (k * words + q)
-            here = move(at, q if full else min(q, most))
-            weight_here = move(weight_at, q if full else min(q, most)) if shared else here
-            ring[slot] = x[here]
-            ring[slot + 1] = lam[here]
-            ring[slot + 2] = wl[weight_here]
-            ring[slot + 3] = wm[weight_here]
-            ring[slot + 4] = wr[weight_here]
+            offset = q if full else min(q, last_offset)
+            index = move(first, offset)
+            weight_index = move(weight_first, offset) if shared else index
+            ring[slot] = x[index]
+            ring[slot + 1] = lam[index]
+            ring[slot + 2] = wl[weight_index]
+            ring[slot + 3] = wm[weight_index]
+            ring[slot + 4] = wr[weight_index]
 
     @device_function
     def scan_line(
         ring: Array, k: int, own: Array, values: Array, edges: Array, thread: int,
-        at: int, h: Array,
+        first: int, h: Array,
     ) -> None:  # fmt: skip
         """From h of the line before to h of this one, whose operands are slot k of the ring."""
         before, after = ((k + 1) % 2) * line, (k % 2) * line
-        left = edges[before + last + thread]
+        left = edges[before + last_edges + thread]
         beyond = edges[before + thread + 2]
         for q in range(words):
             slot = 5 * (k * words + q)
@@ -243,10 +238,10 @@ def build_forward(config: Config) -> Any:
                 values[i] = value
                 left = middle
             if inside:
-                h[move(at, q)] = join(values, 0)
+                h[move(first, q)] = join(values, 0)
         edges[after + thread + 1] = own[0]
         if run > 1:
-            edges[after + last + thread + 1] = own[run - 1]
+            edges[after + last_edges + thread + 1] = own[run - 1]
 
     @kernel("r07_gspn2_forward", max_registers=config.max_registers)
     def forward(
@@ -260,12 +255,12 @@ def build_forward(config: Config) -> Any:
         row = height - 1 - begin if upward else begin
         stride = -line_words if upward else line_words  # from line to line, in scan order
         plane = np.int64(height) * line_words
-        first = np.int64(min(int(thread) * words, line_words - 1))
-        most = line_words - 1 - first  # words of the line behind the first
-        corner = row * line_words + first
-        at = np.uint64(np.int64(slice_) * plane + corner)
+        first_word = np.int64(min(int(thread) * words, line_words - 1))
+        last_offset = line_words - 1 - first_word  # words of the line behind the first
+        corner = row * line_words + first_word
+        first = np.uint64(np.int64(slice_) * plane + corner)
         weight_slice = slice_ // np.uint32(channels) if shared else slice_
-        weight_at = np.uint64(np.int64(weight_slice) * plane + corner)
+        weight_first = np.uint64(np.int64(weight_slice) * plane + corner)
 
         edges = cuda.shared.array(edges_size, np.float32)
         ring = cuda.local.array(ring_size, word)
@@ -280,7 +275,8 @@ def build_forward(config: Config) -> Any:
         for k in range(depth):
             if np.uint32(k) < rows:
                 ahead = k * stride
-                fetch(ring, k, move(at, ahead), move(weight_at, ahead), most, x, lam, wl, wm, wr)
+                index, weight_index = move(first, ahead), move(weight_first, ahead)
+                fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
         cuda.syncthreads()
 
         # While every line has one to ask for, no branch parts the loads from their uses, so that
@@ -288,25 +284,24 @@ def build_forward(config: Config) -> Any:
         step = np.uint32(0)
         while np.uint32(step + np.uint32(2 * depth)) <= rows:
             for k in range(depth):  # unrolled, so that the ring stays in registers
-                scan_line(ring, k, own, values, edges, thread, move(at, k * stride), h)
+                scan_line(ring, k, own, values, edges, thread, move(first, k * stride), h)
                 cuda.syncthreads()
                 ahead = (k + depth) * stride
-                fetch(ring, k, move(at, ahead), move(weight_at, ahead), most, x, lam, wl, wm, wr)
-            at, weight_at = move(at, depth * stride), move(weight_at, depth * stride)
+                index, weight_index = move(first, ahead), move(weight_first, ahead)
+                fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
+            first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
         while step < rows:
             for k in range(depth):
-                now = np.uint32(step + np.uint32(k))
-                if now < rows:
-                    scan_line(ring, k, own, values, edges, thread, at, h)
+                current = np.uint32(step + np.uint32(k))
+                if current < rows:
+                    scan_line(ring, k, own, values, edges, thread, first, h)
                     cuda.syncthreads()
-                    if np.uint32(now + np.uint32(depth)) < rows:
-                        here, weight_here = (
-                            move(at, depth * stride),
-                            move(weight_at, depth * stride),
-                        )
-                        fetch(ring, k, here, weight_here, most, x, lam, wl, wm, wr)
-                    at, weight_at = move(at, stride), move(weight_at, stride)
+                    if np.uint32(current + np.uint32(depth)) < rows:
+                        index = move(first, depth * stride)
+                        weight_index = move(weight_first, depth * stride)
+                        fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
+                    first, weight_first = move(first, stride), move(weight_first, stride)
             step = np.uint32(step + np.uint32(depth))
 
     return forward
@@ -335,26 +330,27 @@ def build_backward(config: Config) -> Any:
 
     @device_function
     def fetch(
-        ring: Array, k: int, at: int, weight_at: int, most: int,
+        ring: Array, k: int, first: int, weight_first: int, last_offset: int,
         grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
     ) -> None:  # fmt: skip
         """Ask for a line's operands; a word outside the line stands for the last one inside."""
         for q in range(words):
             slot = 7 * (k * words + q)
-            here = move(at, q if full else min(q, most))
-            weight_here = move(weight_at, q if full else min(q, most)) if shared else here
-            ring[slot] = grad_h[here]
-            ring[slot + 1] = x[here]
-            ring[slot + 2] = lam[here]
-            ring[slot + 3] = wl[weight_here]
-            ring[slot + 4] = wm[weight_here]
-            ring[slot + 5] = wr[weight_here]
+            offset = q if full else min(q, last_offset)
+            index = move(first, offset)
+            weight_index = move(weight_first, offset) if shared else index
+            ring[slot] = grad_h[index]
+            ring[slot + 1] = x[index]
+            ring[slot + 2] = lam[index]
+            ring[slot + 3] = wl[weight_index]
+            ring[slot + 4] = wm[weight_index]
+            ring[slot + 5] = wr[weight_index]
 
     @device_function
-    def fetch_h(ring: Array, k: int, at: int, most: int, h: Array) -> None:
+    def fetch_h(ring: Array, k: int, first: int, last_offset: int, h: Array) -> None:
         """Ask for h of the line before slot k's; where there is none, h is 0."""
         for q in range(words):
-            ring[7 * (k * words + q) + 6] = h[move(at, q if full else min(q, most))]
+            ring[7 * (k * words + q) + 6] = h[move(first, q if full else min(q, last_offset))]
 
     @device_function
     def take_h(ring: Array, k: int, h_before: Array, thread: int) -> None:
@@ -368,7 +364,7 @@ def build_backward(config: Config) -> Any:
     @device_function
     def scan_line(
         ring: Array, k: int, back: Array, h_before: Array, values: Array, edges: Array,
-        thread: int, at: int,
+        thread: int, first: int,
         grad_x: Array, grad_lam: Array, grad_wl: Array, grad_wm: Array, grad_wr: Array, g: Array,
     ) -> None:  # fmt: skip
         """From what the line after gave back to the gradients of this one, slot k of the ring.
@@ -403,7 +399,7 @@ def build_backward(config: Config) -> Any:
                 values[pack + i] = unpack(ring[slot + 1], i) * gradient
                 if shared:
                     if inside:
-                        g[move(at, q) * np.uint64(pack) + np.uint64(i)] = gradient
+                        g[move(first, q) * np.uint64(pack) + np.uint64(i)] = gradient
                 else:
                     h_right = h_before[j + 1] if j + 1 < run else h_beyond
                     values[2 * pack + i] = gradient * h_left
@@ -411,13 +407,13 @@ def build_backward(config: Config) -> Any:
                     values[4 * pack + i] = gradient * h_right
                     h_left = h_before[j]
             if inside:
-                here = move(at, q)
-                grad_x[here] = join(values, 0)
-                grad_lam[here] = join(values, pack)
+                index = move(first, q)
+                grad_x[index] = join(values, 0)
+                grad_lam[index] = join(values, pack)
                 if not shared:
-                    grad_wl[here] = join(values, 2 * pack)
-                    grad_wm[here] = join(values, 3 * pack)
-                    grad_wr[here] = join(values, 4 * pack)
+                    grad_wl[index] = join(values, 2 * pack)
+                    grad_wm[index] = join(values, 3 * pack)
+                    grad_wr[index] = join(values, 4 * pack)
         edges[after + to_right + thread + 1] = carried
 
     @device_function
@@ -442,12 +438,12 @@ def build_backward(config: Config) -> Any:
         row = height - begin - count if upward else begin + count - 1
         stride = line_words if upward else -line_words  # from line to line, against the scan
         plane = np.int64(height) * line_words
-        first = np.int64(min(int(thread) * words, line_words - 1))
-        most = line_words - 1 - first  # words of the line behind the first
-        corner = row * line_words + first
-        at = np.uint64(np.int64(slice_) * plane + corner)
+        first_word = np.int64(min(int(thread) * words, line_words - 1))
+        last_offset = line_words - 1 - first_word  # words of the line behind the first
+        corner = row * line_words + first_word
+        first = np.uint64(np.int64(slice_) * plane + corner)
         weight_slice = slice_ // np.uint32(channels) if shared else slice_
-        weight_at = np.uint64(np.int64(weight_slice) * plane + corner)
+        weight_first = np.uint64(np.int64(weight_slice) * plane + corner)
 
         edges = cuda.shared.array(edges_size, np.float32)
         ring = cuda.local.array(ring_size, word)
@@ -463,10 +459,10 @@ def build_backward(config: Config) -> Any:
             for q in range(words):
                 ring[7 * (k * words + q) + 6] = word(0)
             if np.uint32(k) < rows:
-                here, weight_here = move(at, k * stride), move(weight_at, k * stride)
-                fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                index, weight_index = move(first, k * stride), move(weight_first, k * stride)
+                fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
                 if not shared and np.uint32(k + 1) < rows:
-                    fetch_h(ring, k, move(here, stride), most, h)
+                    fetch_h(ring, k, move(index, stride), last_offset, h)
         cuda.syncthreads()
         if not shared:
             take_h(ring, 0, h_before, thread)
@@ -478,7 +474,7 @@ def build_backward(config: Config) -> Any:
         while np.uint32(step + np.uint32(2 * depth)) < rows:
             for k in range(depth):
                 scan_line(
-                    ring, k, back, h_before, values, edges, thread, move(at, k * stride),
+                    ring, k, back, h_before, values, edges, thread, move(first, k * stride),
                     grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
                 )  # fmt: skip
                 if not shared:
@@ -486,34 +482,35 @@ def build_backward(config: Config) -> Any:
                     share_h(h_before, k, edges, thread)
                 cuda.syncthreads()
                 ahead = (k + depth) * stride
-                here, weight_here = move(at, ahead), move(weight_at, ahead)
-                fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                index, weight_index = move(first, ahead), move(weight_first, ahead)
+                fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
                 if not shared:
-                    fetch_h(ring, k, move(here, stride), most, h)
-            at, weight_at = move(at, depth * stride), move(weight_at, depth * stride)
+                    fetch_h(ring, k, move(index, stride), last_offset, h)
+            first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
         while step < rows:
             for k in range(depth):
-                now = np.uint32(step + np.uint32(k))
-                if now < rows:
+                current = np.uint32(step + np.uint32(k))
+                if current < rows:
                     scan_line(
-                        ring, k, back, h_before, values, edges, thread, at,
+                        ring, k, back, h_before, values, edges, thread, first,
                         grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
                     )  # fmt: skip
                     if not shared:
                         take_h(ring, (k + 1) % depth, h_before, thread)
                         share_h(h_before, k, edges, thread)
                     cuda.syncthreads()
-                    here, weight_here = move(at, depth * stride), move(weight_at, depth * stride)
-                    if np.uint32(now + np.uint32(depth)) < rows:
-                        fetch(ring, k, here, weight_here, most, grad_h, x, lam, wl, wm, wr)
+                    index = move(first, depth * stride)
+                    weight_index = move(weight_first, depth * stride)
+                    if np.uint32(current + np.uint32(depth)) < rows:
+                        fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
                     if not shared:
-                        if np.uint32(now + np.uint32(depth + 1)) < rows:
-                            fetch_h(ring, k, move(here, stride), most, h)
+                        if np.uint32(current + np.uint32(depth + 1)) < rows:
+                            fetch_h(ring, k, move(index, stride), last_offset, h)
                         else:
                             for q in range(words):
                                 ring[7 * (k * words + q) + 6] = word(0)
-                    at, weight_at = move(at, stride), move(weight_at, stride)
+                    first, weight_first = move(first, stride), move(weight_first, stride)
             step = np.uint32(step + np.uint32(depth))
 
     return backward
@@ -544,9 +541,9 @@ def build_weight_sum(dtype: str, upward: bool) -> Any:
         if in_order % chunk > 0:
             back = width if upward else -width
             for channel in range(channels):
-                at = (image * channels + channel) * height * width + row * width + column
-                gradient = g[np.uint64(at)]
-                before = at + back
+                index = (image * channels + channel) * height * width + row * width + column
+                gradient = g[np.uint64(index)]
+                before = index + back
                 if column > 0:
                     left += gradient * widen(h[np.uint64(before - 1)])
                 middle += gradient * widen(h[np.uint64(before)])
@@ -564,7 +561,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_forward(config)
     arrays = forward_arrays(operands, config.word_bytes)
     grid = problem.slices * problem.chunks
-    return bound(compiled, grid, config.threads, *arrays, *_sizes(problem))
+    return bind_launch(compiled, grid, config.threads, *arrays, *_sizes(problem))
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
@@ -573,7 +570,7 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     arrays = [*backward_arrays(operands, config.word_bytes), g]
     grid = problem.slices * problem.chunks
     compiled = build_backward(config)
-    scan = bound(compiled, grid, config.threads, *arrays, *_sizes(problem))
+    scan = bind_launch(compiled, grid, config.threads, *arrays, *_sizes(problem))
     if not config.shared:
         return scan
 
@@ -581,8 +578,8 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
     elements = problem.batch * problem.plane
     sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
     compiled_sum = build_weight_sum(problem.dtype, config.upward)
-    sum_grid = -(-elements // SUM_THREADS)
-    weight_sum = bound(compiled_sum, sum_grid, SUM_THREADS, g, h, *grad_w, *sizes)
+    sum_grid = ceil_div(elements, SUM_THREADS)
+    weight_sum = bind_launch(compiled_sum, sum_grid, SUM_THREADS, g, h, *grad_w, *sizes)
 
     def call() -> None:
         scan()
@@ -619,15 +616,15 @@ def traffic(problem: ScanProblem) -> int:
     return moved
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     if tiled.fits(problem):
-        return beyond_grid(problem)
+        return grid_limit_reason(problem)
     config = choose(problem)
     if config.words > MAX_WORDS:
         longest = MAX_WORDS * config.pack * MAX_THREADS
         field = "width" if problem.vertical else "height"
         return f"{field}: {problem.line} is above {longest}, {config.pack} columns a load"
-    return beyond_grid(problem) or beyond_tiles(problem)
+    return grid_limit_reason(problem) or tile_limit_reason(problem)
 
 
 RUNG = Rung(
@@ -639,7 +636,7 @@ RUNG = Rung(
     forward=bind_any_forward,
     backward=transposed(bind_backward),
     launches=launches,
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
     takes_logits=True,
 )

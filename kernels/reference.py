@@ -104,7 +104,8 @@ def backward(
         from_left = _neighbours(weight[2] * g[i])[0]
         carried = from_right + weight[1] * g[i] + from_left
         left, right = _neighbours(h[..., before, :])
-        sums = [(g[i] * near).sum(1)[:, None] for near in (left, h[..., before, :], right)]
+        neighbours = (left, h[..., before, :], right)
+        sums = [(g[i] * neighbour).sum(1)[:, None] for neighbour in neighbours]
         grad_w[i] = _namespace(w).stack(sums, 0)
     total = _stack(g)
     grads = (lam * total, x * total, _stack(grad_w))

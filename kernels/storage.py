@@ -53,12 +53,12 @@ def storage(dtype: str) -> tuple[Any, Any]:
     widen, narrow = kind.widen, kind.narrow
 
     @device_function
-    def load(array: Array, at: int) -> Any:
-        return widen(array[at])
+    def load(array: Array, index: int) -> Any:
+        return widen(array[index])
 
     @device_function
-    def store(array: Array, at: int, value: float) -> None:
-        array[at] = narrow(value)
+    def store(array: Array, index: int, value: float) -> None:
+        array[index] = narrow(value)
 
     return load, store
 

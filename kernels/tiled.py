@@ -19,11 +19,12 @@ from typing import Any, Final
 import numpy as np
 from numba import cuda, float32
 
+from gspn2bench.kernels.arithmetic import normalized, recurrence
 from gspn2bench.kernels.contract import Call, Operands
-from gspn2bench.kernels.jit import WARP, Array, bound, device_function, kernel
-from gspn2bench.kernels.launch import forward_arrays, registers_of
-from gspn2bench.kernels.math import normalized, recurrence
-from gspn2bench.problem import ScanProblem
+from gspn2bench.kernels.jit import WARP, Array, bind_launch, device_function, kernel
+from gspn2bench.kernels.launch_limits import registers_per_thread
+from gspn2bench.kernels.operand_arrays import forward_arrays
+from gspn2bench.problem import ScanProblem, ceil_div
 
 COLUMNS: Final = 8
 """Columns of a tile: scan steps between two turns."""
@@ -36,7 +37,9 @@ LOADS: Final = WARP_ROWS * LANES // WARP
 """Loads of one lane for one operand of a tile."""
 PITCH: Final = WARP_ROWS + 4
 OPERANDS: Final = 5  # x, lam, wl, wm, wr
-WARP_TILE: Final = OPERANDS * COLUMNS * PITCH
+OPERAND: Final = COLUMNS * PITCH
+"""Elements of shared memory that an operand takes in a warp's part of a tile."""
+WARP_TILE: Final = OPERANDS * OPERAND
 """Elements of shared memory that a warp's part of a tile takes."""
 MAX_LINE: Final = 512
 """Rows up to which this beats transposed copies; 1024 would still fit shared memory."""
@@ -84,15 +87,15 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
         """Ask for a tile; rows outside the plane stand for the last one inside."""
         for i in range(LOADS):
             row = min(warp * WARP_ROWS + i * (WARP // LANES) + lane // LANES, line - 1)
-            at = row * pitch + sign * pair
-            here, weight_here = np.uint64(corner + at), np.uint64(weight_corner + at)
-            ahead[i] = x[here]
-            ahead[LOADS + i] = lam[here]
-            ahead[2 * LOADS + i] = wl[weight_here]
-            ahead[3 * LOADS + i] = wm[weight_here]
-            ahead[4 * LOADS + i] = wr[weight_here]
+            offset = row * pitch + sign * pair
+            index, weight_index = np.uint64(corner + offset), np.uint64(weight_corner + offset)
+            ahead[i] = x[index]
+            ahead[LOADS + i] = lam[index]
+            ahead[2 * LOADS + i] = wl[weight_index]
+            ahead[3 * LOADS + i] = wm[weight_index]
+            ahead[4 * LOADS + i] = wr[weight_index]
 
-    @kernel("r07_tiled_forward", max_registers=registers_of(threads))
+    @kernel("r07_tiled_forward", max_registers=registers_per_thread(threads))
     def forward(
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
         width: int, channels: int, chunk: int, chunks: int,
@@ -103,10 +106,10 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
         begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
         pairs = (min(np.int64(chunk), width - begin)) // PAIR
         pitch = np.int64(width) // PAIR
-        first = (width - begin) // PAIR - 1 if leftward else begin // PAIR
-        corner = np.int64(slice_) * line * pitch + first
+        first_pair = (width - begin) // PAIR - 1 if leftward else begin // PAIR
+        corner = np.int64(slice_) * line * pitch + first_pair
         weight_slice = slice_ // np.uint32(channels) if shared else slice_
-        weight_corner = np.int64(weight_slice) * line * pitch + first
+        weight_corner = np.int64(weight_slice) * line * pitch + first_pair
 
         tile = cuda.shared.array(0, float32)
         edges = cuda.shared.array(edges_size, np.float32)
@@ -119,20 +122,20 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
         for j in range(thread, edges_size, threads):
             edges[j] = np.float32(0)
 
-        mine = lane % LANES  # which of a tile's pairs this lane moves
-        pair = min(mine, pairs - 1)
+        own_pair = lane % LANES  # which of a tile's pairs this lane moves
+        pair = min(own_pair, pairs - 1)
         fetch(ahead, corner, weight_corner, warp, lane, pair, pitch, x, lam, wl, wm, wr)
         for start in range(0, pairs, LANES):
             cuda.syncthreads()  # the tile before has been read
             for operand in range(OPERANDS):
                 for i in range(LOADS):
                     row = i * (WARP // LANES) + lane // LANES
-                    at = place(warp, operand, PAIR * mine, row)
-                    tile[at] = halves[PAIR * (operand * LOADS + i) + early]
-                    tile[at + PITCH] = halves[PAIR * (operand * LOADS + i) + late]
+                    slot = place(warp, operand, PAIR * own_pair, row)
+                    tile[slot] = halves[PAIR * (operand * LOADS + i) + early]
+                    tile[slot + PITCH] = halves[PAIR * (operand * LOADS + i) + late]
             cuda.syncthreads()
             if start + LANES < pairs:
-                pair = min(start + LANES + mine, pairs - 1)
+                pair = min(start + LANES + own_pair, pairs - 1)
                 fetch(ahead, corner, weight_corner, warp, lane, pair, pitch, x, lam, wl, wm, wr)
 
             for column in range(COLUMNS):
@@ -140,38 +143,38 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
                     before, after = (column + 1) % 2 * 2 * halo, column % 2 * 2 * halo
                     above = edges[before + halo + thread]  # the last row of the thread before
                     below = edges[before + thread + 2]
-                    at = place(warp, 0, column, PAIR * lane)
-                    lam_at, wl_at = at + COLUMNS * PITCH, at + 2 * COLUMNS * PITCH
-                    wm_at, wr_at = at + 3 * COLUMNS * PITCH, at + 4 * COLUMNS * PITCH
-                    left, middle, right = tile[wl_at], tile[wm_at], tile[wr_at]
+                    slot = place(warp, 0, column, PAIR * lane)
+                    lam_slot, wl_slot = slot + OPERAND, slot + 2 * OPERAND
+                    wm_slot, wr_slot = slot + 3 * OPERAND, slot + 4 * OPERAND
+                    left, middle, right = tile[wl_slot], tile[wm_slot], tile[wr_slot]
                     if logits:
                         left, middle, right = normalized(left, middle, right, thread > 0, has_lower)
                     new_upper = recurrence(
-                        left, above, middle, upper, right, lower, tile[lam_at], tile[at]
+                        left, above, middle, upper, right, lower, tile[lam_slot], tile[slot]
                     )
-                    left, middle, right = tile[wl_at + 1], tile[wm_at + 1], tile[wr_at + 1]
+                    left, middle, right = tile[wl_slot + 1], tile[wm_slot + 1], tile[wr_slot + 1]
                     if logits:
                         has_right = PAIR * thread + 2 < line
                         left, middle, right = normalized(left, middle, right, True, has_right)
                     new_lower = recurrence(
-                        left, upper, middle, lower, right, below, tile[lam_at + 1], tile[at + 1]
+                        left, upper, middle, lower, right, below, tile[lam_slot + 1], tile[slot + 1]
                     )
                     upper = new_upper if has_upper else np.float32(0)
                     lower = new_lower if has_lower else np.float32(0)
                     edges[after + thread + 1] = upper
                     edges[after + halo + thread + 1] = lower
-                    tile[at] = upper
-                    tile[at + 1] = lower
+                    tile[slot] = upper
+                    tile[slot + 1] = lower
                     cuda.syncthreads()
 
             for i in range(LOADS):
                 row = i * (WARP // LANES) + lane // LANES
-                if warp * WARP_ROWS + row < line and start + mine < pairs:
-                    at = place(warp, 0, PAIR * mine, row)
-                    both[early] = tile[at]
-                    both[late] = tile[at + PITCH]
-                    to = corner + (warp * WARP_ROWS + row) * pitch + sign * (start + mine)
-                    h[np.uint64(to)] = result[0]
+                if warp * WARP_ROWS + row < line and start + own_pair < pairs:
+                    slot = place(warp, 0, PAIR * own_pair, row)
+                    both[early] = tile[slot]
+                    both[late] = tile[slot + PITCH]
+                    target = corner + (warp * WARP_ROWS + row) * pitch + sign * (start + own_pair)
+                    h[np.uint64(target)] = result[0]
 
     return forward
 
@@ -183,7 +186,7 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
     compiled = build_forward(line, leftward, shared, problem.logits)
     sizes = (problem.width, problem.channels, problem.chunk_length, problem.chunks)
     threads = threads_of(line)
-    return bound(
+    return bind_launch(
         compiled,
         problem.slices * problem.chunks,
         threads,
@@ -195,4 +198,4 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 def threads_of(line: int) -> int:
     """Threads of a block: one for two rows, in whole warps."""
-    return -(-line // WARP_ROWS) * WARP
+    return ceil_div(line, WARP_ROWS) * WARP

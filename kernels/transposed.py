@@ -20,9 +20,10 @@ import torch
 from numba import cuda
 
 from gspn2bench.kernels.contract import INPUTS, OUTPUTS, Bind, Call, Operands, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bound, flat, kernel
-from gspn2bench.kernels.launch import MAX_GRID, scratch_tensor
-from gspn2bench.problem import Direction, ScanProblem
+from gspn2bench.kernels.jit import Array, bind_launch, flat, kernel
+from gspn2bench.kernels.launch_limits import MAX_GRID
+from gspn2bench.kernels.operand_arrays import scratch_tensor
+from gspn2bench.problem import Direction, ScanProblem, ceil_div
 
 TILE: Final = 32
 ROWS: Final = 8
@@ -55,14 +56,14 @@ def build_transpose(item_bytes: int) -> Any:
         for k in range(moves):
             y = warp + k * ROWS
             if top + y < rows and side + lane < columns:
-                at = start + (top + y) * columns + side + lane
-                tile[y * padded + lane] = source[np.uint64(at)]
+                index = start + (top + y) * columns + side + lane
+                tile[y * padded + lane] = source[np.uint64(index)]
         cuda.syncthreads()
         for k in range(moves):
             y = warp + k * ROWS
             if side + y < columns and top + lane < rows:
-                at = start + (side + y) * rows + top + lane
-                target[np.uint64(at)] = tile[lane * padded + y]
+                index = start + (side + y) * rows + top + lane
+                target[np.uint64(index)] = tile[lane * padded + y]
 
     return transpose
 
@@ -114,7 +115,7 @@ def transposed_traffic(problem: ScanProblem) -> int:
     return 0 if problem.vertical else 2 * compulsory_traffic(problem)
 
 
-def beyond_tiles(problem: ScanProblem) -> str | None:
+def tile_limit_reason(problem: ScanProblem) -> str | None:
     """Why the largest tensor has more tiles than a grid has blocks, or None."""
     weights = 3 * (problem.slices if problem.weights == "channel" else problem.batch)
     tiles = max(weights, problem.slices) * _tiles(problem.height) * _tiles(problem.width)
@@ -140,8 +141,8 @@ def _transpose(source: torch.Tensor, target: torch.Tensor) -> Callable[[], None]
     grid = source.numel() // (rows * columns) * down * across
     compiled = build_transpose(source.itemsize)
     arrays = [flat(t.view(torch.uint16) if t.itemsize == 2 else t) for t in (source, target)]
-    return bound(compiled, grid, TILE * ROWS, *arrays, rows, columns, down, across)
+    return bind_launch(compiled, grid, TILE * ROWS, *arrays, rows, columns, down, across)
 
 
 def _tiles(extent: int) -> int:
-    return -(-extent // TILE)
+    return ceil_div(extent, TILE)

@@ -191,7 +191,7 @@ def _list_cases(
     for case in cases:
         fitting = [registry.find(each) for each in registry.rungs_for_part(references, case.part)]
         workloads = {rung.id: workload_of(case, rung) for rung in fitting}
-        skips = [name for name, workload in workloads.items() if workload.unsupported]
+        skips = [name for name, workload in workloads.items() if workload.skip_reason]
         most = max(workload.compulsory_bytes for workload in workloads.values())
         rows.append((case, most, skips))
     total = sum(size for _, size, _ in rows)

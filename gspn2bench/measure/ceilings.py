@@ -114,7 +114,7 @@ def step_us() -> float:
     probe = build_step()
 
     def run_ms(steps: int) -> float:
-        launch = jit.bound(probe, 1, jit.WARP, out, steps)
+        launch = jit.bind_launch(probe, 1, jit.WARP, out, steps)
         launch()
         return median(elapsed_ms(launch) for _ in range(SAMPLES))
 

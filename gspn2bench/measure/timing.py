@@ -30,6 +30,7 @@ from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.events import elapsed_ms
 from gspn2bench.measure.intervals import median_interval
 from gspn2bench.measure.launches import durations_ms
+from gspn2bench.problem import ceil_div
 from gspn2bench.records.schema import Stopped, Timing
 
 MIN_REPLAY_MS: Final = 5.0
@@ -242,7 +243,7 @@ def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[TakeSamples, int]:
         # A quarter more calls than estimated, rounded up to whole rotations.
         needed = 1.25 * repeat * MIN_REPLAY_MS / replay_ms
         rotations = max(math.ceil(needed / len(calls)), 1 + repeat // len(calls))
-        repeat = min(rotations * len(calls), -(-MAX_NODES // len(calls)) * len(calls))
+        repeat = min(rotations * len(calls), ceil_div(MAX_NODES, len(calls)) * len(calls))
     return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)], captured // repeat
 
 

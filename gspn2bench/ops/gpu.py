@@ -82,7 +82,7 @@ def _run(
 ) -> None:
     with _device_of(scans[0][1].x):
         from gspn2bench.kernels.ladder import LADDER
-        from gspn2bench.kernels.launch import unpoisoned
+        from gspn2bench.kernels.operand_arrays import unpoisoned
         from gspn2bench.kernels.streams import side_by_side
 
         rung = LADDER[rung_id]

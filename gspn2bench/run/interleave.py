@@ -127,7 +127,7 @@ def measure_interleaved(
             if jit.SIMULATED:
                 yield from trial.unmeasured_rows("ok", None)
                 continue
-            if (reason := trial.work.not_in_graphs) and "graph" in trial.remaining:
+            if (reason := trial.work.graph_unsupported_reason) and "graph" in trial.remaining:
                 yield from trial.unmeasured_rows("skipped", reason, ["graph"])
             if trial.remaining:
                 runnable.append(trial)

@@ -92,7 +92,7 @@ class Trial:
         Raises:
             TrialEndedError: the trial cannot be measured; the error has the status and reason.
         """
-        if reason := self.work.unsupported:
+        if reason := self.work.skip_reason:
             raise TrialEndedError("skipped", reason)
         self._choose_sets()
         _check_size(self.work, self.sets)

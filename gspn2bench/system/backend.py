@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from gspn2bench.errors import UsageError, unknown
-from gspn2bench.system.environment import find_cuda
+from gspn2bench.system.environment import cuda_unavailable_reason
 
 Device = Literal["auto", "cuda", "sim"]
 SIMULATOR: Final = "NUMBA_ENABLE_CUDASIM"
@@ -42,7 +42,7 @@ def activate(device: str = "auto") -> Backend:
     elif device == "auto" and requested:
         backend = Backend(True, f"the simulator was requested with {SIMULATOR}=1")
     else:
-        missing = find_cuda()
+        missing = cuda_unavailable_reason()
         if missing is not None and device == "cuda":
             raise UsageError(
                 f"--device: cuda can't be used: {missing}; "

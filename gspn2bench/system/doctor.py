@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from gspn2bench.system import executables
 from gspn2bench.system.driver import Driver, DriverError
-from gspn2bench.system.environment import find_cuda, package_version
+from gspn2bench.system.environment import cuda_unavailable_reason, package_version
 from gspn2bench.system.executables import INSTALL
 
 Answer = Literal["yes", "no", "unknown"]
@@ -82,7 +82,7 @@ def check_torch() -> Check:
     version = package_version("torch")
     if version is None:
         return Check("torch", "no", "not installed", FIX_TORCH)
-    reason = find_cuda()
+    reason = cuda_unavailable_reason()
     if reason is None:
         return Check("torch", "yes", f"{version}, can use the GPU")
     if reason.startswith("torch"):

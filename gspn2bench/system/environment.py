@@ -54,7 +54,7 @@ def collect() -> Environment:
     )
 
 
-def find_cuda() -> str | None:
+def cuda_unavailable_reason() -> str | None:
     """Why CUDA can't be used here; None if it can."""
     try:
         driver = Driver()

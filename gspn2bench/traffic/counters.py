@@ -17,7 +17,7 @@ from typing import Final, Literal
 from gspn2bench.nvtx_ranges import DOMAIN, RangeName
 from gspn2bench.system import executables, ncu_page
 from gspn2bench.system.doctor import FIX_COUNTERS
-from gspn2bench.system.environment import find_cuda
+from gspn2bench.system.environment import cuda_unavailable_reason
 from gspn2bench.system.executables import INSTALL
 
 CacheControl = Literal["none", "all"]
@@ -94,7 +94,7 @@ def find() -> Path:
     Raises:
         UnavailableError: ncu or the GPU is missing.
     """
-    if reason := find_cuda():
+    if reason := cuda_unavailable_reason():
         raise UnavailableError(reason)
     path = executables.find_ncu()
     if path is None:

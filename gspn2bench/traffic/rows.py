@@ -109,7 +109,7 @@ def trace_rung(plan: TrafficSweep, case: Case, spec: str) -> Row:
         spec: of the rung.
     """
     work = workload_of(case, registry.find(spec))
-    if reason := work.unsupported:
+    if reason := work.skip_reason:
         return _row(plan, case, spec, "skipped", reason)
     if work.launches is None:
         name = registry.find(spec).id
@@ -185,7 +185,7 @@ class NcuProfiler:
         """
         runnable = []
         for case, spec in trials:
-            if reason := workload_of(case, registry.find(spec)).unsupported:
+            if reason := workload_of(case, registry.find(spec)).skip_reason:
                 yield self._row(case, spec, l2, "skipped", reason)
             else:
                 runnable.append((case, spec))

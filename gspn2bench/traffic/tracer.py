@@ -92,7 +92,7 @@ def trace(call: Call) -> Trace:
     """Run a call in the simulator and record its traffic.
 
     Args:
-        call: launches made by ``jit.bound``.
+        call: launches made by ``jit.bind_launch``.
 
     Raises:
         RuntimeError: kernels run on a GPU; only the simulator can be traced.

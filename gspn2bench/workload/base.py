@@ -23,7 +23,7 @@ class Workload(ABC, Generic[OperandsT]):
 
     @property
     @abstractmethod
-    def unsupported(self) -> str | None:
+    def skip_reason(self) -> str | None:
         """Why the workload cannot run; None if it can."""
 
     @property
@@ -32,7 +32,7 @@ class Workload(ABC, Generic[OperandsT]):
         """Declared kernel launches per call; None if undeclared."""
 
     @property
-    def not_in_graphs(self) -> str | None:
+    def graph_unsupported_reason(self) -> str | None:
         """Why a CUDA graph cannot capture the call; None if it can."""
         return None
 

@@ -73,9 +73,9 @@ class ModuleRun(Workload[Tensors]):
         return self.case
 
     @property
-    def unsupported(self) -> str | None:
+    def skip_reason(self) -> str | None:
         """Why the module cannot run the case; None if it can."""
-        return self.module.supports(self.case)
+        return self.module.unsupported_reason(self.case)
 
     @property
     def launches(self) -> int | None:

@@ -42,9 +42,9 @@ class Scans(Workload[tuple[Operands, ...]]):
         return self.problems
 
     @property
-    def unsupported(self) -> str | None:
+    def skip_reason(self) -> str | None:
         """Why the rung cannot run one of the scans; None if it can run all of them."""
-        reasons = (self.rung.unsupported(problem) for problem in self.problems)
+        reasons = (self.rung.skip_reason(problem) for problem in self.problems)
         return next(filter(None, reasons), None)
 
     @property
@@ -54,9 +54,9 @@ class Scans(Workload[tuple[Operands, ...]]):
         return None if declared is None else sum(map(declared, self.problems))
 
     @property
-    def not_in_graphs(self) -> str | None:
+    def graph_unsupported_reason(self) -> str | None:
         """Why a CUDA graph cannot capture the call; None if it can."""
-        return self.rung.not_in_graphs
+        return self.rung.graph_unsupported_reason
 
     @property
     def traffic(self) -> int:

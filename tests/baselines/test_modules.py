@@ -418,11 +418,11 @@ def test_labels_name_part_and_proxy() -> None:
 
 def test_a_module_that_can_not_run_a_case_gives_the_reason() -> None:
     tokens = Case(1, 640, 1024, 1024, part="module", dtype="bfloat16")
-    reasons = {name: ModuleRun(tokens, module).unsupported for name, module in MODULES.items()}
+    reasons = {name: ModuleRun(tokens, module).skip_reason for name, module in MODULES.items()}
     refused = ["attention_flash", "attention_efficient", "attention_torch"]
     assert [name for name, reason in reasons.items() if reason] == refused
     assert reasons["attention_flash"] == "attention: 2.8e+15 operations per call, above 1e+15"
-    wide = ModuleRun(CASE, MODULES["attention_cudnn"]).unsupported
+    wide = ModuleRun(CASE, MODULES["attention_cudnn"]).skip_reason
     assert wide == "dtype: cudnn takes float16 or bfloat16, not float32"
 
 

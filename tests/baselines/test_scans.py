@@ -82,7 +82,7 @@ def test_a_baseline_equals_the_reference(name: str, phase: str, device: str) -> 
     for shape, direction, weights, dtype in chosen:
         problem = oriented(shape, direction, weights=weights, dtype=dtype, phase=phase)
         if phase == "backward" and rung.backward is None:
-            assert rung.unsupported(problem) == f"phase: {name} has no backward kernel"
+            assert rung.skip_reason(problem) == f"phase: {name} has no backward kernel"
             continue
         check(rung, problem, device)
         checked += 1
@@ -169,7 +169,7 @@ def test_undeclared_launches_are_recorded() -> None:
 
 @pytest.mark.usefixtures(pretended_gpu.__name__, "two_launches")
 def test_a_call_that_no_graph_can_capture_is_measured_in_other_modes() -> None:
-    rung = free(not_in_graphs="waits inside")
+    rung = free(graph_unsupported_reason="waits inside")
     rows = {
         row.timing: row
         for row in interleave.measure_rung(CASE, rung, settings("device", "graph"), BOUNDS)
@@ -201,7 +201,7 @@ def test_a_rung_that_fails_the_gate_has_no_skipped_graph_row() -> None:
     def forward(problem: ScanProblem, operands: Operands) -> Call:
         return lambda: bind(problem, operands)() or operands.h[0, 0, 0, 0].fill_(math.nan)
 
-    rung = free(forward=forward, not_in_graphs="waits inside")
+    rung = free(forward=forward, graph_unsupported_reason="waits inside")
     rows = interleave.measure_rung(CASE, rung, settings("graph", "device"), BOUNDS)
     assert [row.status for row in rows] == ["incorrect", "incorrect"]
 
@@ -229,7 +229,7 @@ def test_baselines_can_run_every_case_of_their_scenario() -> None:
     assert set(FRAMEWORKS) < set(plan.rungs)
     for case, name in product(cases(plan, []), FRAMEWORKS[:2]):
         (problem,) = case.problems(SCANS[name].native)
-        assert SCANS[name].unsupported(problem) is None
+        assert SCANS[name].skip_reason(problem) is None
 
 
 def test_reports_show_observed_launches_if_none_are_declared() -> None:

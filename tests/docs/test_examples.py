@@ -70,7 +70,7 @@ def test_my_rung_says_what_it_cannot_run(
     mine: Rung, fields: dict[str, object], reason: str | None
 ) -> None:
     problem = ScanProblem(**({"batch": 1, "channels": 2, "height": 3, "width": 4} | fields))  # type: ignore[arg-type]
-    found = mine.unsupported(problem)
+    found = mine.skip_reason(problem)
     assert found is None if reason is None else reason in (found or "")
 
 

@@ -24,7 +24,7 @@ import numba.cuda.dispatcher
 import numpy as np
 from numba import cuda
 
-from gspn2bench.kernels import launch, ready
+from gspn2bench.kernels import launch_limits, prebound_launch
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
@@ -50,11 +50,12 @@ def record_launches() -> list[Launch]:
         arguments: tuple[Any, ...],
         _shared_bytes: int,
     ) -> Callable[[], None]:
-        words = sum(len(ready.words_of(argument)) for argument in arguments)
-        launched = compiled, int(np.prod(block)), ready.signature(ready.dtypes_of(arguments)), words
+        words = sum(len(prebound_launch.words_of(argument)) for argument in arguments)
+        types = prebound_launch.signature(prebound_launch.dtypes_of(arguments))
+        launched = compiled, int(np.prod(block)), types, words
         return lambda: seen.append(launched)
 
-    ready.Launch = record  # type: ignore[assignment,misc]
+    prebound_launch.PreboundLaunch = record  # type: ignore[assignment,misc]
     return seen
 
 
@@ -65,7 +66,7 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
             for logits in (False, True) if phase == "forward" else (False,):
                 problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
-                if rung.unsupported(problem) is None:
+                if rung.skip_reason(problem) is None:
                     yield problem
 
 
@@ -87,7 +88,7 @@ def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[s
         "name": compiled.py_func.__name__,
         "threads": threads,
         "registers": number(r"Used (\d+) registers"),
-        "limit": launch.registers_of(threads),
+        "limit": launch_limits.registers_per_thread(threads),
         "stack": number(r"(\d+) bytes stack frame"),
         "spills": number(r"(\d+) bytes spill"),
         "double": bool(re.search(r"\.f64\b", entry.replace(".reg .f64", ""))),

@@ -34,7 +34,9 @@ def wild_operands(problem: ScanProblem, device: str) -> Operands:
 def native_problem(rung: Rung, shape: tuple[int, int, int, int]) -> ScanProblem:
     """The scan that a rung was written for: its own direction, and the weights that it takes."""
     problem = ScanProblem(*shape, direction=rung.native)
-    return problem if rung.supports(problem) is None else replace(problem, weights="shared")
+    if rung.skip_reason(problem) is None:
+        return problem
+    return replace(problem, weights="shared")
 
 
 def held_to_the_reference(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
@@ -205,18 +207,29 @@ def test_what_a_rung_cannot_do_it_says(rung_id: str) -> None:
     rung = LADDER[rung_id]
     operands = inputs.make(ScanProblem(1, 1, 4, 4), "cpu", seed=0)
     native = native_problem(rung, (1, 1, 4, 4))
-    assert rung.unsupported(native) is None
+    assert rung.skip_reason(native) is None
     changes: list[dict[str, Any]] = [
         {"direction": "left"}, {"dtype": "bfloat16"}, {"chunk": 2}, {"height": 70_000},
         {"weights": "shared"}, {"weights": "channel"}, {"phase": "backward"}, {"width": 70_000},
     ]  # fmt: skip
     for change in changes:
         problem = replace(native, **change)
-        reason = rung.unsupported(problem)
+        reason = rung.skip_reason(problem)
         if reason is not None:
             assert reason.split(":")[0] in change
             with pytest.raises(ValueError, match=re.escape(reason)):
                 rung.bind(problem, operands)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("supports", "unsupported_reason"), ("graph_unsupported_reason", "graph_unsupported_reason")],
+)
+def test_a_field_of_an_older_rung_is_refused_by_its_new_name(old: str, new: str) -> None:
+    fields = {name: getattr(LADDER["r04"], name) for name in Rung.__dataclass_fields__}
+    Rung(**fields)
+    with pytest.raises(TypeError, match=f"Rung: {old} was renamed to {new} in 0.2.0"):
+        Rung(**fields, **{old: None})
 
 
 def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases.scenario import cases, load
-from gspn2bench.kernels import math, r07_gspn2, reference, tiled
+from gspn2bench.kernels import arithmetic, r07_gspn2, reference, tiled
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
@@ -120,7 +120,7 @@ def test_r07_normalizes_any_logits(direction: Direction, device: str) -> None:
 def test_three_logits_are_three_weights() -> None:
     for three in product((-1e30, *EXTREME, 1e30), repeat=3):
         for has_left, has_right in product((True, False), repeat=2):
-            found = math.normalized(*map(np.float32, three), has_left, has_right)
+            found = arithmetic.normalized(*map(np.float32, three), has_left, has_right)
             inside = [value if has else -np.inf for value, has in
                       zip(three, (has_left, True, has_right), strict=True)]  # fmt: skip
             logs = torch.nn.functional.logsigmoid(torch.tensor(inside, dtype=torch.float64))
@@ -140,13 +140,13 @@ def naive(left: Any, middle: Any, right: Any, has_left: bool, has_right: bool) -
 
 
 FAULTS: dict[str, Any] = {
-    "the left neighbour outside": lambda a, b, c, left, right: math.normalized(
+    "the left neighbour outside": lambda a, b, c, left, right: arithmetic.normalized(
         a, b, c, True, right
     ),
-    "the right neighbour outside": lambda a, b, c, left, right: math.normalized(
+    "the right neighbour outside": lambda a, b, c, left, right: arithmetic.normalized(
         a, b, c, left, True
     ),
-    "left for right": lambda a, b, c, left, right: math.normalized(c, b, a, left, right),
+    "left for right": lambda a, b, c, left, right: arithmetic.normalized(c, b, a, left, right),
     "not normalized": lambda a, b, c, left, right: (a, b, c),
     "0 / 0": naive,
 }
@@ -199,7 +199,7 @@ def test_logits_are_normal_and_weights_are_not() -> None:
 def test_only_a_rung_that_normalizes_takes_logits() -> None:
     problem = ScanProblem(1, 1, 4, 4, logits=True)
     for name, rung in LADDER.items():
-        reason = rung.unsupported(problem.with_direction(rung.native))
+        reason = rung.skip_reason(problem.with_direction(rung.native))
         expected = f"logits: {name} takes weights; normalize them first"
         assert reason == (None if name == "r07" else expected)
 
@@ -227,8 +227,8 @@ def test_the_unfused_pair(
 
 def test_the_unfused_pair_takes_logits_alone() -> None:
     problem = ScanProblem(1, 1, 4, 4)
-    assert UNFUSED.unsupported(problem) == "logits: r07_unfused takes logits; r07 takes weights"
-    assert UNFUSED.unsupported(ScanProblem(1, 1, 4, 10**6, logits=True)) is not None
+    assert UNFUSED.skip_reason(problem) == "logits: r07_unfused takes logits; r07 takes weights"
+    assert UNFUSED.skip_reason(ScanProblem(1, 1, 4, 10**6, logits=True)) is not None
 
 
 def test_the_scenario_is_of_logits_and_both_can_run_it() -> None:
@@ -238,7 +238,7 @@ def test_the_scenario_is_of_logits_and_both_can_run_it() -> None:
         problem = case.problem("down")
         assert problem.logits
         assert ", logits" in case.label
-        assert R07.unsupported(problem) is UNFUSED.unsupported(problem) is None
+        assert R07.skip_reason(problem) is UNFUSED.skip_reason(problem) is None
 
 
 # On a GPU.

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gspn2bench.kernels import (
-    launch,
+    launch_limits,
     r01_line_launch,
     r02_fused,
     r03_coalesced,
@@ -56,7 +56,7 @@ def oriented(geometry: Geometry, direction: Direction, phase: Phase) -> ScanProb
 def taken(rung: Rung, problem: ScanProblem) -> ScanProblem | None:
     """The problem with weights that the rung takes, or None if it takes it with neither."""
     choices = (problem, replace(problem, weights="shared"))
-    return next((choice for choice in choices if rung.unsupported(choice) is None), None)
+    return next((choice for choice in choices if rung.skip_reason(choice) is None), None)
 
 
 def wild(problem: ScanProblem, device: str) -> Operands:
@@ -93,7 +93,7 @@ def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Blocks of one warp, so that a line of 33 is longer than a block."""
-    monkeypatch.setattr(launch, "MAX_THREADS", 32)
+    monkeypatch.setattr(launch_limits, "MAX_THREADS", 32)
     monkeypatch.setattr(r06_compact, "MAX_THREADS", 32)
     monkeypatch.setattr(r06_compact, "BLOCK_THREADS", 32)
     modules = (r02_fused, r03_coalesced, r04_shared)
@@ -257,7 +257,7 @@ def test_several_slices_a_block(
     hold(module.RUNG, problem, device)
 
 
-@pytest.mark.parametrize("line", [1, 31, 33, 512, 513, 1024, 1025, 2049, launch.MAX_LINE])
+@pytest.mark.parametrize("line", [1, 31, 33, 512, 513, 1024, 1025, 2049, launch_limits.MAX_LINE])
 @pytest.mark.parametrize("batch", [1, 100, 1000])
 @pytest.mark.parametrize("module", [r05_block2d, r06_compact])
 def test_a_block_fits_its_multiprocessor(module: Any, batch: int, line: int) -> None:
@@ -315,13 +315,18 @@ def test_what_a_rung_cannot_do(rung_id: str, fields: dict[str, Any], reason: str
 
 FAULTS = [
     ("r01_line_launch", "backward", "if row + 1 < height:", "if row + 2 < height:"),
-    ("r02_fused", "forward", "if column > first:", "if column > 0:"),  # h outlives its chunk
-    ("r03_coalesced", "backward", "if step + 1 < last:", "if step + 1 < height:"),
+    ("r02_fused", "forward", "if column > start:", "if column > 0:"),  # h outlives its chunk
+    ("r03_coalesced", "backward", "if step + 1 < stop:", "if step + 1 < height:"),
     ("r04_shared", "forward", "line[j] = np.float32(0)", "line[j] = np.float32(1)"),  # the halo
     ("r04_shared", "backward", "w_right = load(wl, below + one)", "w_right = load(wl, below)"),
-    ("r05_block2d", "backward", "store(grad_wr, at, g * right)", "store(grad_wr, at, g * left)"),
+    (
+        "r05_block2d",
+        "backward",
+        "store(grad_wr, index, g * right)",
+        "store(grad_wr, index, g * left)",
+    ),
     ("r06_compact", "backward", "in range(members):", "in range(members - 1):"),
-    ("r06_compact", "forward", "store(h, at, value)", "pass"),  # what is not written stays NaN
+    ("r06_compact", "forward", "store(h, index, value)", "pass"),  # what is not written stays NaN
 ]
 
 
@@ -364,7 +369,7 @@ def test_every_extent(rung_id: str, phase: Phase, direction: Direction, device: 
             hold(rung, problem, device)
             tried += 1
     if not tried:
-        reason = rung.unsupported(oriented((1, 1, 1, 1, None), direction, phase))
+        reason = rung.skip_reason(oriented((1, 1, 1, 1, None), direction, phase))
         pytest.skip(f"{rung_id}: {reason}")
     assert tried > 0.9 * len(EXTENTS) ** 2
 

@@ -196,7 +196,7 @@ def test_an_unknown_choice_is_refused_before_any_work(
 def test_cuda_without_a_gpu_is_refused_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "find_cuda", lambda: "the driver is asleep")
+    monkeypatch.setattr(backend, "cuda_unavailable_reason", lambda: "the driver is asleep")
     results = tmp_path / "results"
     result = invoke("sweep", "quick", "--device", "cuda", "--results", str(results))
     assert isinstance(result.exception, UsageError)
@@ -410,7 +410,7 @@ def test_a_problem_that_a_rung_cannot_run_is_a_skipped_row_with_a_reason() -> No
         replace(CASE, weights="shared"), LADDER["r01"], SETTINGS, Ceilings()
     )
     assert row.status == "skipped"
-    assert row.reason == LADDER["r01"].unsupported(CASE_SHARED)
+    assert row.reason == LADDER["r01"].skip_reason(CASE_SHARED)
 
 
 CASE_SHARED = ScanProblem(1, 2, 3, 4, direction="right", weights="shared")

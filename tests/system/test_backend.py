@@ -20,7 +20,7 @@ def test_an_unknown_device_is_refused() -> None:
 def test_auto_falls_back_to_the_simulator_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     if not backend.activate("auto").simulated:
         pytest.skip("numba is set up for the GPU")
-    monkeypatch.setattr(backend, "find_cuda", lambda: "the driver is asleep")
+    monkeypatch.setattr(backend, "cuda_unavailable_reason", lambda: "the driver is asleep")
     monkeypatch.setenv(backend.SIMULATOR, "1")
     assert "requested with" in (backend.activate("auto").reason or "")
     assert backend.activate("sim").simulated

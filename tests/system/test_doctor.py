@@ -113,7 +113,7 @@ def test_compiler(
 def test_torch_is_at_fault_only_where_its_build_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, reason: str | None, answer: str, fix: str
 ) -> None:
-    monkeypatch.setattr(doctor, "find_cuda", lambda: reason)
+    monkeypatch.setattr(doctor, "cuda_unavailable_reason", lambda: reason)
     check = doctor.check_torch()
     assert (check.answer, check.fix) == (answer, fix)
 

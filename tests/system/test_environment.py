@@ -88,7 +88,7 @@ def test_why_there_is_no_cuda(
     install(monkeypatch, library)
     # torch is asked last, so that none of these needs its import
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert environment.find_cuda() == reason
+    assert environment.cuda_unavailable_reason() == reason
     assert environment.collect().gpu is None
 
 
@@ -110,7 +110,7 @@ def test_torch_must_match_the_driver(
         cuda=SimpleNamespace(is_available=lambda: available),
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
-    assert environment.find_cuda() == reason
+    assert environment.cuda_unavailable_reason() == reason
 
 
 def test_gpu_without_nvml_is_still_described(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_nvml_is_asked_about_the_same_gpu_and_closed(monkeypatch: pytest.MonkeyP
         calls.append(bus_id)
         return "handle"
 
-    def unsupported(handle: str, clock: int) -> int:
+    def skip_reason(handle: str, clock: int) -> int:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     install(monkeypatch, FakeLibrary())

@@ -103,7 +103,7 @@ def test_launches_are_separate() -> None:
 
     def call() -> None:
         for _ in range(3):
-            bound(copy, 1, WARP, flat(source), flat(out), 32)()
+            bind_launch(copy, 1, WARP, flat(source), flat(out), 32)()
 
     result = trace(call)
     assert result.launches == 3
@@ -116,7 +116,7 @@ def test_a_launch_after_a_trace_is_not_recorded() -> None:
     traced(copy, flat(source), flat(out), 32)
     out.zero_()
     with jit.counting_launches() as count:
-        bound(copy, 1, WARP, flat(source), flat(out), 32)()
+        bind_launch(copy, 1, WARP, flat(source), flat(out), 32)()
     assert count.launches == 1
     assert torch.equal(source, out)
     assert "range" not in globals()

@@ -77,7 +77,7 @@ def test_the_base_of_the_scenario_is_recorded(tmp_path: Path) -> None:
 def test_without_ncu_the_hardware_rows_have_a_reason_and_the_trace_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counters, "find_cuda", lambda: None)
+    monkeypatch.setattr(counters, "cuda_unavailable_reason", lambda: None)
     monkeypatch.setattr(counters.executables, "find_ncu", lambda: None)
     result, run = invoke(tmp_path, *NARROW, "--rung", "r07")
     assert result.exit_code == 0

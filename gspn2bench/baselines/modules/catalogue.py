@@ -62,7 +62,7 @@ def _not_an_image(case: Case) -> str | None:
 
 
 def _softmax(backend: SoftmaxBackend) -> Module:
-    def supports(case: Case) -> str | None:
+    def unsupported_reason(case: Case) -> str | None:
         if backend != "efficient" and case.dtype not in HALVES:
             return f"dtype: {backend} takes {' or '.join(HALVES)}, not {case.dtype}"
         return None if backend == "cudnn" else _too_long(case)
@@ -73,7 +73,7 @@ def _softmax(backend: SoftmaxBackend) -> Module:
         idea=f"softmax attention of 64-channel heads, torch's {backend} back end",
         source="arXiv 1706.03762, section 3.2; torch",
         build=_mixer_parts(lambda case: SoftmaxAttention(case.channels, backend=backend)),
-        supports=supports,
+        unsupported_reason=unsupported_reason,
     )
 
 
@@ -104,7 +104,7 @@ GSPN2: Final = Module(
         "projections": _projections,
         "model": lambda case: gspn2_tiny(proxy=_proxy(case)),
     },
-    supports=_not_an_image,
+    unsupported_reason=_not_an_image,
 )
 TORCH: Final = Module(
     id="attention_torch",
@@ -112,7 +112,7 @@ TORCH: Final = Module(
     idea="torch.nn.MultiheadAttention, 64 channels per head",
     source="arXiv 1706.03762, section 3.2; torch",
     build=_mixer_parts(lambda case: TorchAttention(case.channels)),
-    supports=_too_long,
+    unsupported_reason=_too_long,
 )
 MODULES: Final[dict[str, Module]] = {
     module.id: module

@@ -10,7 +10,7 @@ from gspn2bench.label import check_rung_id
 from gspn2bench.problem import Part
 
 
-def supports_all(case: Case) -> str | None:  # noqa: ARG001
+def always_supported(case: Case) -> str | None:  # noqa: ARG001
     """No limits: always None."""
     return None
 
@@ -27,7 +27,7 @@ class Module:
         build: for each part that it can run, builds the module of a case. Parameters are drawn
             from torch's random numbers.
         compiled: whether the module runs under torch.compile.
-        supports: returns why it can't run a case of these parts; None if it can.
+        unsupported_reason: returns why it can't run a case of these parts; None if it can.
 
     Raises:
         ValueError: the range of a profiler cannot carry the id.
@@ -39,7 +39,7 @@ class Module:
     source: str
     build: dict[Part, Callable[[Case], nn.Module]]
     compiled: bool = False
-    supports: Callable[[Case], str | None] = supports_all
+    unsupported_reason: Callable[[Case], str | None] = always_supported
 
     def __post_init__(self) -> None:
         check_rung_id(self.id)

@@ -25,7 +25,7 @@ from gspn2bench.problem import ScanProblem
 INSTALL: Final = "pip install 'jax[cuda13]' (with a GPU) or jax (without)"
 
 
-def supports(problem: ScanProblem) -> str | None:  # noqa: ARG001
+def unsupported_reason(problem: ScanProblem) -> str | None:  # noqa: ARG001
     """Why jax can't run the problem: jax is not installed; None if it is."""
     return None if find_spec("jax") else f"jax is not installed; {INSTALL}"
 
@@ -113,6 +113,8 @@ RUNG: Final = Rung(
     native="down",
     forward=forward,
     launches=None,
-    supports=supports,
-    not_in_graphs="jax runs on streams of its own and waits for them, which a graph can't hold",
+    unsupported_reason=unsupported_reason,
+    graph_unsupported_reason=(
+        "jax runs on streams of its own and waits for them, which a graph can't hold"
+    ),
 )

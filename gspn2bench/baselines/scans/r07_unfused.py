@@ -38,11 +38,11 @@ def forward(problem: ScanProblem, operands: Operands) -> Call:
     return call
 
 
-def supports(problem: ScanProblem) -> str | None:
+def unsupported_reason(problem: ScanProblem) -> str | None:
     """Why the pair can't run the problem: it has no logits, or r07 can't run it; None if it can."""
     if not problem.logits:
         return "logits: r07_unfused takes logits; r07 takes weights"
-    return R07.unsupported(replace(problem, logits=False))
+    return R07.skip_reason(replace(problem, logits=False))
 
 
 def traffic(problem: ScanProblem) -> int:
@@ -59,7 +59,7 @@ RUNG: Final = Rung(
     native="down",
     forward=forward,
     launches=None,
-    supports=supports,
+    unsupported_reason=unsupported_reason,
     traffic=traffic,
     takes_logits=True,
 )

@@ -22,7 +22,7 @@ DEFAULT_SHARED_BYTES: Final = 48 * 1024
 """Shared memory that a block may have without asking for more."""
 
 
-class Launch:
+class PreboundLaunch:
     """One launch, with everything fixed but the stream.
 
     Args:
