@@ -55,6 +55,11 @@ def scratch(operands: Operands, elements: int) -> Array:
     return flat(scratch_tensor(operands.x, (elements,), torch.float32))
 
 
+def scratch_traffic(elements: int) -> int:
+    """Bytes that a call moves through ``scratch``: every element written once and read once."""
+    return 2 * 4 * elements
+
+
 def scratch_tensor(
     like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
 ) -> torch.Tensor:

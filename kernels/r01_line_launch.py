@@ -1,16 +1,21 @@
-"""r01 line launch: GSPN-1, one small launch for each line.
+"""r01 line launch: GSPN-1, one small launch per line.
 
-Idea: the host walks the scan. Each launch computes one line of every slice, one thread an element,
-over a flat grid of 512 threads a block. The scan is "right", along the last and contiguous axis,
-so a line is a column of the plane and neighbouring threads are a whole row apart in memory.
+Idea: the host walks the scan. Each launch computes one line of every slice, with one thread per
+element and 512 threads per block. The scan runs right, along the contiguous axis. So a line is a
+column of the plane, and neighbouring threads access addresses a whole row apart.
 
-Backward is W launches too, from the last column to the first. A thread gathers from the column
-after its own, so that nothing is added up by atomics; the whole gradient g of h lives in a float32
-scratch tensor between the launches.
+Backward is W launches too, from the last column to the first. Each thread gathers from the next
+column, so no atomics are needed. Between the launches the whole gradient g of h is in a float32
+scratch tensor.
 
-Expect: W launches a pass. Every load of a warp touches 32 sectors of 32 bytes for 128 useful
-bytes (l1tex sectors per request near 32), h[i-1] is read again from global memory three times, and
-dram throughput stays far below the roofline.
+In every rung arrays are flat and indices unsigned. For a signed index Numba adds instructions that
+count a negative one from the end of the array, as Python does. A uint64 and an int64 must not meet
+in one expression, since Numba computes it in float64. So an index is computed in signed or 32-bit
+integers and cast to uint64 last.
+
+Expect: W launches per pass. Each load of a warp touches 32 sectors of 32 bytes for 128 useful bytes
+(l1tex sectors per request near 32). h[i-1] is read three times from global memory. DRAM throughput
+stays far below the roofline.
 
 Source: arXiv 2501.12381, section 3; arXiv 2512.07884, section 3.1 (baseline).
 """
@@ -24,7 +29,12 @@ from numba import cuda
 from gspn2bench.kernels.arithmetic import adjoint, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import WARP, Array, bind_launch, kernel
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
+from gspn2bench.kernels.operand_arrays import (
+    backward_arrays,
+    forward_arrays,
+    scratch,
+    scratch_traffic,
+)
 from gspn2bench.problem import MAX_EXTENT, ScanProblem, ceil_div
 
 THREADS = 512
@@ -130,8 +140,8 @@ def _call(compiled: Any, problem: ScanProblem, arrays: list[Array], columns: ran
 
 
 def traffic(problem: ScanProblem) -> int:
-    again = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
-    return compulsory_traffic(problem) + again
+    elements = problem.slices * problem.plane if problem.phase == "backward" else 0
+    return compulsory_traffic(problem) + scratch_traffic(elements)
 
 
 def unsupported_reason(problem: ScanProblem) -> str | None:

@@ -1,20 +1,21 @@
-"""r02 fused: one launch, the loop over the lines inside the kernel.
+"""r02 fused: one launch, with the loop over the lines inside the kernel.
 
-Idea: a block owns one chunk of one slice and walks its lines, with a barrier where GSPN-1 had a
-launch. Up to 1024 threads lie along the line; on longer lines each takes every 1024th position.
-What the threads touch is what r01 touched: the scan is "right", neighbouring threads are a row
-apart, and h[i-1] is read again from global memory, where the block wrote it before the barrier.
-So fusing alone takes away the launches and little else.
+Idea: a block owns a slice and walks its lines. A barrier replaces the launch that separated two
+lines in r01. Up to 1024 threads lie along the line; on a longer line each thread takes every
+1024th position. Memory access is that of r01: the scan runs right, neighbouring threads are a row
+apart, and a block reads h[i-1] back from global memory, where it wrote it before the barrier. So
+fusing removes the launches and nothing else.
 
-Backward walks the chunk from its last line to its first and gathers from the line after. As r01
-does, it keeps the whole gradient g in a float32 scratch tensor in global memory.
+Also: a scan can be cut into chunks, each with a block of its own. Chunks run side by side.
+grid.x holds 2**31 - 1 blocks, so one launch is always enough.
 
-Chunks are blocks like slices are: grid.x holds 2**31 - 1 of them, so one launch is enough.
+Backward walks the chunk from its last line to its first. Each thread gathers from the next line.
+As in r01, the whole gradient g of h is in a float32 scratch tensor in global memory.
 
-Changes since r01: the loop is inside the kernel, chunks run side by side.
+Changes since r01: the loop over the lines moves from the host into the kernel.
 
-Expect: launches 1. Sectors per request still near 32. Where lines are long, the time falls by less
-than a third, and most of what is left is the wait for loads (long_scoreboard stalls).
+Expect: launches fall to 1. Sectors per request stay near 32. On long lines the time falls by less
+than a third. What remains is mostly the wait for loads (long_scoreboard stalls).
 
 Source: arXiv 2512.07884, section 3.2 (fused kernel).
 """
@@ -26,23 +27,15 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.arithmetic import adjoint, recurrence
-from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic, one_launch
-from gspn2bench.kernels.jit import Array, bind_launch, kernel
-from gspn2bench.kernels.launch_limits import (
-    MAX_REGISTERS,
-    grid_limit_reason,
-    passes_of,
-    whole_warps,
-)
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
-from gspn2bench.problem import ScanProblem
+from gspn2bench.kernels.block_rung import Block, block_rung
+from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.launch_limits import MAX_REGISTERS, passes_of
 
 
 @cache
-def build_forward(length: int) -> Any:
+def build_forward(block: Block) -> Any:
     """Compile the kernel that scans one chunk of one slice per block."""
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
+    threads, one_pass = block.lanes, block.one_pass
 
     @kernel("r02_fused_forward", max_registers=MAX_REGISTERS)
     def forward(
@@ -78,10 +71,9 @@ def build_forward(length: int) -> Any:
 
 
 @cache
-def build_backward(length: int) -> Any:
+def build_backward(block: Block) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
+    threads, one_pass = block.lanes, block.one_pass
 
     @kernel("r02_fused_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -133,47 +125,13 @@ def build_backward(length: int) -> Any:
     return backward
 
 
-def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward(problem.height)
-    return _call(compiled, problem, forward_arrays(operands))
-
-
-def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_backward(problem.height)
-    g = scratch(operands, operands.h.numel())
-    return _call(compiled, problem, [*backward_arrays(operands), g])
-
-
-def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
-    grid, block = problem.slices * problem.chunks, whole_warps(problem.height)
-    sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bind_launch(compiled, grid, block, *arrays, *sizes)
-
-
-def traffic(problem: ScanProblem) -> int:
-    again = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
-    return compulsory_traffic(problem) + again
-
-
-def unsupported_reason(problem: ScanProblem) -> str | None:
-    if problem.dtype != "float32":
-        return f"dtype: {problem.dtype}; r02 re-reads h[i-1] as stored: it must be exact"
-    if problem.direction != "right":
-        return f"direction: {problem.direction}; r02 scans right, as r01 does"
-    if problem.weights != "channel":
-        return "weights: shared; r02 has a set for each channel"
-    return grid_limit_reason(problem)
-
-
-RUNG = Rung(
+RUNG = block_rung(
     id="r02",
     title="fused",
     idea="one launch, the loop inside; a block for each chunk of each slice, still uncoalesced",
     source="arXiv 2512.07884, section 3.2",
+    build_forward=build_forward,
+    build_backward=build_backward,
+    neighbours="global",
     native="right",
-    forward=bind_forward,
-    launches=one_launch,
-    backward=bind_backward,
-    unsupported_reason=unsupported_reason,
-    traffic=traffic,
 )

@@ -1,20 +1,20 @@
-"""r03 coalesced: neighbouring threads touch neighbouring addresses.
+"""r03 coalesced: neighbouring threads access neighbouring addresses.
 
-Idea: the same loop in one kernel, but the scan runs down or up, so that a line is a row: 32 lanes
-of a warp load 32 consecutive floats, four sectors of 32 bytes with nothing wasted. A block owns one
-chunk of one slice; thread t owns columns t, t + threads, ... of every line. h[i-1] still comes
-from global memory, where it was written one barrier ago: the L1 cache serves most of it.
+Idea: the same loop, but the scan runs down or up, so a line is a row. The 32 lanes of a warp load
+32 consecutive floats: four sectors of 32 bytes, all of them used. A block owns one chunk of one
+slice. Thread t owns columns t, t + threads, ... of every line. h[i-1] still comes from global
+memory, where it was written one barrier earlier; most of it is served by the L1 cache.
 
-Backward walks the chunk from its last line to its first and gathers from the line after, so that
-nothing is added up by atomics. It keeps the whole gradient g in global memory too, in a float32
-scratch tensor.
+Also: every direction. "right" and "left" run on transposed copies, which are made and undone
+inside the call: see transposed.py.
 
-"right" and "left" run on transposed copies, made and undone inside the call: transposed.py.
+Backward walks the chunk from its last line to its first. Each thread gathers from the next line,
+so no atomics are needed. g is in a float32 scratch tensor in global memory, as in r02.
 
-Changes since r02: the scan axis is H, lanes lie along the contiguous axis; nothing else.
+Changes since r02: the scan axis is H, and lanes lie along the contiguous axis.
 
-Expect: l1tex sectors per request fall from 32 to 4 (5 where a neighbour is read), dram throughput
-rises more than tenfold. The L1 hit rate is near a third: h[i-1] is read three times.
+Expect: l1tex sectors per request fall from 32 to 4 (5 where a neighbour is read). DRAM throughput
+rises more than tenfold. The L1 hit rate is near a third, because h[i-1] is read three times.
 
 Source: arXiv 2512.07884, section 3.2 (coalesced access).
 """
@@ -26,29 +26,15 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.arithmetic import adjoint, recurrence
-from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bind_launch, kernel
-from gspn2bench.kernels.launch_limits import (
-    MAX_REGISTERS,
-    grid_limit_reason,
-    passes_of,
-    whole_warps,
-)
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
-from gspn2bench.kernels.transposed import (
-    tile_limit_reason,
-    transposed,
-    transposed_launches,
-    transposed_traffic,
-)
-from gspn2bench.problem import ScanProblem
+from gspn2bench.kernels.block_rung import Block, block_rung
+from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.launch_limits import MAX_REGISTERS, passes_of
 
 
 @cache
-def build_forward(length: int, up: bool) -> Any:
-    """Compile the kernel that scans one chunk of one slice per block, down or up."""
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
+def build_forward(block: Block) -> Any:
+    """Compile the kernel that scans one chunk of one slice per block."""
+    threads, one_pass, up = block.lanes, block.one_pass, block.upward
 
     @kernel("r03_coalesced_forward", max_registers=MAX_REGISTERS)
     def forward(
@@ -87,10 +73,9 @@ def build_forward(length: int, up: bool) -> Any:
 
 
 @cache
-def build_backward(length: int, up: bool) -> Any:
+def build_backward(block: Block) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
+    threads, one_pass, up = block.lanes, block.one_pass, block.upward
 
     @kernel("r03_coalesced_backward", max_registers=MAX_REGISTERS)
     def backward(
@@ -145,49 +130,12 @@ def build_backward(length: int, up: bool) -> Any:
     return backward
 
 
-def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward(problem.width, problem.direction == "up")
-    return _call(compiled, problem, forward_arrays(operands))
-
-
-def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_backward(problem.width, problem.direction == "up")
-    g = scratch(operands, operands.h.numel())
-    return _call(compiled, problem, [*backward_arrays(operands), g])
-
-
-def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
-    grid, block = problem.slices * problem.chunks, whole_warps(problem.width)
-    sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bind_launch(compiled, grid, block, *arrays, *sizes)
-
-
-def launches(problem: ScanProblem) -> int:
-    return 1 + transposed_launches(problem)
-
-
-def traffic(problem: ScanProblem) -> int:
-    again = 2 * 4 * problem.slices * problem.plane if problem.phase == "backward" else 0
-    return compulsory_traffic(problem) + again + transposed_traffic(problem)
-
-
-def unsupported_reason(problem: ScanProblem) -> str | None:
-    if problem.dtype != "float32":
-        return f"dtype: {problem.dtype}; r03 re-reads h[i-1] as stored: it must be exact"
-    if problem.weights != "channel":
-        return "weights: shared; r03 has a set for each channel"
-    return grid_limit_reason(problem) or tile_limit_reason(problem)
-
-
-RUNG = Rung(
+RUNG = block_rung(
     id="r03",
     title="coalesced",
     idea="lanes along the contiguous axis: a warp loads 32 consecutive elements",
     source="arXiv 2512.07884, section 3.2",
-    native="down",
-    forward=transposed(bind_forward),
-    launches=launches,
-    backward=transposed(bind_backward),
-    unsupported_reason=unsupported_reason,
-    traffic=traffic,
+    build_forward=build_forward,
+    build_backward=build_backward,
+    neighbours="global",
 )

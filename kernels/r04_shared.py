@@ -1,21 +1,21 @@
-"""r04 shared: the line before stays on the chip.
+"""r04 shared: the previous line stays on the chip.
 
-Idea: h[i-1] is wanted by three threads one barrier after it was computed. Two lines of shared
-memory take turns: line i is written to one while line i - 1 is read from the other, so that one
-barrier a line is enough. A zero on either side of each line stands for the neighbour outside it.
-The line is float32 whatever the tensors store, so that h is rounded on its way out and never on
-its way down the scan.
+Idea: three threads need each value of h[i-1], one barrier after it was computed. Shared memory
+holds two lines. Line i is written to one while line i - 1 is read from the other, so one barrier
+per line is enough. A zero at both ends of each line stands for the neighbour outside it.
 
-Backward holds the gradient g of the line after in the same two lines, and so needs no scratch
-tensor. It writes no weight products: it reads wl one column to the right and wr one to the left,
-each element once.
+Also: three storage types. The lines in shared memory are float32 whatever the tensors store. h is
+rounded when it is written to global memory, and never on its way down the scan.
 
-Changes since r03: neighbours of h (forward) and g (backward) come from shared memory, not from
-global memory; three storage types.
+Backward keeps g of the next line in the same two lines of shared memory, so it needs no scratch
+tensor. It reads wl one column to the right and wr one column to the left, each element once.
 
-Expect: the L1 hit rate falls to near 0 in the forward pass, l1tex load sectors fall by a third
-(five loads an element, not eight), and the time hardly moves: L1 already served h[i-1]. Each line
-still waits for its own loads (long_scoreboard stalls).
+Changes since r03: neighbours of h (forward) and g (backward) are read from shared memory instead
+of global memory.
+
+Expect: in forward the L1 hit rate falls to near 0, and l1tex load sectors fall by a third (five
+loads per element instead of eight). The time hardly changes: L1 already served h[i-1], and each
+line still waits for its own loads (long_scoreboard stalls).
 
 Source: arXiv 2512.07884, section 3.2 (shared memory).
 """
@@ -27,33 +27,18 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.arithmetic import adjoint, recurrence
-from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bind_launch, kernel
-from gspn2bench.kernels.launch_limits import (
-    MAX_REGISTERS,
-    grid_limit_reason,
-    line_limit_reason,
-    passes_of,
-    whole_warps,
-)
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays
+from gspn2bench.kernels.block_rung import Block, block_rung
+from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.launch_limits import MAX_REGISTERS, passes_of
 from gspn2bench.kernels.storage import storage
-from gspn2bench.kernels.transposed import (
-    tile_limit_reason,
-    transposed,
-    transposed_launches,
-    transposed_traffic,
-)
-from gspn2bench.problem import ScanProblem
 
 
 @cache
-def build_forward(length: int, up: bool, dtype: str) -> Any:
-    """Compile the kernel for a line's length, a direction and a storage type."""
-    load, store = storage(dtype)
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
-    halo_line = length + 2
+def build_forward(block: Block) -> Any:
+    """Compile the kernel that scans one chunk of one slice per block."""
+    load, store = storage(block.dtype)
+    threads, one_pass, up = block.lanes, block.one_pass, block.upward
+    halo_line = block.length + 2
     two_lines = 2 * halo_line
 
     @kernel("r04_shared_forward", max_registers=MAX_REGISTERS)
@@ -68,7 +53,7 @@ def build_forward(length: int, up: bool, dtype: str) -> Any:
         passes = 1 if one_pass else passes_of(width, threads)
         line = cuda.shared.array(two_lines, np.float32)
 
-        # Zeros stand for h before the first line and for the neighbours outside the line.
+        # Zeros stand for h before the first line and for neighbours outside the line.
         for j in range(thread, two_lines, threads):
             line[j] = np.float32(0)
         cuda.syncthreads()
@@ -95,12 +80,11 @@ def build_forward(length: int, up: bool, dtype: str) -> Any:
 
 
 @cache
-def build_backward(length: int, up: bool, dtype: str) -> Any:
+def build_backward(block: Block) -> Any:
     """Compile the kernel that walks back through one chunk of one slice per block."""
-    load, store = storage(dtype)
-    threads = whole_warps(length)
-    one_pass = length <= threads  # a constant: the compiler then removes the loop over passes
-    halo_line = length + 2
+    load, store = storage(block.dtype)
+    threads, one_pass, up = block.lanes, block.one_pass, block.upward
+    halo_line = block.length + 2
     two_lines = 2 * halo_line
 
     @kernel("r04_shared_backward", max_registers=MAX_REGISTERS)
@@ -166,45 +150,12 @@ def build_backward(length: int, up: bool, dtype: str) -> Any:
     return backward
 
 
-def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_forward(problem.width, problem.direction == "up", problem.dtype)
-    return _call(compiled, problem, forward_arrays(operands))
-
-
-def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    compiled = build_backward(problem.width, problem.direction == "up", problem.dtype)
-    return _call(compiled, problem, backward_arrays(operands))
-
-
-def _call(compiled: Any, problem: ScanProblem, arrays: list[Array]) -> Call:
-    grid, block = problem.slices * problem.chunks, whole_warps(problem.width)
-    sizes = (problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bind_launch(compiled, grid, block, *arrays, *sizes)
-
-
-def launches(problem: ScanProblem) -> int:
-    return 1 + transposed_launches(problem)
-
-
-def traffic(problem: ScanProblem) -> int:
-    return compulsory_traffic(problem) + transposed_traffic(problem)
-
-
-def unsupported_reason(problem: ScanProblem) -> str | None:
-    if problem.weights != "channel":
-        return "weights: shared; r04 has a set for each channel"
-    return line_limit_reason(problem) or grid_limit_reason(problem) or tile_limit_reason(problem)
-
-
-RUNG = Rung(
+RUNG = block_rung(
     id="r04",
     title="shared",
     idea="the line before in shared memory, double-buffered, one barrier a line",
     source="arXiv 2512.07884, section 3.2",
-    native="down",
-    forward=transposed(bind_forward),
-    launches=launches,
-    backward=transposed(bind_backward),
-    unsupported_reason=unsupported_reason,
-    traffic=traffic,
+    build_forward=build_forward,
+    build_backward=build_backward,
+    neighbours="shared",
 )

@@ -1,26 +1,25 @@
-"""r05 block2d: several slices in one block.
+"""r05 block2d: several slices per block.
 
-Idea: a line of 64 columns fills two warps, and a multiprocessor full of such blocks runs out of
-block slots before it runs out of threads. So a block is two-dimensional: threadIdx.x lies along
-the line, threadIdx.y picks one of ``cslice`` slices. blockDim.x is a whole number of warps, so
-that each warp is pinned to one slice and its loads stay one run of addresses. The slices of a
-block do the same steps and share nothing but the barrier.
+Idea: a line of 64 columns fills only two warps, and a multiprocessor runs out of block slots
+before it runs out of threads. So a block is two-dimensional: threadIdx.x lies along the line, and
+threadIdx.y selects one of ``cslice`` slices. blockDim.x is a whole number of warps, so a warp
+works on one slice and its loads stay contiguous. The slices of a block take the same steps. They
+share only the barrier.
 
-A block takes more slices only while every multiprocessor still has a block to run; on long lines,
-and where slices are few, there is nothing to gather and a block is r04's.
+A block takes several slices only if every multiprocessor still gets a block. On long lines, or
+with few slices, a block is that of r04.
 
-The last group of slices may be ragged: its threads without a slice load and store nothing, but
-come to every barrier.
+The last group of slices may be incomplete. Its threads without a slice load and store nothing,
+but they reach every barrier.
 
-Changes since r04: blockDim (line, cSlice); the grid shrinks by as much as blocks grow.
+Changes since r04: blockDim is (line, cSlice), and the grid has fewer blocks.
 
-Expect: on short lines and many slices, active warps per multiprocessor (achieved occupancy) rise
-and the launch of blocks costs less; bytes and sectors stay as they were.
+Expect: with short lines and many slices, more active warps per multiprocessor (achieved
+occupancy) and fewer block launches. Bytes and sectors do not change.
 
 Source: arXiv 2512.07884, section 3.2 (2-D thread blocks).
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -28,59 +27,37 @@ import numpy as np
 from numba import cuda
 
 from gspn2bench.kernels.arithmetic import adjoint, recurrence
-from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.jit import Array, bind_launch, kernel
-from gspn2bench.kernels.launch_limits import (
-    MAX_REGISTERS,
-    grid_limit_reason,
-    line_limit_reason,
-    passes_of,
-    whole_warps,
-)
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays
+from gspn2bench.kernels.block_rung import Block, block_of, block_rung, plane_sizes
+from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.launch_limits import MAX_REGISTERS, passes_of, whole_warps
 from gspn2bench.kernels.storage import storage
-from gspn2bench.kernels.transposed import (
-    tile_limit_reason,
-    transposed,
-    transposed_launches,
-    transposed_traffic,
-)
-from gspn2bench.problem import ScanProblem, ceil_div
+from gspn2bench.problem import ScanProblem
 
 BLOCK_THREADS: Final = 256
-"""Threads up to which a block takes in slices: larger blocks spread less evenly."""
+"""Most threads in a block of several slices: larger blocks spread less evenly."""
 MIN_BLOCKS: Final = 132
-"""Blocks worth keeping, whatever their size: one for each multiprocessor of an H200."""
+"""Fewest blocks that several slices per block may leave: one per multiprocessor of an H200."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """The block's shape.
-
-    Args:
-        lanes: blockDim.x, along the line; a multiple of a warp.
-        cslice: blockDim.y, slices of a block.
-    """
-
-    lanes: int
-    cslice: int
-
-
-def choose(problem: ScanProblem) -> Config:
-    """Lanes for the whole line, up to 1024, and slices while blocks stay small and many."""
+def choose(problem: ScanProblem) -> Block:
+    """Lanes for the whole line, up to 1024; slices while blocks stay small and many."""
     lanes = whole_warps(problem.line)
     spread = problem.slices * problem.chunks // MIN_BLOCKS
-    most = min(BLOCK_THREADS // lanes, problem.slices, spread)
-    return Config(lanes, max(1, most))
+    cslice = min(BLOCK_THREADS // lanes, problem.slices, spread)
+    return block_of(problem, lanes, max(1, cslice))
+
+
+def sizes(problem: ScanProblem) -> tuple[int, ...]:
+    return problem.slices, *plane_sizes(problem)
 
 
 @cache
-def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
-    """Compile the kernel for a block's shape, a line's length, a direction and a storage type."""
-    load, store = storage(dtype)
-    lanes, cslice = config.lanes, config.cslice
-    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
-    halo_line = length + 2
+def build_forward(block: Block) -> Any:
+    """Compile the kernel that scans one chunk of ``cslice`` slices per block."""
+    load, store = storage(block.dtype)
+    lanes, cslice = block.lanes, block.cslice
+    one_pass, up = block.one_pass, block.upward
+    halo_line = block.length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
 
@@ -93,7 +70,7 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
         passes = 1 if one_pass else passes_of(width, lanes)
         own_slice = cuda.blockIdx.x // chunks * cslice + y
         slice_start = own_slice * height * width
-        # A thread without a slice owns no columns, but comes to every barrier.
+        # A thread without a slice owns no columns, but reaches every barrier.
         columns = width if own_slice < slices else 0
         start = (cuda.blockIdx.x % chunks) * chunk
         stop = min(start + chunk, height)
@@ -101,7 +78,7 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
         before = y * two_lines
         after = before + halo_line
 
-        # Zeros stand for h before the first line and for the neighbours outside the line.
+        # Zeros stand for h before the first line and for neighbours outside the line.
         for j in range(lane, two_lines, lanes):
             line[before + j] = np.float32(0)
         cuda.syncthreads()
@@ -127,12 +104,12 @@ def build_forward(config: Config, length: int, up: bool, dtype: str) -> Any:
 
 
 @cache
-def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
+def build_backward(block: Block) -> Any:
     """Compile the kernel that walks back through one chunk of ``cslice`` slices per block."""
-    load, store = storage(dtype)
-    lanes, cslice = config.lanes, config.cslice
-    one_pass = length <= lanes  # a constant: the compiler then removes the loop over passes
-    halo_line = length + 2
+    load, store = storage(block.dtype)
+    lanes, cslice = block.lanes, block.cslice
+    one_pass, up = block.one_pass, block.upward
+    halo_line = block.length + 2
     two_lines = 2 * halo_line
     all_lines = cslice * two_lines
 
@@ -202,48 +179,14 @@ def build_backward(config: Config, length: int, up: bool, dtype: str) -> Any:
     return backward
 
 
-def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
-    config = choose(problem)
-    compiled = build_forward(config, problem.width, problem.direction == "up", problem.dtype)
-    return _call(compiled, config, problem, forward_arrays(operands))
-
-
-def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
-    config = choose(problem)
-    compiled = build_backward(config, problem.width, problem.direction == "up", problem.dtype)
-    return _call(compiled, config, problem, backward_arrays(operands))
-
-
-def _call(compiled: Any, config: Config, problem: ScanProblem, arrays: list[Array]) -> Call:
-    grid = ceil_div(problem.slices, config.cslice) * problem.chunks
-    block = (config.lanes, config.cslice)
-    sizes = (problem.slices, problem.height, problem.width, problem.chunk_length, problem.chunks)
-    return bind_launch(compiled, grid, block, *arrays, *sizes)
-
-
-def launches(problem: ScanProblem) -> int:
-    return 1 + transposed_launches(problem)
-
-
-def traffic(problem: ScanProblem) -> int:
-    return compulsory_traffic(problem) + transposed_traffic(problem)
-
-
-def unsupported_reason(problem: ScanProblem) -> str | None:
-    if problem.weights != "channel":
-        return "weights: shared; r05 has a set for each channel"
-    return line_limit_reason(problem) or grid_limit_reason(problem) or tile_limit_reason(problem)
-
-
-RUNG = Rung(
+RUNG = block_rung(
     id="r05",
     title="block2d",
     idea="blockDim (line, cSlice): several slices a block, each warp pinned to one",
     source="arXiv 2512.07884, section 3.2",
-    native="down",
-    forward=transposed(bind_forward),
-    launches=launches,
-    backward=transposed(bind_backward),
-    unsupported_reason=unsupported_reason,
-    traffic=traffic,
+    build_forward=build_forward,
+    build_backward=build_backward,
+    neighbours="shared",
+    choose=choose,
+    sizes=sizes,
 )

@@ -48,7 +48,12 @@ from gspn2bench.kernels.arithmetic import gather, normalized, recurrence
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import WARP, Array, bind_launch, device_function, kernel
 from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason, registers_per_thread
-from gspn2bench.kernels.operand_arrays import backward_arrays, forward_arrays, scratch
+from gspn2bench.kernels.operand_arrays import (
+    backward_arrays,
+    forward_arrays,
+    scratch,
+    scratch_traffic,
+)
 from gspn2bench.kernels.storage import storage_of
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
@@ -612,7 +617,7 @@ def traffic(problem: ScanProblem) -> int:
         return problem.compulsory_bytes
     moved = problem.compulsory_bytes + transposed_traffic(problem)
     if problem.phase == "backward" and problem.weights == "shared":
-        moved += 2 * 4 * problem.slices * problem.plane  # h is read by the second launch alone
+        moved += scratch_traffic(problem.slices * problem.plane)  # the second launch alone reads h
     return moved
 
 

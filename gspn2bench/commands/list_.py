@@ -95,7 +95,9 @@ def _page(names: list[str], results: Path) -> str:
     lessons = []
     for rung in ladder.LADDER.values():
         module = files[id(rung)]
-        link = f"../kernels/{Path(module.__file__).name}"
+        file = Path(module.__file__)
+        name = file.parent.name if file.stem == "__init__" else file.name
+        link = f"../kernels/{name}"
         lessons.append(Lesson(rung.id, rung.title, rung.idea, link, module.__doc__))
     runs = [read_run(find_run(name, results)) for name in names]
     ids = run_ids(runs) if runs else []

@@ -237,7 +237,10 @@ def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:
     files = sorted(f.name for f in folder.iterdir() if f.name[:1] == "r" and f.name[1:3].isdigit())
     assert [f"{name[:3]}" for name in files] == list(LADDER)
     for number, name in enumerate(files):
-        header = ast.get_docstring(ast.parse(folder.joinpath(name).read_text())) or ""
+        file = folder.joinpath(name)
+        if file.is_dir():
+            file = file.joinpath("__init__.py")
+        header = ast.get_docstring(ast.parse(file.read_text())) or ""
         wanted = ["Idea:", "Expect:", "Source:"] + (["Changes since r"] if number else [])
         for field in wanted:
             assert field in header, f"{name} has no {field!r} in its header"

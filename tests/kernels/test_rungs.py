@@ -4,6 +4,7 @@ Geometries are given as (batch, channels, steps, line, chunk) and turned to fit 
 that a scan of 5 lines stays one of 5 lines whichever way it runs.
 """
 
+import importlib
 import sys
 import types
 from dataclasses import replace
@@ -15,19 +16,17 @@ import pytest
 import torch
 
 from gspn2bench.kernels import (
+    block_rung,
     launch_limits,
     r01_line_launch,
-    r02_fused,
-    r03_coalesced,
-    r04_shared,
     r05_block2d,
-    r06_compact,
     tiled,
     transposed,
 )
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.kernels.r06_compact import shape as r06_shape
 from gspn2bench.measure import launches
 from gspn2bench.problem import (
     DIRECTIONS,
@@ -91,21 +90,33 @@ def hold(rung: Rung, problem: ScanProblem, device: str) -> None:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Blocks of one warp, so that a line of 33 is longer than a block."""
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one warp: a line of 33 is longer than a block."""
     monkeypatch.setattr(launch_limits, "MAX_THREADS", 32)
-    monkeypatch.setattr(r06_compact, "MAX_THREADS", 32)
-    monkeypatch.setattr(r06_compact, "BLOCK_THREADS", 32)
-    modules = (r02_fused, r03_coalesced, r04_shared)
+    monkeypatch.setattr(r06_shape, "MAX_THREADS", 32)
+    monkeypatch.setattr(r06_shape, "BLOCK_THREADS", 32)
 
-    def forget() -> None:  # kernels are kept by the line's length
-        for module in modules:
-            module.build_forward.cache_clear()
-            module.build_backward.cache_clear()
 
-    forget()
-    yield
-    forget()
+def with_blocks(rung_id: str, lanes: int, cslice: int, monkeypatch: pytest.MonkeyPatch) -> Rung:
+    """r05 or r06 with blocks of a given shape."""
+
+    def choose(problem: ScanProblem) -> block_rung.Block:
+        return block_rung.block_of(problem, lanes, cslice)
+
+    if rung_id == "r06":
+        monkeypatch.setattr(r06_shape, "choose", choose)
+        return LADDER["r06"]
+    return block_rung.block_rung(
+        id="r05",
+        title="",
+        idea="",
+        source="",
+        build_forward=r05_block2d.build_forward,
+        build_backward=r05_block2d.build_backward,
+        neighbours="shared",
+        choose=choose,
+        sizes=r05_block2d.sizes,
+    )
 
 
 TINY: list[Geometry] = [
@@ -233,17 +244,17 @@ def test_lines_longer_than_a_block(
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize(
-    ("module", "lanes", "cslice", "geometry"),
+    ("rung_id", "lanes", "cslice", "geometry"),
     [
-        (r05_block2d, 32, 2, (1, 3, 3, 4, 2)),  # the last group has one slice of two
-        (r05_block2d, 32, 4, (3, 1, 2, 33, None)),
-        (r06_compact, 32, 2, (2, 3, 3, 4, 2)),  # two groups an image: a second launch
-        (r06_compact, 32, 3, (1, 3, 2, 33, None)),
-        (r06_compact, 32, 4, (1, 3, 3, 2, 2)),  # more rows than channels
+        ("r05", 32, 2, (1, 3, 3, 4, 2)),  # the last group has one slice of two
+        ("r05", 32, 4, (3, 1, 2, 33, None)),
+        ("r06", 32, 2, (2, 3, 3, 4, 2)),  # two groups an image: a second launch
+        ("r06", 32, 3, (1, 3, 2, 33, None)),
+        ("r06", 32, 4, (1, 3, 3, 2, 2)),  # more rows than channels
     ],
 )
 def test_several_slices_a_block(
-    module: Any,
+    rung_id: str,
     lanes: int,
     cslice: int,
     geometry: Geometry,
@@ -251,15 +262,15 @@ def test_several_slices_a_block(
     device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "choose", lambda problem: r05_block2d.Config(lanes, cslice))
-    problem = taken(module.RUNG, oriented(geometry, "up", phase))
+    rung = with_blocks(rung_id, lanes, cslice, monkeypatch)
+    problem = taken(rung, oriented(geometry, "up", phase))
     assert problem is not None
-    hold(module.RUNG, problem, device)
+    hold(rung, problem, device)
 
 
 @pytest.mark.parametrize("line", [1, 31, 33, 512, 513, 1024, 1025, 2049, launch_limits.MAX_LINE])
 @pytest.mark.parametrize("batch", [1, 100, 1000])
-@pytest.mark.parametrize("module", [r05_block2d, r06_compact])
+@pytest.mark.parametrize("module", [r05_block2d, r06_shape])
 def test_a_block_fits_its_multiprocessor(module: Any, batch: int, line: int) -> None:
     config = module.choose(ScanProblem(batch, 8, 4, line, weights="shared"))
     assert config.lanes % 32 == 0
@@ -272,7 +283,7 @@ def test_r06_sums_in_the_same_order_every_time(device: str) -> None:
     problem = ScanProblem(1, 3, 2, 5, weights="shared", phase="backward")
     operands = wild(problem, device)
     assert operands.grad_w is not None
-    call = r06_compact.RUNG.bind(problem, operands)
+    call = LADDER["r06"].bind(problem, operands)
     call()
     first = operands.grad_w.clone()
     call()
@@ -325,28 +336,32 @@ FAULTS = [
         "store(grad_wr, index, g * right)",
         "store(grad_wr, index, g * left)",
     ),
-    ("r06_compact", "backward", "in range(members):", "in range(members - 1):"),
-    ("r06_compact", "forward", "store(h, index, value)", "pass"),  # what is not written stays NaN
+    ("r06_compact.backward", "backward", "in range(members):", "in range(members - 1):"),
+    ("r06_compact.forward", "forward", "store(h, index, value)", "pass"),  # it stays NaN
 ]
 
 
 @pytest.mark.parametrize(("name", "phase", "line", "fault"), FAULTS)
 def test_a_planted_fault_is_found(
-    name: str, phase: Phase, line: str, fault: str, device: str
+    name: str, phase: Phase, line: str, fault: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = resources.files("gspn2bench.kernels").joinpath(f"{name}.py").read_text()
+    file = resources.files("gspn2bench.kernels").joinpath(f"{name.replace('.', '/')}.py")
+    source = file.read_text()
     assert line in source
     module = types.ModuleType(f"{name}_with_a_fault")
-    sys.modules[module.__name__] = module
-    try:
-        exec(source.replace(line, fault), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(source.replace(line, fault), module.__dict__)
+    if "." in name:  # a part of a rung: its builder takes the place of the rung's own
+        package = importlib.import_module(f"gspn2bench.kernels.{name.partition('.')[0]}")
+        builder = f"build_{phase}"
+        monkeypatch.setattr(package, builder, getattr(module, builder))
+        rung = package.RUNG
+    else:
         rung = module.RUNG
-        chunk = None if name.startswith("r01") else 2
-        problem = taken(rung, oriented((1, 2, 5, 3, chunk), rung.native, phase))
-        assert problem is not None
-        assert not verdict_of(rung, problem, device).passed
-    finally:
-        del sys.modules[module.__name__]
+    chunk = None if name.startswith("r01") else 2
+    problem = taken(rung, oriented((1, 2, 5, 3, chunk), rung.native, phase))
+    assert problem is not None
+    assert not verdict_of(rung, problem, device).passed
 
 
 EXTENTS = (1, 2, 31, 32, 33, 63, 500, 1025, 2049)

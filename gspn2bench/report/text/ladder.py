@@ -20,8 +20,8 @@ class Lesson:
         id: "r03".
         title: two or three words.
         idea: one line.
-        link: to its file, from the page.
-        header: its file's docstring: a sentence, then paragraphs, some of which begin with Idea,
+        link: to its file or folder, from the page.
+        header: its docstring: a sentence, then paragraphs, some of which begin with Idea, Also,
             Changes since rNN, Expect or Source.
     """
 
@@ -70,7 +70,7 @@ def _section(lesson: Lesson) -> list[str]:
 
 
 def _labelled(text: str) -> str:
-    return re.sub(r"^(Idea|Changes since r\d+|Expect|Source): ", r"**\1:** ", text)
+    return re.sub(r"^(Idea|Also|Changes since r\d+|Expect|Source): ", r"**\1:** ", text)
 
 
 def _prose(text: str) -> str:
