@@ -141,7 +141,7 @@ def test_nvml_is_asked_about_the_same_gpu_and_closed(monkeypatch: pytest.MonkeyP
         calls.append(bus_id)
         return "handle"
 
-    def skip_reason(handle: str, clock: int) -> int:
+    def unsupported(handle: str, clock: int) -> int:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     install(monkeypatch, FakeLibrary())

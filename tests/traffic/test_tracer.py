@@ -10,7 +10,7 @@ import torch
 from numba import cuda
 
 from gspn2bench.kernels import jit
-from gspn2bench.kernels.jit import SIMULATED, Array, bound, device_function, flat, kernel
+from gspn2bench.kernels.jit import SIMULATED, Array, bind_launch, device_function, flat, kernel
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import PHASES, DType, Phase, ScanProblem
 from gspn2bench.traffic.tracer import Trace, Traffic, trace
@@ -22,7 +22,7 @@ WARP = 32
 
 
 def traced(compiled: Any, *arguments: Any, grid: int = 1, block: int = WARP) -> Traffic:
-    return trace(bound(compiled, grid, block, *arguments)).total
+    return trace(bind_launch(compiled, grid, block, *arguments)).total
 
 
 def floats(count: int = 4096, dtype: torch.dtype = torch.float32) -> torch.Tensor:
