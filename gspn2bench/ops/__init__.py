@@ -1,11 +1,15 @@
-"""The line scan as operators of torch: on a GPU the kernels of a rung, on a CPU torch itself.
+"""The line scan as torch operators: computed by a rung's kernels on a GPU, by torch on a CPU.
 
-``scan.py`` has the functions to call, ``library.py`` makes them operators that torch.compile and
-autograd know, ``check.py`` says what is wrong with an argument, ``cpu.py`` (on ``lines.py``) and
-``gpu.py`` compute.
-``weights.py`` makes weights of logits. Examples: docs/operator.md.
+``scan.py`` has the public functions, ``library.py`` registers them as operators with gradients,
+``double_backward.py`` has the second derivatives and ``flops.py`` the formulas of FlopCounterMode.
+``check.py`` checks arguments, ``forward_mode.py`` refuses forward-mode differentiation. ``cpu.py``
+(with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights.
+
+Importing this package registers the operators. A program that loads an exported model must import
+it first. Examples: docs/operator.md.
 """
 
+from gspn2bench.ops import flops  # noqa: F401  registers its formulas
 from gspn2bench.ops.scan import line_scan, line_scan4
 from gspn2bench.ops.weights import normalize_weights
 

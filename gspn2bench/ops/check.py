@@ -1,6 +1,8 @@
-"""What is wrong with the arguments of a scan, before anything is launched.
+"""Checks of a scan's arguments, made before anything is launched.
 
-Sizes may be symbols of torch.compile, so that nothing here makes numbers of them.
+Sizes may be symbolic (torch.compile, torch.export). The checks therefore never convert a size to an
+int, and never compare two sizes that a valid call leaves independent of each other: each such
+comparison would become a guard, and the program would be specialized or recompiled.
 """
 
 from typing import Any, Final, cast
@@ -11,7 +13,7 @@ from torch import Tensor
 from gspn2bench.problem import DIRECTIONS, DTYPES, Direction
 
 ALL: Final = "all"
-"""Every direction, in the order of DIRECTIONS: lam, w and h then have an axis of four in front."""
+"""All four directions, in the order of DIRECTIONS; lam, w and h then have a leading axis of 4."""
 
 _CPU_DTYPES: Final = (*DTYPES, "float64")
 
@@ -25,10 +27,10 @@ def check_kinds(
     rung: object,
     logits: object,
 ) -> None:
-    """Hold the arguments to their Python types.
+    """Check the Python types of the arguments.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: an argument has the wrong type; the message names it and says what was expected.
     """
     for name, value in (("x", x), ("lam", lam), ("w", w)):
         if not isinstance(value, Tensor):
@@ -43,22 +45,19 @@ def check_kinds(
 
 
 def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> None:
-    """Hold the arguments to each other.
+    """Check shapes, types and devices of the arguments. A size may be 0.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: an argument is invalid; the message names it and says what was expected.
     """
     if direction != ALL:
         _check_direction(direction)
     if x.dim() != 4:
         raise ValueError(f"x: shape {_show(x.shape)}, expected four sizes, (N, C, H, W)")
-    for name, size in zip("NCHW", x.shape, strict=True):
-        if size < 1:
-            raise ValueError(f"x: shape {_show(x.shape)}, expected {name} of at least 1")
-    before = (4,) if direction == ALL else ()
+    leading = (4,) if direction == ALL else ()
     batch, _, *plane = x.shape
-    _check_shape("lam", lam, (*before, *x.shape))
-    _check_shape("w", w, (*before, 3, *x.shape), (*before, 3, batch, *plane))
+    _check_shape("lam", lam, (*leading, *x.shape))
+    _check_shape("w", w, (*leading, 3, *x.shape), (*leading, 3, batch, *plane))
     _check_dtypes(x, lam, w)
     for name, tensor in (("lam", lam), ("w", w)):
         if tensor.device != x.device:
@@ -70,10 +69,10 @@ def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, 
 
 
 def check_like(name: str, tensor: Tensor, lam: Tensor) -> None:
-    """Hold h, or its gradient, to the shape, type and device of lam.
+    """Check that h, or its gradient, has the shape, type and device of lam.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: it does not; the message names it and says what was expected.
     """
     _check_shape(name, tensor, tuple(lam.shape))
     if tensor.dtype != lam.dtype or tensor.device != lam.device:
@@ -84,16 +83,21 @@ def check_like(name: str, tensor: Tensor, lam: Tensor) -> None:
 
 
 def shares_weights(w: Tensor, direction: str) -> bool:
-    """Whether the channels share one set: (3, N, H, W) and not (3, N, C, H, W)."""
+    """Whether the channels share one set of weights: (3, N, H, W), not (3, N, C, H, W)."""
     return w.dim() == (5 if direction == ALL else 4)
 
 
 def each(direction: str, *tensors: Tensor) -> list[tuple[Direction, tuple[Tensor, ...]]]:
-    """The scans of one call: a direction each, and its part of every tensor that has four."""
+    """The scans of one call: each direction with its own part of the tensors."""
     if direction == ALL:
         parts = zip(*(tensor.unbind(0) for tensor in tensors), strict=True)
         return list(zip(DIRECTIONS, parts, strict=True))
     return [(cast(Direction, direction), tensors)]
+
+
+def join(direction: str, tensors: list[Tensor]) -> Tensor:
+    """The inverse of ``each``: one tensor, with a leading axis of 4 for "all"."""
+    return torch.stack(tensors) if direction == ALL else tensors[0]
 
 
 def _check_direction(direction: str) -> None:
@@ -102,7 +106,9 @@ def _check_direction(direction: str) -> None:
 
 
 def _check_shape(name: str, tensor: Tensor, *expected: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) not in expected:
+    # Only shapes of as many sizes are compared: tuple comparison starts with the elements.
+    candidates = [shape for shape in expected if len(shape) == tensor.dim()]
+    if tuple(tensor.shape) not in candidates:
         shapes = " or, shared by the channels, ".join(map(_show, expected))
         raise ValueError(f"{name}: shape {_show(tensor.shape)}, expected {shapes}")
 
@@ -124,13 +130,13 @@ def _check_chunk(chunk: int, direction: str, height: int, width: int) -> None:
     elif direction in ("right", "left"):
         longest = width
     else:
-        longest = max(height, width)
-    if chunk > longest:
+        longest = torch.sym_max(height, width)
+    if chunk > longest > 0:
         raise ValueError(f"chunk: {chunk} is above the scan length, {longest}")
 
 
 def _check_rung(rung: str) -> None:
-    from gspn2bench.kernels.ladder import LADDER  # imports numba, which a CPU does not need
+    from gspn2bench.kernels.ladder import LADDER  # imports numba, which the CPU does not need
 
     if rung not in LADDER:
         raise ValueError(f"rung: {rung!r} is not one of {', '.join(LADDER)}")
@@ -141,18 +147,17 @@ def _show(shape: Any) -> str:
 
 
 def check_weight_logits(logits: object, direction: str) -> None:
-    """Hold the logits of weights to their shape and type.
+    """Check shape and type of the logits of weights. A size may be 0.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: an argument is invalid; the message names it and says what was expected.
     """
     _check_direction(direction)
     if not isinstance(logits, Tensor):
         raise ValueError(f"logits: {type(logits).__name__}, expected a torch.Tensor")
-    if logits.dim() not in (4, 5) or logits.shape[0] != 3 or 0 in logits.shape:
+    if logits.dim() not in (4, 5) or logits.shape[0] != 3:
         raise ValueError(
-            f"logits: shape {_show(logits.shape)}, expected (3, N, C, H, W) or (3, N, H, W), "
-            "each at least 1"
+            f"logits: shape {_show(logits.shape)}, expected (3, N, C, H, W) or (3, N, H, W)"
         )
     if not logits.is_floating_point():
         raise ValueError(f"logits: {logits.dtype}, expected a floating-point type")

@@ -1,7 +1,7 @@
-"""The scan on a CPU: a loop over the lines, in torch, of everything else at once.
+"""The scan on a CPU: a loop over the lines in torch, with everything else in one operation.
 
-A line has a zero before its first position and after its last, so that a neighbour outside is read
-like any other. 16-bit types are computed in float32, as the kernels do; float64 stays float64.
+Each line has a zero before its first and after its last position, so a neighbour outside the plane
+needs no special case. 16-bit types are computed in float32, as in the kernels; float64 stays.
 
 Source: arXiv 2501.12381, equations 1 to 3; the adjoint follows from them.
 """
@@ -29,8 +29,8 @@ def forward(
         lam: input scale, like x.
         w: weights, (3, N, C, H, W) or (3, N, H, W).
         direction: of the scan.
-        chunk: lines after which h restarts at 0; None, or more than there are, for never.
-        out: where to write h; a new tensor if None.
+        chunk: lines after which h restarts at 0; None, or more lines than there are: never.
+        out: tensor that receives h; None: a new one.
 
     Returns:
         h, like x, contiguous.
@@ -43,8 +43,8 @@ def forward(
         inner = line[..., 1:-1]
         for k in range(3):
             inner.addcmul_(weight[:, k], before[..., k : k + positions])
-    made = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
-    return made.copy_(lines.put(h[..., 1:-1]))
+    result = torch.empty(x.shape, dtype=x.dtype, device=x.device) if out is None else out
+    return result.copy_(lines.put(h[..., 1:-1]))
 
 
 def backward(
@@ -60,26 +60,26 @@ def backward(
     """Gradients of one scan.
 
     Args:
-        x: as ``forward``, like lam and w.
+        x: input, as for ``forward``.
         lam: input scale.
         w: weights.
-        h: forward's result.
+        h: result of ``forward``.
         grad_h: gradient of h, like h.
         direction: of the scan.
-        chunk: as forward's.
+        chunk: as for ``forward``.
 
     Returns:
-        grad_x and grad_lam in the wide type, so that directions can be summed, and grad_w like w.
+        grad_x and grad_lam in the type of the sums, so directions can be added, and grad_w like w.
     """
     lines = Lines.of(x, direction, chunk)
     positions = x.shape[-1] if lines.axis == -2 else x.shape[-2]
     weights = between_zeros(lines.take(with_channels(wide(w))))
-    g = between_zeros(lines.take(wide(grad_h)))  # the whole gradient of h, once its line is done
+    g = between_zeros(lines.take(wide(grad_h)))  # becomes the total gradient of h, line by line
     for i in reversed(range(lines.length - 1)):
         inner, after, weight = g[i, ..., 1:-1], g[i + 1], weights[i + 1]
-        for k in range(3):  # position p was the left neighbour of p + 1, and so takes wl from there
-            at = slice(2 - k, 2 - k + positions)
-            inner.addcmul_(weight[:, k, ..., at], after[..., at])
+        for k in range(3):  # position p is the left neighbour of p + 1, which weights it by wl
+            shifted = slice(2 - k, 2 - k + positions)
+            inner.addcmul_(weight[:, k, ..., shifted], after[..., shifted])
 
     return gradients(lines, g[..., 1:-1], x, lam, w, h)
 
@@ -87,22 +87,22 @@ def backward(
 def gradients(
     lines: Lines, g: Tensor, x: Tensor, lam: Tensor, w: Tensor, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What ``backward`` returns, once the gradient of h has gone through all lines.
+    """The result of ``backward``, from the total gradient of h.
 
     Args:
         lines: of the scan.
-        g: the whole gradient of h, (length, chunks, N, C, positions), as ``lines.take`` gives it.
-        x: as ``forward``, like lam and w.
+        g: total gradient of h, (length, chunks, N, C, positions), as returned by ``lines.take``.
+        x: input, as for ``forward``.
         lam: input scale.
         w: weights.
-        h: forward's result.
+        h: result of ``forward``.
     """
-    whole = lines.put(g)
-    near = between_zeros(lines.take(wide(h))[:-1])
-    grads = [g[1:] * near[..., k : k + g.shape[-1]] for k in range(3)]
+    total = lines.put(g)
+    neighbours = between_zeros(lines.take(wide(h))[:-1])
+    grads = [g[1:] * neighbours[..., k : k + g.shape[-1]] for k in range(3)]
     if w.dim() == 4:
         grads = [grad.sum(-2, keepdim=True) for grad in grads]
     grad_w = torch.stack(grads, 2)
     first = grad_w.new_zeros(1, *grad_w.shape[1:])
     grad_w = lines.put(torch.cat([first, grad_w])).to(w.dtype)
-    return wide(lam) * whole, wide(x) * whole, grad_w.reshape(w.shape).contiguous()
+    return wide(lam) * total, wide(x) * total, grad_w.reshape(w.shape).contiguous()

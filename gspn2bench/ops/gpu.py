@@ -1,6 +1,6 @@
-"""The scan on a GPU: the kernels of a rung, bound to torch's tensors on torch's current stream.
+"""The scan on a GPU: the kernels of a rung, launched on torch's tensors and current stream.
 
-What imports numba is imported here, when a scan runs on a GPU for the first time.
+Modules that import numba are imported when the first scan runs on a GPU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +27,16 @@ def forward(
     rung: str,
     logits: bool = False,
 ) -> Tensor:
-    """H of a scan, or of four side by side; arguments as ``library.scan`` has them.
+    """H of one scan, or of four that run concurrently; arguments as ``library.scan``.
 
-    Logits are normalized by the kernels of a rung that does so, by torch for any other.
+    Logits are normalized by the kernels of a rung that supports it, otherwise by torch. Nothing is
+    launched for a tensor without elements.
 
     Raises:
-        ValueError: the rung can't run it.
+        ValueError: the rung does not support the arguments.
     """
+    if lam.numel() == 0:
+        return lam.new_empty(lam.shape)
     if logits and not _takes_logits(rung):
         w, logits = weights_of(w, direction), False
     x, lam, w = (tensor.contiguous() for tensor in (x, lam, w))
@@ -53,11 +56,13 @@ def backward(
     chunk: int | None,
     rung: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, one for each scan like lam, of lam and of w.
+    """Gradients of x (one per scan, shaped like lam), of lam and of w.
 
     Raises:
-        ValueError: the rung can't run it.
+        ValueError: the rung does not support the arguments.
     """
+    if lam.numel() == 0:
+        return lam.new_zeros(lam.shape), lam.new_zeros(lam.shape), w.new_zeros(w.shape)
     grad_h, x, lam, w, h = (tensor.contiguous() for tensor in (grad_h, x, lam, w, h))
     grad_x, grad_lam, grad_w = (torch.empty_like(tensor) for tensor in (lam, lam, w))
     tensors = (lam, w, h, grad_h, grad_x, grad_lam, grad_w)
@@ -124,8 +129,8 @@ def _problem(
 
 @contextmanager
 def _device_of(tensor: Tensor) -> Iterator[None]:
-    """Make the GPU of a tensor the current one, torch's and with it numba's."""
-    if tensor.device.type != "cuda":  # the simulator, in tests
+    """Make the tensor's GPU the current one, for torch and numba."""
+    if tensor.device.type != "cuda":  # the simulator in tests
         yield
         return
     from gspn2bench.kernels.jit import SIMULATED

@@ -1,8 +1,8 @@
-"""The scan and its gradient as operators of torch: gspn2bench::line_scan and line_scan_backward.
+"""The scan and its gradient as torch operators: gspn2bench::line_scan and line_scan_backward.
 
-Each has an implementation for the CPU, one for GPUs, and one for tensors without data (meta and
-torch.compile), and each checks its arguments first. Where direction is "all", the scans run in the
-four directions of one x, and lam, w and h have an axis of four in front.
+Each has an implementation for the CPU, one for GPUs, and a fake one for tensors without data (meta
+device, torch.compile, torch.export). Each checks its arguments first. Where direction is "all", one
+x is scanned in the four directions, and lam, w and h have a leading axis of 4.
 """
 
 from typing import Any
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from gspn2bench.ops import cpu, gpu
-from gspn2bench.ops.check import ALL, check, check_like, each
+from gspn2bench.ops.check import ALL, check, check_like, each, join
+from gspn2bench.ops.double_backward import double_backward
+from gspn2bench.ops.forward_mode import refuse_forward_mode
 from gspn2bench.ops.weights import logits_gradient, shares, weights_of
 
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -34,24 +36,30 @@ def scan(
         lam: input scale, like x, or (4, N, C, H, W).
         w: weights, (3, N, C, H, W) or (3, N, H, W), or four of them.
         direction: of the scan, or "all".
-        chunk: lines after which h restarts at 0, or None.
-        rung: whose kernels run on a GPU.
+        chunk: lines after which h restarts at 0; None: never.
+        rung: the rung that computes on a GPU, by id.
         logits: whether w holds logits, which are normalized as ``normalize_weights`` does.
 
     Returns:
         h, like lam.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: an argument is invalid; the message names it and says what was expected.
     """
     check(x, lam, w, direction, chunk, rung)
-    made = [
+    if lam.numel() == 0:
+        return lam.new_empty(lam.shape)
+    planes = [
         cpu.forward(
-            x, one_lam, shares(one, towards) if logits else one, direction=towards, chunk=chunk
+            x,
+            one_lam,
+            shares(one_w, towards) if logits else one_w,
+            direction=towards,
+            chunk=chunk,
         )
-        for towards, (one_lam, one) in each(direction, lam, w)
+        for towards, (one_lam, one_w) in each(direction, lam, w)
     ]
-    return _join(direction, made)
+    return join(direction, planes)
 
 
 @scan.register_kernel("cuda")
@@ -95,11 +103,15 @@ def scan_backward(
 ) -> Gradients:
     """Gradients of x, lam and w; arguments and errors as ``scan``, grad_h and h like lam."""
     _check_backward(grad_h, x, lam, w, h, direction, chunk, rung)
-    made = [
+    if lam.numel() == 0:
+        return x.new_zeros(x.shape), lam.new_zeros(lam.shape), w.new_zeros(w.shape)
+    gradients = [
         cpu.backward(x, *own, direction=towards, chunk=chunk)
         for towards, own in each(direction, lam, w, h, grad_h)
     ]
-    grad_x, grad_lam, grad_w = (_join(direction, list(grads)) for grads in zip(*made, strict=True))
+    grad_x, grad_lam, grad_w = (
+        join(direction, list(of_one)) for of_one in zip(*gradients, strict=True)
+    )
     grad_x = _over_directions(direction, grad_x)
     return grad_x.to(x.dtype).contiguous(), grad_lam.to(x.dtype).contiguous(), grad_w
 
@@ -150,28 +162,45 @@ def _check_backward(
     check_like("h", h, lam)
 
 
-def _join(direction: str, tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors) if direction == ALL else tensors[0]
-
-
 def _over_directions(direction: str, grad_x: Tensor) -> Tensor:
     return grad_x.sum(0) if direction == ALL else grad_x
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+# Gradients of the scan.
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, lam, w, ctx.direction, ctx.chunk, ctx.rung, ctx.logits = inputs
     ctx.save_for_backward(x, lam, w, output)
 
 
-def _gradients(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
-    x, lam, given, h = ctx.saved_tensors
-    w = weights_of(given, ctx.direction) if ctx.logits else given
+def _backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
+    x, lam, weights_or_logits, h = ctx.saved_tensors
+    refuse_forward_mode(grad_h, x, lam, weights_or_logits, h)
+    w = weights_of(weights_or_logits, ctx.direction) if ctx.logits else weights_or_logits
     grad_x, grad_lam, grad_w = scan_backward(
         grad_h, x, lam, w, h, ctx.direction, ctx.chunk, ctx.rung
     )
     if ctx.logits:
-        grad_w = logits_gradient(given, w, grad_w, ctx.direction)
+        grad_w = logits_gradient(weights_or_logits, w, grad_w, ctx.direction)
     return grad_x, grad_lam, grad_w, None, None, None, None
 
 
-scan.register_autograd(_gradients, setup_context=_keep)
+scan.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+# Gradients of the gradients.
+
+
+def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Gradients) -> None:  # noqa: ARG001
+    *tensors, ctx.direction, ctx.chunk, ctx.rung = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _double_backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+    refuse_forward_mode(*incoming, *ctx.saved_tensors)
+    gradients = double_backward(incoming, ctx.saved_tensors, ctx.direction, ctx.chunk, ctx.rung)
+    return *gradients, None, None, None
+
+
+scan_backward.register_autograd(_double_backward, setup_context=_save_for_double_backward)

@@ -1,6 +1,6 @@
-"""Planes as lines in the order of a scan, in torch: the layout that a loop over lines wants.
+"""Planes rearranged as lines in scan order, in torch: the layout that a loop over lines needs.
 
-Lines of all images, channels and chunks are side by side, so that one operation does a line of
+The lines of all images, channels and chunks lie side by side. One operation computes one line of
 each.
 """
 
@@ -15,13 +15,13 @@ from gspn2bench.problem import Direction
 
 @dataclass(frozen=True)
 class Lines:
-    """The way from planes to lines in the order of the scan, chunks side by side, and back.
+    """The mapping from planes to lines in scan order, chunks side by side, and back.
 
     Args:
-        axis: of the plane that is scanned, -2 or -1.
+        axis: scanned axis of the plane, -2 or -1.
         reverse: whether the scan starts at the last line.
-        steps: lines of a plane.
-        length: lines of a chunk.
+        steps: lines per plane.
+        length: lines per chunk.
     """
 
     axis: int
@@ -31,13 +31,13 @@ class Lines:
 
     @classmethod
     def of(cls, x: Tensor, direction: Direction, chunk: int | None) -> "Lines":
-        """The lines of a scan over planes (..., H, W); a chunk of None is the whole scan."""
+        """The lines of a scan over planes (..., H, W); None: one chunk for the whole scan."""
         axis = -2 if direction in ("down", "up") else -1
         steps = x.shape[axis]
         return cls(axis, direction in ("up", "left"), steps, min(chunk or steps, steps))
 
     def take(self, planes: Tensor) -> Tensor:
-        """(..., H, W) to (length, chunks, ..., positions); a last, short chunk ends in zeros."""
+        """(..., H, W) to (length, chunks, ..., positions); a short last chunk ends in zeros."""
         lines = planes.movedim(self.axis, 0)
         if self.reverse:
             lines = lines.flip(0)
@@ -55,15 +55,15 @@ class Lines:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """The type that is computed in: float32, or float64 where it is that."""
+    """The tensor in the type of the sums: float32, or float64 for float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def with_channels(w: Tensor) -> Tensor:
-    """Weights as (3, N, C, H, W), with one channel where they share them."""
+    """Weights as (3, N, C, H, W); C is 1 where the channels share them."""
     return w if w.dim() == 5 else w.unsqueeze(2)
 
 
 def between_zeros(lines: Tensor) -> Tensor:
-    """A copy with a zero on either side of every line: (..., positions + 2)."""
+    """A copy with a zero at both ends of every line: (..., positions + 2)."""
     return F.pad(lines, (1, 1))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gspn2bench.ops.check import ALL, check_kinds
+from gspn2bench.ops.forward_mode import refuse_forward_mode
 from gspn2bench.ops.library import scan
 from gspn2bench.problem import Direction
 
@@ -21,34 +22,36 @@ def line_scan(
     rung: str = "r07",
     logits: bool = False,
 ) -> Tensor:
-    """H of a line scan, each line computed from the one before it.
+    """H of a line scan: each line is computed from the line before it.
 
     Scanning down, h[i,p] = w[0][i,p] h[i-1,p-1] + w[1][i,p] h[i-1,p] + w[2][i,p] h[i-1,p+1]
-    + lam[i,p] x[i,p], where h before the first line is 0, as is a neighbour outside the plane.
+    + lam[i,p] x[i,p]. h before the first line is 0, and so is a neighbour outside the plane.
 
-    Tensors of one device and one type: float32, float16, bfloat16, on a CPU float64 too. Those
-    that are not contiguous are copied. Sums are float32 (float64 of float64). Under autocast,
-    x, lam and w are cast to its type first, but for float64.
+    All tensors have one device and one type: float32, float16 or bfloat16, on a CPU also float64.
+    Tensors that are not contiguous are copied. Sums are float32 (float64 for float64). Autocast
+    casts x, lam and w to its type, except float64. Sizes may be 0; h is then empty.
 
     Args:
         x: input, (N, C, H, W).
         lam: input scale, (N, C, H, W).
         w: weights of the left, middle and right neighbour, (3, N, C, H, W), or (3, N, H, W) where
-            the channels share them; ``normalize_weights`` makes stable ones. "Left" is the
-            neighbour of the lower index: above, when scanning right or left.
+            the channels share them; ``normalize_weights`` returns stable ones. "Left" is the
+            neighbour of lower index: the one above, when scanning right or left.
         direction: "down" (from row 0), "up", "right" (from column 0) or "left".
         chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length; None: never.
-        rung: whose kernels run on a GPU, by id; a CPU does not look at it.
-        logits: whether w holds logits of the weights: they are normalized as ``normalize_weights``
-            does, by r07 on a GPU in registers, and w's gradient is that of the logits.
+        rung: the rung that computes on a GPU, by id; ignored on a CPU.
+        logits: whether w holds logits of the weights. They are normalized as ``normalize_weights``
+            does (by r07 on a GPU, in registers), and the gradient of w is that of the logits.
 
     Returns:
-        h, (N, C, H, W), contiguous; differentiable, once, in x, lam and w.
+        h, (N, C, H, W), contiguous; differentiable any number of times in x, lam and w.
 
     Raises:
-        ValueError: an argument is not as above; the message names it and says what was expected.
+        ValueError: an argument is invalid; the message names it and says what was expected.
+        NotImplementedError: forward-mode differentiation.
     """
     check_kinds(x, lam, w, direction, chunk, rung, logits)
+    refuse_forward_mode(x, lam, w)
     h: Tensor = scan(*_autocast(x, lam, w), direction, chunk, rung, logits)
     return h
 
@@ -64,8 +67,8 @@ def line_scan4(
 ) -> Tensor:
     """H of four line scans of one input: down, up, right and left, in this order.
 
-    On a GPU the four run side by side, on streams of their own. Types, autocast and weights are
-    as ``line_scan`` has them.
+    On a GPU the four run concurrently, each on its own stream. Types, autocast, weights and sizes
+    are as for ``line_scan``.
 
     Args:
         x: input, (N, C, H, W).
@@ -74,21 +77,24 @@ def line_scan4(
             share them.
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
         rung: as ``line_scan``.
-        logits: as ``line_scan``, for each direction on its own axis.
+        logits: as ``line_scan``; each direction is normalized along its own lines.
 
     Returns:
-        h of each direction, (4, N, C, H, W), contiguous; differentiable, once, in x, lam and w.
+        h of each direction, (4, N, C, H, W), contiguous; differentiable any number of times in
+        x, lam and w.
 
     Raises:
         ValueError: as ``line_scan``.
+        NotImplementedError: as ``line_scan``.
     """
     check_kinds(x, lam, w, ALL, chunk, rung, logits)
+    refuse_forward_mode(x, lam, w)
     h: Tensor = scan(*_autocast(x, lam, w), ALL, chunk, rung, logits)
     return h
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in autocast's type, where it is on."""
+    """The tensors in autocast's type if it is on."""
     device = tensors[0].device.type
     if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
         return tensors

@@ -1,7 +1,6 @@
 """The scan as an operator: the same function as the reference, and what torch asks of one."""
 
 import os
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -11,39 +10,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.library import opcheck
 
 from gspn2bench.kernels import reference
 from gspn2bench.ops import cpu, gpu, line_scan, line_scan4, normalize_weights
 from gspn2bench.ops.check import ALL, each
-from gspn2bench.ops.library import scan, scan_backward
+from gspn2bench.ops.library import scan
 from gspn2bench.problem import DIRECTIONS, WEIGHTS, Direction, ScanProblem, Weights
 from gspn2bench.workload.gate import TOLERANCE
 
-Arguments = tuple[Tensor, Tensor, Tensor]
-SHAPE = (2, 3, 5, 7)
-
-directions = pytest.mark.parametrize("direction", DIRECTIONS)
-weights = pytest.mark.parametrize("weights", WEIGHTS)
-
-
-def operands(
-    shape: tuple[int, ...] = SHAPE,
-    weights: Weights = "channel",
-    dtype: torch.dtype = torch.float64,
-    scans: int | None = None,
-) -> Arguments:
-    """x, lam and w that want gradients; the weights point outside the plane too."""
-    generator = torch.Generator().manual_seed(0)
-    batch, _, height, width = shape
-    own = shape if weights == "channel" else (batch, height, width)
-    before = () if scans is None else (scans,)
-
-    def uniform(*sizes: int) -> Tensor:
-        made = torch.rand(sizes, generator=generator, dtype=torch.float64) - 0.4
-        return made.to(dtype).requires_grad_()
-
-    return uniform(*shape), uniform(*before, *shape), uniform(*before, 3, *own)
+from .ops_fixtures import directions, operands, weights
 
 
 def held_to_the_reference(
@@ -165,94 +140,7 @@ def test_what_is_not_contiguous_gives_the_same() -> None:
     assert torch.equal(line_scan(*strided), line_scan(x, lam, w))
 
 
-# What torch asks of an operator.
-
-
-@weights
-@pytest.mark.parametrize("direction", [*DIRECTIONS, ALL])
-def test_opcheck(direction: str, weights: Weights) -> None:
-    x, lam, w = operands((1, 2, 3, 4), weights, torch.float32, 4 if direction == ALL else None)
-    opcheck(scan, (x, lam, w, direction, 2, "r07"))
-    opcheck(scan, (x, lam, w, direction, 2, "r07", True))
-    h = torch.randn(lam.shape)
-    plain = [tensor.detach() for tensor in (h, x, lam, w, h)]
-    opcheck(scan_backward, (*plain, direction, 2, "r07"))
-
-
-@weights
-@directions
-@pytest.mark.parametrize("logits", [False, True])
-def test_gradcheck(direction: Direction, weights: Weights, logits: bool) -> None:
-    arguments = operands((1, 2, 3, 4), weights)
-    torch.autograd.gradcheck(
-        lambda *tensors: line_scan(*tensors, direction=direction, chunk=2, logits=logits),
-        arguments,
-    )
-
-
-def test_gradcheck_of_four_and_of_normalized_weights() -> None:
-    def both(x: Tensor, lam: Tensor, logits: Tensor) -> Tensor:
-        pairs = zip(logits, DIRECTIONS, strict=True)
-        w = torch.stack([normalize_weights(own, direction=towards) for own, towards in pairs])
-        return line_scan4(x, lam, w)
-
-    torch.autograd.gradcheck(both, operands((1, 2, 3, 3), "shared", scans=4))
-
-
-def stable_scan(x: Tensor, lam: Tensor, logits: Tensor) -> Tensor:
-    w = normalize_weights(logits, direction="right")
-    return line_scan(x.sin(), lam, w, direction="right", chunk=3).cos()
-
-
-# No two sizes of the first call are alike: torch would take them for one.
-def test_compiled_once_without_a_graph_break_for_any_size() -> None:
-    torch._dynamo.reset()
-    function = torch.compile(stable_scan, fullgraph=True, backend="aot_eager", dynamic=True)
-    for number, shape in enumerate([(2, 4, 5, 7), (5, 2, 9, 4), (4, 6, 6, 11)]):
-        arguments = operands(shape)
-        with torch.compiler.set_stance("fail_on_recompile" if number else "default"):
-            found = function(*arguments)
-        expected = stable_scan(*arguments)
-        torch.testing.assert_close(found, expected)
-        grads = [torch.autograd.grad(h.sum(), arguments) for h in (found, expected)]
-        torch.testing.assert_close(*grads)
-
-
-def test_logits_compiled_without_a_graph_break() -> None:
-    torch._dynamo.reset()
-    arguments = operands((2, 4, 5, 7), "shared", scans=4)
-    function: Any = torch.compile(line_scan4, fullgraph=True, backend="aot_eager")
-    found, expected = (call(*arguments, logits=True) for call in (function, line_scan4))
-    assert torch.equal(found, expected)
-    grads = [torch.autograd.grad(h.square().sum(), arguments) for h in (found, expected)]
-    torch.testing.assert_close(*grads)
-
-
-def test_compiled_for_any_chunk() -> None:
-    torch._dynamo.reset()
-    arguments = [tensor.detach() for tensor in operands((2, 4, 5, 7))]
-    function = torch.compile(line_scan, fullgraph=True, backend="aot_eager", dynamic=True)
-    for chunk in (2, 4, None):
-        assert torch.equal(function(*arguments, chunk=chunk), line_scan(*arguments, chunk=chunk))
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as inductor is imported
-def test_compiled_by_inductor() -> None:
-    torch._dynamo.reset()
-    arguments = operands()
-    with torch.inference_mode():
-        found = torch.compile(stable_scan, fullgraph=True)(*arguments)
-        torch.testing.assert_close(found, stable_scan(*arguments))
-
-
-def test_compiled_the_same_input_is_refused() -> None:
-    x, lam, w = (tensor.detach() for tensor in operands())
-    torch._dynamo.reset()
-    function: Any = torch.compile(line_scan, fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match=r"lam: shape .*expected \(2, 3, 5, 7\)") as caught:
-        function(x, lam[:, :2], w)
-    assert "ValueError" in str(caught.value)
+# Modes.
 
 
 def test_inference_mode() -> None:
@@ -299,6 +187,47 @@ def test_tensors_without_data_have_shapes() -> None:
         line_scan4(x, lam, w[0])
 
 
+# Sizes of 0, which scaled_dot_product_attention takes too.
+
+
+@weights
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("scans", [None, 4])
+@pytest.mark.parametrize("axis", range(4))
+def test_a_size_of_zero(axis: int, scans: int | None, logits: bool, weights: Weights) -> None:
+    shape = [2, 3, 5, 7]
+    shape[axis] = 0
+    arguments = operands(tuple(shape), weights, torch.float32, scans)
+    call = line_scan if scans is None else line_scan4
+    h = call(*arguments, chunk=2, logits=logits)
+    assert (h.shape, h.dtype) == (arguments[1].shape, torch.float32)
+    for tensor, grad in zip(arguments, torch.autograd.grad(h.sum(), arguments), strict=True):
+        assert grad.shape == tensor.shape
+        assert not grad.any()
+
+
+@weights
+@pytest.mark.parametrize("direction", ["left", ALL])
+def test_a_size_of_zero_launches_nothing(direction: str, weights: Weights) -> None:
+    """The code for GPUs; it would launch kernels of a rung that does not exist."""
+    scans = 4 if direction == ALL else None
+    x, lam, w = operands((2, 0, 5, 7), weights, torch.float32, scans)
+    assert gpu.forward(x, lam, w, direction, None, "r99", True).shape == lam.shape
+    grad_x, grad_lam, grad_w = gpu.backward(lam, x, lam, w, lam, direction, None, "r99")
+    assert (grad_x.shape, grad_lam.shape) == (lam.shape, lam.shape)
+    assert torch.equal(grad_w, torch.zeros_like(w))
+
+
+def test_weights_of_no_logits() -> None:
+    assert normalize_weights(torch.zeros(3, 0, 4, 4)).shape == (3, 0, 4, 4)
+    assert normalize_weights(torch.zeros(3, 2, 0, 4), direction="left").shape == (3, 2, 0, 4)
+
+
+def test_the_chunk_of_a_scan_without_lines() -> None:
+    with pytest.raises(ValueError, match="chunk: 0 is below 1"):
+        line_scan(*operands((1, 1, 0, 3)), chunk=0)
+
+
 # Bad input.
 
 GOOD: dict[str, Any] = dict(zip(("x", "lam", "w"), operands(), strict=True))
@@ -308,8 +237,7 @@ GOOD: dict[str, Any] = dict(zip(("x", "lam", "w"), operands(), strict=True))
     ("change", "message"),
     [
         ({"x": GOOD["x"][0]}, r"x: shape \(3, 5, 7\), expected four sizes, \(N, C, H, W\)"),
-        ({"x": torch.zeros(2, 3, 0, 7)}, r"x: shape \(2, 3, 0, 7\), expected H of at least 1"),
-        ({"x": torch.zeros(2, 3, 5, 0)}, r"x: shape \(2, 3, 5, 0\), expected W of at least 1"),
+        ({"x": GOOD["x"][:, :, :0]}, r"lam: shape \(2, 3, 5, 7\), expected \(2, 3, 0, 7\)"),
         ({"x": 1.0}, r"x: float, expected a torch.Tensor"),
         ({"lam": GOOD["lam"][..., 1:]}, r"lam: shape \(2, 3, 5, 6\), expected \(2, 3, 5, 7\)"),
         (
@@ -399,7 +327,6 @@ def test_weights_of_extreme_logits_are_finite(dtype: torch.dtype) -> None:
             r"logits: shape \(2, 1, 4, 4\), expected \(3, N, C, H, W",
         ),
         (torch.zeros(3, 4, 4), "down", r"logits: shape \(3, 4, 4\)"),
-        (torch.zeros(3, 1, 0, 4), "down", r"logits: shape \(3, 1, 0, 4\)"),
         (torch.zeros(3, 1, 4, 4).long(), "down", r"logits: torch.int64, expected a floating"),
         ([1.0], "down", r"logits: list, expected a torch.Tensor"),
         (torch.zeros(3, 1, 4, 4), "sideways", r"direction: 'sideways' is not one of down, up"),

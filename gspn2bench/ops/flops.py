@@ -1,0 +1,25 @@
+"""Floating-point operations of the scan, registered with torch's FlopCounterMode."""
+
+from typing import Any, Final
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+import gspn2bench.ops.library  # noqa: F401  defines torch.ops.gspn2bench
+
+SCAN_MACS: Final = 4
+"""Multiply-accumulates per element of h: three neighbours times their weights, and lam times x."""
+BACKWARD_MACS: Final = 8
+"""Per element of h: three for its gradient, one each for grad_x and grad_lam, three for grad_w."""
+
+
+@register_flop_formula(torch.ops.gspn2bench.line_scan)  # type: ignore[untyped-decorator]
+def scan_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
+    """Operations of a scan; the normalization of logits is not counted."""
+    return 2 * SCAN_MACS * out_shape.numel()
+
+
+@register_flop_formula(torch.ops.gspn2bench.line_scan_backward)  # type: ignore[untyped-decorator]
+def scan_backward_flops(grad_h_shape: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of a scan's backward."""
+    return 2 * BACKWARD_MACS * grad_h_shape.numel()

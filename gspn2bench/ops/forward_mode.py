@@ -1,0 +1,22 @@
+"""Forward-mode differentiation is not implemented, and is refused.
+
+torch drops the tangents of a custom operator's inputs without an error: the result would be 0.
+"""
+
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+
+
+def refuse_forward_mode(*tensors: Tensor) -> None:
+    """Check that no tensor carries a tangent (torch.func.jvp, torch.autograd.forward_ad).
+
+    Raises:
+        NotImplementedError: one does.
+    """
+    for tensor in tensors:
+        if unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(
+                "line_scan: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, "
+                "torch.autograd.forward_ad) is not implemented; use reverse mode "
+                "(torch.autograd.grad)"
+            )
