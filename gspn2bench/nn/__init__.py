@@ -1,8 +1,10 @@
-"""Modules of torch around the line scan: attention, blocks, the backbones GSPN-2 Tiny to Base.
+"""PyTorch modules built on the line scan: attention, blocks, the backbones GSPN-2 Tiny to Base.
 
-``layout.py`` takes images and tokens, ``attention.py`` has the modules of GSPN-1 and GSPN-2,
-``softmax.py`` the attention that they replace, ``block.py`` a block around any of them,
-``backbone.py`` the models, ``macs.py`` counts what they cost.
+``attention.py`` has the modules of GSPN-1 and GSPN-2, ``scans.py`` the four scans in both, and
+``softmax.py`` the attention that they replace. ``block.py`` has a block around any of them and
+``backbone.py`` the models. ``layout.py`` converts images and tokens, ``folding.py`` decides when
+linear layers are multiplied with each other, ``state.py`` initializes and loads parameters,
+``check.py`` checks arguments, and ``macs.py`` counts multiply-accumulates.
 Examples: docs/operator.md.
 """
 

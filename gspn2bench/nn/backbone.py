@@ -1,17 +1,21 @@
 """GSPN-2 Tiny, Small and Base: image classifiers of four stages.
 
 Source of the sizes: arXiv 2512.07884: 24, 50 and 89 million parameters and 4.2, 9.2 and 14.2 G
-MACs at 224 px, with C_proxy 2. Widths, depths, stem and downsampling are our choice, made so that
-both come out within 5 %; the published accuracies are of the paper's models, not of these.
+MACs at 224 px, with C_proxy 2. Widths, depths, stem and downsampling are our choice: with them both
+figures are within 5 %. The published accuracies belong to the paper's models, not to these.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
-from gspn2bench.nn.attention import GSPN2Attention, check_size
+from gspn2bench.nn.attention import GSPN2Attention
 from gspn2bench.nn.block import GSPNBlock
+from gspn2bench.nn.check import check_size
+from gspn2bench.nn.state import reset_parameters
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,10 @@ class Config:
     """The sizes of a backbone.
 
     Args:
-        width: channels of the first stage; each stage has twice as many as the one before.
-        depths: blocks of each stage.
+        width: channels of the first stage; each further stage has twice as many.
+        depths: blocks per stage.
         proxy: C_proxy of every block.
-        mlp_ratio: hidden channels of every MLP, in channels.
+        mlp_ratio: hidden channels of every MLP per channel.
     """
 
     width: int
@@ -42,18 +46,21 @@ BASE: Final = Config(128, (3, 3, 22, 4))
 
 
 class GSPN2Backbone(nn.Module):
-    """Stages of blocks on ever smaller and wider maps, then a linear classifier.
+    """Stages of blocks on smaller and smaller, wider and wider maps, then a linear classifier.
 
-    The stem, two 3 x 3 convolutions of stride 2, makes maps of a quarter of the image's height and
-    width, rounded up; a 3 x 3 convolution of stride 2 halves them before each further stage. An
-    image may have any height and width.
+    The stem, two 3 x 3 convolutions of stride 2, reduces height and width to a quarter, rounded
+    up. A 3 x 3 convolution of stride 2 halves them before each further stage. An image may have any
+    height and width of at least 1.
 
     Args:
         config: the sizes.
         classes: outputs of the classifier.
-        in_channels: of the images.
-        chunk: of every scan, as ``GSPN2Attention``.
-        rung: whose kernels run on a GPU, by id.
+        in_channels: channels of the images.
+        chunk: of every scan, as for ``GSPN2Attention``.
+        rung: the rung that computes on a GPU, by id.
+        bias: whether convolutions, linear layers and norms have a bias.
+        device: of the parameters; None: torch's default.
+        dtype: of the parameters; None: torch's default.
 
     Raises:
         ValueError: a size is below 1; the message names it.
@@ -67,47 +74,57 @@ class GSPN2Backbone(nn.Module):
         in_channels: int = 3,
         chunk: int | None = None,
         rung: str = "r07",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         for name, size in (("classes", classes), ("in_channels", in_channels)):
             check_size(name, size)
         check_size("width", config.width // 2)
         half = config.width // 2
         self.in_channels = in_channels
-        self.stem = nn.Sequential(_halve(in_channels, half), nn.GELU(), _halve(half, config.width))
+        self.stem = nn.Sequential(
+            _halve(in_channels, half, factory), nn.GELU(), _halve(half, config.width, factory)
+        )
         widths = config.widths
-        self.downs = nn.ModuleList(map(_halve, widths[:-1], widths[1:]))
+        self.downs = nn.ModuleList(
+            _halve(before, after, factory) for before, after in pairwise(widths)
+        )
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *(
                     GSPNBlock(
-                        GSPN2Attention(dim, config.proxy, chunk=chunk, rung=rung),
+                        GSPN2Attention(dim, config.proxy, chunk=chunk, rung=rung, **factory),
                         mlp_ratio=config.mlp_ratio,
+                        **factory,
                     )
                     for _ in range(depth)
                 )
             )
             for dim, depth in zip(widths, config.depths, strict=True)
         )
-        self.norm = nn.LayerNorm(widths[-1])
-        self.head = nn.Linear(widths[-1], classes)
+        self.norm = nn.LayerNorm(widths[-1], **factory)
+        self.head = nn.Linear(widths[-1], classes, **factory)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The maps that each stage ends with.
+        """The output of each stage.
 
         Args:
-            images: (N, in_channels, H, W).
+            images: (N, in_channels, H, W); N may be 0.
 
         Returns:
-            A map a stage, (N, width * 2**stage, ceil(H / 4 / 2**stage), ceil(W / 4 / 2**stage)).
+            Per stage a map, (N, width * 2**stage, ceil(H / 4 / 2**stage), ceil(W / 4 / 2**stage)).
 
         Raises:
-            ValueError: names the argument, what it is and what was expected.
+            ValueError: the images have another shape; the message says what was expected.
         """
         shape = tuple(images.shape)
-        if images.dim() != 4 or shape[1] != self.in_channels or 0 in shape:
+        if images.dim() != 4 or shape[1] != self.in_channels or 0 in shape[2:]:
             raise ValueError(
-                f"images: shape {shape}, expected (N, {self.in_channels}, H, W), each at least 1"
+                f"images: shape {shape}, expected (N, {self.in_channels}, H, W), "
+                "H and W of at least 1"
             )
         maps: list[Tensor] = []
         for stage, blocks in enumerate(self.stages):
@@ -116,31 +133,77 @@ class GSPN2Backbone(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores, (N, classes); images and errors as ``features``."""
+        """Class scores, (N, classes); images and errors as for ``features``."""
         pooled = self.features(images)[-1].mean((2, 3))
         scores: Tensor = self.head(self.norm(pooled))
         return scores
 
-
-def gspn2_tiny(*, proxy: int = 2, classes: int = 1000, rung: str = "r07") -> GSPN2Backbone:
-    """GSPN-2 Tiny: 24 M parameters and 4.2 G MACs at 224 px."""
-    return _backbone(TINY, proxy, classes, rung)
-
-
-def gspn2_small(*, proxy: int = 2, classes: int = 1000, rung: str = "r07") -> GSPN2Backbone:
-    """GSPN-2 Small: 50 M parameters and 9.2 G MACs at 224 px."""
-    return _backbone(SMALL, proxy, classes, rung)
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for part in self.children():
+            reset_parameters(part)
 
 
-def gspn2_base(*, proxy: int = 2, classes: int = 1000, rung: str = "r07") -> GSPN2Backbone:
-    """GSPN-2 Base: 89 M parameters and 14.2 G MACs at 224 px."""
-    return _backbone(BASE, proxy, classes, rung)
+def gspn2_tiny(
+    *,
+    proxy: int = 2,
+    classes: int = 1000,
+    rung: str = "r07",
+    bias: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> GSPN2Backbone:
+    """GSPN-2 Tiny: 24 M parameters and 4.2 G MACs at 224 px; arguments as ``GSPN2Backbone``."""
+    return GSPN2Backbone(
+        replace(TINY, proxy=proxy),
+        classes=classes,
+        rung=rung,
+        bias=bias,
+        device=device,
+        dtype=dtype,
+    )
 
 
-def _backbone(config: Config, proxy: int, classes: int, rung: str) -> GSPN2Backbone:
-    return GSPN2Backbone(replace(config, proxy=proxy), classes=classes, rung=rung)
+def gspn2_small(
+    *,
+    proxy: int = 2,
+    classes: int = 1000,
+    rung: str = "r07",
+    bias: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> GSPN2Backbone:
+    """GSPN-2 Small: 50 M parameters and 9.2 G MACs at 224 px; arguments as ``GSPN2Backbone``."""
+    return GSPN2Backbone(
+        replace(SMALL, proxy=proxy),
+        classes=classes,
+        rung=rung,
+        bias=bias,
+        device=device,
+        dtype=dtype,
+    )
 
 
-def _halve(before: int, after: int) -> nn.Conv2d:
-    """A convolution to half the height and width, rounded up."""
-    return nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
+def gspn2_base(
+    *,
+    proxy: int = 2,
+    classes: int = 1000,
+    rung: str = "r07",
+    bias: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> GSPN2Backbone:
+    """GSPN-2 Base: 89 M parameters and 14.2 G MACs at 224 px; arguments as ``GSPN2Backbone``."""
+    return GSPN2Backbone(
+        replace(BASE, proxy=proxy),
+        classes=classes,
+        rung=rung,
+        bias=bias,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _halve(before: int, after: int, factory: dict[str, Any]) -> nn.Conv2d:
+    """A convolution that halves height and width, rounded up."""
+    return nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, **factory)

@@ -1,0 +1,161 @@
+"""Four scans of one input, and the linear layers that produce lam, u and the weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gspn2bench.nn.check import Size, check_size
+from gspn2bench.nn.folding import are_plain_linear, by_channel
+from gspn2bench.nn.state import convert_to_version_2, reset_parameters
+from gspn2bench.ops import line_scan4
+from gspn2bench.problem import DIRECTIONS
+
+
+class FourScans(nn.Module):
+    """Four scans of x. Linear layers compute lam, u and weights from features, and merge the scans.
+
+    lam and u are 1 plus a linear map. The 1 is not a parameter, so a scan passes its input on
+    whatever the initialization of the layers: zero biases and small weights included.
+
+    Args:
+        channels: C, of x.
+        features: F, of the features.
+        shared: whether the channels share their weights.
+        chunk: lines after which h restarts at 0 (GSPN-local), at least 1; None: never.
+        rung: the rung that computes on a GPU, by id.
+        bias: whether the linear layers have a bias.
+        device: of the parameters; None: torch's default.
+        dtype: of the parameters; None: torch's default.
+
+    Raises:
+        ValueError: a size is below 1.
+    """
+
+    _version = 2
+
+    scan4 = staticmethod(line_scan4)
+    """Computes the scans; a function with the same arguments can replace it."""
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        *,
+        shared: bool,
+        chunk: int | None,
+        rung: str,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        check_size("chunk", 1 if chunk is None else chunk)
+        self.channels, self.shared, self.chunk, self.rung = channels, shared, chunk, rung
+        directions = len(DIRECTIONS)
+        sets = 1 if shared else channels
+        factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        self.lam_delta = nn.Linear(features, directions * channels, **factory)
+        self.u_delta = nn.Linear(features, directions * channels, **factory)
+        self.weights = nn.Linear(features, directions * 3 * sets, **factory)
+        self.merge = nn.Linear(directions * channels, channels, **factory)
+        self._start_at_one()
+
+    def forward(self, x: Tensor, features: Tensor, size: Size) -> Tensor:
+        """Merged scans.
+
+        Args:
+            x: tokens, (N, H * W, C).
+            features: tokens, (N, H * W, F).
+            size: H and W.
+
+        Returns:
+            Tokens, (N, H * W, C).
+        """
+        if are_plain_linear(*self.maps):
+            maps = by_channel(features, *self.stacked_maps())
+            lam, u, logits = maps.split(self.outputs, 2)
+        else:
+            lam, u = 1 + self.lam_delta(features), 1 + self.u_delta(features)
+            logits = self.weights(features)
+        scanned = self.scan(x, lam, u, logits, size)
+        if not are_plain_linear(self.merge):
+            scanned = scanned.view(*x.shape[:2], scanned.shape[1])
+        merged: Tensor = self.merge(scanned)
+        return merged.view(x.shape)
+
+    @property
+    def maps(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The layers that compute lam - 1, u - 1 and the logits of the weights."""
+        return self.lam_delta, self.u_delta, self.weights
+
+    @property
+    def outputs(self) -> list[int]:
+        """Output channels of each of the ``maps``."""
+        directions = len(DIRECTIONS)
+        own = directions * self.channels
+        return [own, own, directions * 3 * (1 if self.shared else self.channels)]
+
+    def stacked_maps(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of one map from features to lam, u and the logits."""
+        weight = torch.cat([layer.weight for layer in self.maps])
+        biases = [
+            layer.weight.new_zeros(size) if layer.bias is None else layer.bias
+            for layer, size in zip(self.maps, self.outputs, strict=True)
+        ]
+        bias = torch.cat([torch.cat(biases[:2]) + 1, biases[2]])
+        return weight, bias
+
+    def scan(self, x: Tensor, lam: Tensor, u: Tensor, logits: Tensor, size: Size) -> Tensor:
+        """The four u h, side by side.
+
+        Args:
+            x: tokens, (N, H * W, C).
+            lam: tokens, (N, H * W, 4 C).
+            u: tokens, like lam.
+            logits: tokens, (N, H * W, 12) or (N, H * W, 12 C).
+            size: H and W.
+
+        Returns:
+            Positions of all images, (N * H * W, 4 C), channel by channel in memory. A product that
+            reads them in this order is faster than one that reads 4 C numbers at a time.
+        """
+        directions, batch, channels = len(DIRECTIONS), x.shape[0], self.channels
+        image = x.transpose(1, 2).reshape(batch, channels, *size)
+        lam, u = (
+            tokens.transpose(1, 2).reshape(batch, directions, channels, *size).transpose(0, 1)
+            for tokens in (lam, u)
+        )
+        sets = () if self.shared else (channels,)
+        logits = logits.transpose(1, 2).reshape(batch, directions, 3, *sets, *size).movedim(0, 2)
+        operands = (tensor.contiguous() for tensor in (image, lam, logits))
+        chunk = None if self.chunk is None else self._chunk(self.chunk, size)
+        h = self.scan4(*operands, chunk=chunk, rung=self.rung, logits=True)
+        scanned: Tensor = u * h
+        return scanned.transpose(1, 2).flatten(2).flatten(0, 1).t()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for layer in (*self.maps, self.merge):
+            reset_parameters(layer)
+        self._start_at_one()
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{self.channels}, shared={self.shared}, chunk={self.chunk}, rung={self.rung!r}"
+
+    def _start_at_one(self) -> None:
+        """Zero the biases of lam - 1 and u - 1."""
+        for layer in (self.lam_delta, self.u_delta):
+            if getattr(layer, "bias", None) is not None:
+                nn.init.zeros_(layer.bias)
+
+    @staticmethod
+    def _chunk(chunk: int, size: Size) -> int:
+        """The chunk, at most the longer of H and W; without a comparison of symbolic sizes."""
+        longest = torch.sym_max(torch.sym_max(*size), 1)
+        return torch.sym_min(chunk, longest)  # type: ignore[no-any-return]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        convert_to_version_2(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
