@@ -161,7 +161,7 @@ class GSPN2Attention(TokenMixer):
         scans, proxy = self.scans, self.proxy
         planes = by_channel(tokens, *self._before_scans())
         sizes = [proxy, *scans.outputs]
-        x, lam, u, logits, _ = planes.split([*sizes, planes.shape[2] - sum(sizes)], 2)
+        x, lam, u, logits, _ = torch.split(planes, [*sizes, planes.shape[2] - sum(sizes)], 2)
         scanned = scans.scan(x, lam, u, logits, size)
         mixed = linear(scanned, *self._after_scans())
         return mixed.view(tokens.shape)

@@ -74,7 +74,7 @@ class FourScans(nn.Module):
         """
         if are_plain_linear(*self.maps):
             maps = by_channel(features, *self.stacked_maps())
-            lam, u, logits = maps.split(self.outputs, 2)
+            lam, u, logits = torch.split(maps, self.outputs, 2)
         else:
             lam, u = 1 + self.lam_delta(features), 1 + self.u_delta(features)
             logits = self.weights(features)
@@ -98,8 +98,8 @@ class FourScans(nn.Module):
 
     def stacked_maps(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of one map from features to lam, u and the logits."""
-        weight = torch.cat([layer.weight for layer in self.maps])
-        biases = [
+        weight = torch.cat(tuple(layer.weight for layer in self.maps))
+        biases: list[Tensor] = [
             layer.weight.new_zeros(size) if layer.bias is None else layer.bias
             for layer, size in zip(self.maps, self.outputs, strict=True)
         ]
@@ -153,8 +153,9 @@ class FourScans(nn.Module):
     @staticmethod
     def _chunk(chunk: int, size: Size) -> int:
         """The chunk, at most the longer of H and W; without a comparison of symbolic sizes."""
-        longest = torch.sym_max(torch.sym_max(*size), 1)
-        return torch.sym_min(chunk, longest)  # type: ignore[no-any-return]
+        longest = torch.sym_max(torch.sym_max(*size), 1)  # type: ignore[no-untyped-call]
+        bounded: int = torch.sym_min(chunk, longest)  # type: ignore[no-untyped-call]
+        return bounded
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         convert_to_version_2(state_dict, prefix)

@@ -130,7 +130,7 @@ def _check_chunk(chunk: int, direction: str, height: int, width: int) -> None:
     elif direction in ("right", "left"):
         longest = width
     else:
-        longest = torch.sym_max(height, width)
+        longest = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
     if chunk > longest > 0:
         raise ValueError(f"chunk: {chunk} is above the scan length, {longest}")
 

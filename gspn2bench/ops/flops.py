@@ -13,13 +13,13 @@ BACKWARD_MACS: Final = 8
 """Per element of h: three for its gradient, one each for grad_x and grad_lam, three for grad_w."""
 
 
-@register_flop_formula(torch.ops.gspn2bench.line_scan)  # type: ignore[untyped-decorator]
+@register_flop_formula(torch.ops.gspn2bench.line_scan)
 def scan_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
     """Operations of a scan; the normalization of logits is not counted."""
     return 2 * SCAN_MACS * out_shape.numel()
 
 
-@register_flop_formula(torch.ops.gspn2bench.line_scan_backward)  # type: ignore[untyped-decorator]
+@register_flop_formula(torch.ops.gspn2bench.line_scan_backward)
 def scan_backward_flops(grad_h_shape: torch.Size, *_: Any, **__: Any) -> int:
     """Operations of a scan's backward."""
     return 2 * BACKWARD_MACS * grad_h_shape.numel()

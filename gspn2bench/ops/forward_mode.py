@@ -14,7 +14,7 @@ def refuse_forward_mode(*tensors: Tensor) -> None:
         NotImplementedError: one does.
     """
     for tensor in tensors:
-        if unpack_dual(tensor).tangent is not None:
+        if unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
             raise NotImplementedError(
                 "line_scan: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, "
                 "torch.autograd.forward_ad) is not implemented; use reverse mode "

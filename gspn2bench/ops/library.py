@@ -197,9 +197,9 @@ def _save_for_double_backward(ctx: Any, inputs: tuple[Any, ...], output: Gradien
     ctx.save_for_backward(*tensors)
 
 
-def _double_backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-    refuse_forward_mode(*incoming, *ctx.saved_tensors)
-    gradients = double_backward(incoming, ctx.saved_tensors, ctx.direction, ctx.chunk, ctx.rung)
+def _double_backward(ctx: Any, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor | None, ...]:
+    refuse_forward_mode(a, b, c, *ctx.saved_tensors)
+    gradients = double_backward((a, b, c), ctx.saved_tensors, ctx.direction, ctx.chunk, ctx.rung)
     return *gradients, None, None, None
 
 

@@ -88,3 +88,17 @@ def test_cuda_without_a_gpu(
         digits.main(["--device", "cuda"])
     assert caught.value.code == 2
     assert "--device: cuda can't be used" in capsys.readouterr().err
+
+
+def test_it_learns_from_small_weights_and_zero_biases() -> None:
+    """As timm and transformers initialize. With lam and u near 0 it would stay below 95 %."""
+    torch.manual_seed(0)
+    train, test = digits.load()
+    model = digits.Classifier()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.trunc_normal_(layer.weight, std=0.02)
+            torch.nn.init.zeros_(layer.bias)
+    for _ in digits.train(model, train, epochs=26, seed=0):
+        pass
+    assert digits.accuracy(model, test) >= 0.95
