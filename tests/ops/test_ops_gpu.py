@@ -15,7 +15,10 @@ from gspn2bench.problem import DIRECTIONS, DTYPES, WEIGHTS, Direction, DType, Sc
 from gspn2bench.workload import inputs
 from gspn2bench.workload.gate import TOLERANCE
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning"),  # torch.func.jvp
+]
 Arguments = tuple[Tensor, Tensor, Tensor]
 SHAPE = (2, 3, 63, 130)
 
@@ -79,6 +82,59 @@ def test_logits_like_a_cpu(rung: str, direction: Direction, dtype: DType) -> Non
         w.normal_(generator=torch.Generator("cuda").manual_seed(1))
     call = partial(line_scan, direction=direction, chunk=50, rung=rung, logits=True)
     like_a_cpu(call, (x, lam, w), dtype)
+
+
+@pytest.mark.parametrize("direction", [*DIRECTIONS, "all"])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("logits", [False, True])
+def test_second_derivatives_like_a_cpu(direction: Any, weights: Weights, logits: bool) -> None:
+    """They are composed of the same kernels: one more scan, one more backward."""
+    arguments = of_four(weights) if direction == "all" else operands(direction, "float32", weights)
+    call: Any = line_scan4 if direction == "all" else partial(line_scan, direction=direction)
+
+    def second(arguments: Any) -> tuple[Tensor, ...]:
+        h = call(*arguments, chunk=50, logits=logits)
+        grads = torch.autograd.grad(h.square().mean(), arguments, create_graph=True)
+        scaled = [(grad / grad.detach().abs().max()).square().sum() for grad in grads]
+        return torch.autograd.grad(scaled[0] + scaled[1] + scaled[2], arguments)
+
+    on_cpu = [tensor.detach().cpu().double().requires_grad_() for tensor in arguments]
+    for result, expected in zip(second(arguments), second(on_cpu), strict=True):
+        error = (result.cpu().double() - expected).abs().max() / expected.abs().max()
+        assert error < 1e-4
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_a_size_of_zero(weights: Weights) -> None:
+    x, lam, w = (tensor.detach() for tensor in of_four(weights))
+    empty = x[:0], lam[:, :0], w[:, :, :0]
+    for tensor in empty:
+        tensor.requires_grad_()
+    h = line_scan4(*empty, logits=True)
+    assert (h.shape, h.device.type) == ((4, 0, *SHAPE[1:]), "cuda")
+    for tensor, grad in zip(empty, torch.autograd.grad(h.sum(), empty), strict=True):
+        assert grad.shape == tensor.shape
+    module = GSPN2Attention(16, 4, device="cuda")
+    assert module(torch.zeros(0, 16, 5, 7, device="cuda")).shape == (0, 16, 5, 7)
+
+
+def test_forward_mode_is_refused() -> None:
+    x, lam, w = (tensor.detach() for tensor in operands())
+    with pytest.raises(NotImplementedError, match="forward-mode"):
+        torch.func.jvp(lambda t: line_scan(t, lam, w), (x,), (x,))
+
+
+@pytest.mark.parametrize("proxy", [4, 12])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_module_whose_layers_are_called_is_the_folded_one(proxy: int, dtype: DType) -> None:
+    torch.manual_seed(0)
+    module = GSPN2Attention(16, proxy, device="cuda", dtype=getattr(torch, dtype))
+    image = torch.randn(2, 16, 33, 20, device="cuda", dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        folded = module(image)
+        for layer in module.modules():
+            layer.register_forward_hook(lambda *_: None)
+        close(module(image), folded, dtype)
 
 
 def test_opcheck() -> None:
