@@ -91,7 +91,10 @@ def test_cuda_without_a_gpu(
 
 
 def test_it_learns_from_small_weights_and_zero_biases() -> None:
-    """As timm and transformers initialize. With lam and u near 0 it would stay below 95 %."""
+    """As timm and transformers initialize: 91 % after 16 epochs, 98 % after 40.
+
+    If lam and u started at 0, it would be 75 % after 16.
+    """
     torch.manual_seed(0)
     train, test = digits.load()
     model = digits.Classifier()
@@ -99,6 +102,6 @@ def test_it_learns_from_small_weights_and_zero_biases() -> None:
         if isinstance(layer, torch.nn.Linear):
             torch.nn.init.trunc_normal_(layer.weight, std=0.02)
             torch.nn.init.zeros_(layer.bias)
-    for _ in digits.train(model, train, epochs=26, seed=0):
+    for _ in digits.train(model, train, epochs=16, seed=0):
         pass
-    assert digits.accuracy(model, test) >= 0.95
+    assert digits.accuracy(model, test) >= 0.85
