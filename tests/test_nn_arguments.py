@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,8 @@ def test_tokens_need_a_size_even_if_their_number_is_a_square(name: str) -> None:
     module = MIXERS[name]()
     with pytest.raises(ValueError, match=r"size: missing.* \(2, 36, 8\).*grid=\(H, W\)"):
         module(torch.zeros(2, 36, 8))
-    assert module(torch.zeros(2, 36, 8), (4, 9)).shape == (2, 36, 8)
+    for size in ((4, 9), [4, 9], torch.Size((4, 9)), tuple(np.array([4, 9]))):
+        assert module(torch.zeros(2, 36, 8), size).shape == (2, 36, 8)
 
 
 @pytest.mark.parametrize("name", ["softmax", "torch"])

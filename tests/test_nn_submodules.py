@@ -202,6 +202,14 @@ def test_a_weight_of_a_subclass_is_not_read() -> None:
     assert called == [1]
 
 
+def test_a_compiled_layer_is_called() -> None:
+    module, image = seeded("gspn2, folded")
+    expected = module(image)
+    module.up.compile(backend="eager")
+    assert not module._folds()
+    torch.testing.assert_close(module(image), expected)
+
+
 def test_plain_layers_are_folded() -> None:
     module, image = seeded("gspn2, folded")
     assert module._folds()

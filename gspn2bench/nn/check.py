@@ -1,5 +1,6 @@
 """Checks of the modules' arguments."""
 
+import numbers
 from typing import Any
 
 import torch
@@ -57,7 +58,10 @@ def refuse_others(module: str, others: tuple[Any, ...], options: dict[str, Any])
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+    """Whether a value is a whole number: of Python, of NumPy, or symbolic."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, (int, torch.SymInt, numbers.Integral))
 
 
 def _describe(value: object) -> str:

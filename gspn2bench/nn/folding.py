@@ -23,9 +23,7 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is the same as calling ``kind.forward`` on it.
 
     It is not for a subclass or wrapper, a module with hooks, and one with a ``forward`` or a
-    compiled call of its own. Hooks for all modules count too, except those of torch's
-    ``ModuleTracker``: they only record names (FlopCounterMode), and a measurement must not change
-    the computation.
+    compiled call of its own. Hooks for all modules are left to ``are_plain_linear``.
     """
     return (
         type(module) is kind
@@ -37,18 +35,24 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
             or module._backward_hooks
             or module._backward_pre_hooks
         )
-        and not _has_global_hooks()
     )
 
 
 def are_plain_linear(*layers: nn.Module) -> bool:
-    """Whether all layers are exactly ``nn.Linear``, with weights that may be read."""
-    return nn.Linear.forward is _LINEAR_FORWARD and all(
-        is_plain(layer, nn.Linear)
-        and type(layer.weight) in _PLAIN_TENSORS
-        and (layer.bias is None or type(layer.bias) in _PLAIN_TENSORS)
-        for layer in layers
-    )
+    """Whether all layers are exactly ``nn.Linear``, with weights that may be read.
+
+    Hooks for all modules count too, except those of torch's ``ModuleTracker``: they only record
+    names (FlopCounterMode), and a measurement must not change the computation.
+    """
+    if nn.Linear.forward is not _LINEAR_FORWARD or _has_global_hooks():
+        return False
+    for layer in layers:
+        if not is_plain(layer, nn.Linear):
+            return False
+        for parameter in layer._parameters.values():
+            if parameter is not None and type(parameter) not in _PLAIN_TENSORS:
+                return False
+    return True
 
 
 def by_channel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -93,14 +97,13 @@ def add_bias(bias: Tensor | None, weight: Tensor, inner: Tensor | None) -> Tenso
 
 
 def _has_global_hooks() -> bool:
-    hooks = (
+    for hooks in (
         torch_module._global_forward_hooks,
         torch_module._global_forward_pre_hooks,
         torch_module._global_backward_hooks,
         torch_module._global_backward_pre_hooks,
-    )
-    return any(
-        not isinstance(getattr(hook, "__self__", None), ModuleTracker)
-        for kind in hooks
-        for hook in kind.values()
-    )
+    ):
+        for hook in hooks.values():
+            if not isinstance(getattr(hook, "__self__", None), ModuleTracker):
+                return True
+    return False

@@ -1,8 +1,8 @@
 """Forward-mode differentiation is not implemented, and is refused.
 
 torch drops the tangents of a custom operator's inputs without an error: the result would be 0. The
-functions of ``scan.py`` and the backward of the operators therefore check for tangents. A direct call
-of ``torch.ops.gspn2bench.line_scan``, or an exported program, bypasses this check.
+functions of ``scan.py`` and the backward of the operators therefore check for tangents. A direct
+call of ``torch.ops.gspn2bench.line_scan``, or an exported program, bypasses this check.
 """
 
 from torch import Tensor
