@@ -118,7 +118,7 @@ class GSPN2Backbone(nn.Module):
             Per stage a map, (N, width * 2**stage, ceil(H / 4 / 2**stage), ceil(W / 4 / 2**stage)).
 
         Raises:
-            ValueError: the images have another shape; the message says what was expected.
+            ValueError: the images have the wrong shape; the message says what was expected.
         """
         shape = tuple(images.shape)
         if images.dim() != 4 or shape[1] != self.in_channels or 0 in shape[2:]:
