@@ -18,7 +18,7 @@ from gspn2bench.ops.library import scan
 from gspn2bench.problem import DIRECTIONS, WEIGHTS, Direction, ScanProblem, Weights
 from gspn2bench.workload.gate import TOLERANCE
 
-from .ops_fixtures import directions, operands, weights
+from ..helpers.ops_fixtures import directions, operands, weights
 
 
 def held_to_the_reference(

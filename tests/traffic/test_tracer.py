@@ -75,7 +75,7 @@ def test_two_columns_in_one_word_are_one_access() -> None:
 
 def test_planes_keep_their_offset_in_their_tensor() -> None:
     w = floats(3 * 36).view(3, 36)  # the second plane begins in the middle of a sector
-    call = bound(gather, 1, WARP, flat(w[1]), flat(w), 1, 0, WARP)
+    call = bind_launch(gather, 1, WARP, flat(w[1]), flat(w), 1, 0, WARP)
     assert trace(call).total.load_sectors == 5
 
 
@@ -88,7 +88,7 @@ def copy(source: Array, out: Array, count: int) -> None:
 
 def test_loads_stores_warps_and_blocks() -> None:
     source, out = floats(300), torch.zeros(300)
-    call = bound(copy, 5, 2 * WARP, flat(source), flat(out), 300)
+    call = bind_launch(copy, 5, 2 * WARP, flat(source), flat(out), 300)
     result = trace(call)
     assert torch.equal(source, out)
     # 300 elements: nine warps of 32, and one of 12 lanes, which touches two sectors

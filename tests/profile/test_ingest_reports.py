@@ -12,9 +12,9 @@ from gspn2bench.profile import runner
 from gspn2bench.records.store import add_profile, read_profiles
 from gspn2bench.system import executables
 
-from .helpers.profile_fixtures import csv, export, fixture_run, ingest, kernels, refused, save
+from ..helpers.profile_fixtures import csv, export, fixture_run, ingest, kernels, refused, save
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor
 from gspn2bench.ops import line_scan, line_scan4, normalize_weights
 from gspn2bench.problem import WEIGHTS, Weights
 
-from .ops_fixtures import operands
+from ..helpers.ops_fixtures import operands
 
 
 def stable_scan(x: Tensor, lam: Tensor, logits: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from gspn2bench.ops.check import ALL
 from gspn2bench.ops.library import scan, scan_backward
 from gspn2bench.problem import DIRECTIONS, Direction, Weights
 
-from .ops_fixtures import directions, operands, weights
+from ..helpers.ops_fixtures import directions, operands, weights
 
 logits_or_weights = pytest.mark.parametrize("logits", [False, True])
 SMALL = (1, 2, 3, 3)

@@ -185,7 +185,11 @@ def test_a_model_of_transformers_is_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_a_module_from_the_meta_device_is_sharded_and_loaded(tmp_path: Path) -> None:
     """Two processes on a CPU; each checks the output and the gradients of its shards."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("sharded.py"))]
+    command = [
+        sys.executable,
+        "-P",
+        str(Path(__file__).resolve().parents[1] / "helpers" / "sharded.py"),
+    ]
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(tmp_path / "rendezvous")],
