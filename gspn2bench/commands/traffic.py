@@ -54,8 +54,8 @@ def traffic(
 ) -> None:
     """Count the bytes that each rung moves, and record a run.
 
-    The model computes the bytes. The trace counts 32-byte sectors over the loads and stores of
-    every warp. Nsight Compute reads the GPU's counters. No latency is measured.
+    The model is a formula of the rung. The trace counts 32-byte sectors over the loads and stores
+    of every warp. Nsight Compute reads the GPU's counters. No latency is measured.
 
     Exit codes: 0 if every row is ok or skipped, 3 if a row failed or none is ok, 130 if
     interrupted. Finished rows are kept.

@@ -1,10 +1,13 @@
 """The words of options against the modules that take them, and the lists that options take."""
 
+import re
 from enum import StrEnum
 from typing import Any, get_args
 
 import pytest
+from typer.testing import CliRunner
 
+from gspn2bench.app import app
 from gspn2bench.commands import choices
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import trace
@@ -48,3 +51,18 @@ def test_words_keep_their_order() -> None:
 def test_a_list_that_cannot_be_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         choices.comma_separated("timing", text, ["eager", "graph"])
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("sweep", [*choices.Device, *choices.L2, *choices.Timing]),
+        ("profile", [*choices.Profiler, *choices.ProfiledTiming]),
+        ("traffic", [*choices.TrafficTool]),
+    ],
+)
+def test_the_help_lists_every_word(command: str, words: list[StrEnum]) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"}).output
+    listed = {word for group in re.findall(r"[<\[][a-z0-9]+(?:\|[a-z0-9]+)+[>\]]", shown)
+              for word in group[1:-1].split("|")}  # fmt: skip
+    assert listed == {word.value for word in words}
