@@ -292,7 +292,7 @@ def test_with_a_simulated_run_the_ladder_has_no_latency(tmp_path: Path) -> None:
         (["list", "--markdown"], "gspn2bench list rungs --markdown"),
         (["list", "scenarios", "--markdown"], "gspn2bench list rungs --markdown"),
         (["list", "rungs", "--markdown", "--plain"], "--markdown"),
-        (["list", "rungs", "--run", "latest"], "--run: goes with --markdown"),
+        (["list", "rungs", "--run", "latest"], "--run: needs --markdown"),
         (["list", "rungs", "--markdown", "--run", "nothing"], "no run"),
     ],
 )

@@ -547,7 +547,7 @@ def test_png_goes_with_no_other_form(app, tmp_path, more):
     save(sweep_run(), tmp_path)
     done = CliRunner().invoke(app, ["latest", "--png", "x", "--results", str(tmp_path), *more])
     assert isinstance(done.exception, UsageError)
-    assert "leave out --markdown and -o" in str(done.exception)
+    assert "can't be combined with --markdown or --output" in str(done.exception)
 
 
 def test_command_prints_json_of_its_files(app, tmp_path):
