@@ -8,7 +8,7 @@ import pytest
 
 from gspn2bench import registry
 from gspn2bench.baselines.modules import MODULES
-from gspn2bench.baselines.scans import PEERS
+from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases import scenario
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.ladder import LADDER
@@ -17,7 +17,7 @@ from gspn2bench.problem import CASE_PHASES
 
 from .helpers.report_fixtures import cases_of_every_kind
 
-IDS = [*LADDER, *PEERS, *MODULES, "x", "train", "graph", "my-rung_2.0+é", "r01[b]", "(a,b)"]
+IDS = [*LADDER, *SCANS, *MODULES, "x", "train", "graph", "my-rung_2.0+é", "r01[b]", "(a,b)"]
 BAD = [
     "",
     " ",
@@ -94,7 +94,7 @@ def test_a_package_whose_rung_has_such_an_id_is_refused(monkeypatch: pytest.Monk
         return type(LADDER["r01"])(**{**vars(LADDER["r01"]), "id": "a b"})
 
     monkeypatch.setattr(EntryPoint, "load", load)
-    point = EntryPoint("bad", "package:RUNG", registry.GROUP)
+    point = EntryPoint("bad", "package:RUNG", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     with pytest.raises(UsageError, match=r"entry point bad can't be loaded: .*id: 'a b' contains"):
         registry.find("bad")
