@@ -119,6 +119,12 @@ def adjoint(
 
 
 @device_function
+def move(index: int, distance: int) -> Any:
+    """A flat index moved by a signed distance; unsigned again, as r01 explains."""
+    return np.uint64(np.int64(index) + distance)
+
+
+@device_function
 def gather(grad_h: float, middle: float, right: float, left: float) -> float:
     """g[i, p] as ``adjoint`` has it, from products that the threads of the next line made.
 

@@ -6,15 +6,16 @@ import re
 from dataclasses import replace
 from importlib import resources
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from gspn2bench.kernels import r07_gspn2
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.kernels.r07_gspn2 import configuration
 from gspn2bench.measure import launches
 from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
 from gspn2bench.workload import gate, inputs
@@ -93,14 +94,14 @@ def test_r07_with_a_run_of_columns_a_thread(
     height = 2 * depth + 3  # whole turns of the ring, and a ragged rest
     problem = ScanProblem(1, 1, height, width, dtype=dtype, phase=phase)
     config = replace(
-        r07_gspn2.choose(problem),
+        configuration.choose(problem),
         line_words=width // pack,
         threads=32,
         words=words,
         pack=pack,
         depth=depth,
     )
-    monkeypatch.setattr(r07_gspn2, "choose", lambda problem: config)
+    monkeypatch.setattr(configuration, "choose", lambda problem: config)
     operands = wild_operands(problem, device)
     verdict = gate.check(problem, operands, LADDER["r07"].bind(problem, operands))
     assert verdict.passed, verdict.reason
@@ -109,12 +110,12 @@ def test_r07_with_a_run_of_columns_a_thread(
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [1, 31, 32, 33, 512, 513, 1024, 1025, 2048, 2049, 4096])
 def test_r07_covers_every_column_within_the_limits_of_a_block(width: int, dtype: DType) -> None:
-    config = r07_gspn2.choose(ScanProblem(1, 1, 2, width, dtype=dtype))
+    config = configuration.choose(ScanProblem(1, 1, 2, width, dtype=dtype))
     assert width % config.pack == 0
     assert config.threads * config.words * config.pack >= width
     assert config.threads % 32 == 0
     assert config.threads <= 1024
-    assert config.words <= r07_gspn2.MAX_WORDS
+    assert config.words <= configuration.MAX_WORDS
     assert config.depth % 2 == 0
     assert config.word_bytes in (2, 4, 8)
     edges = 4 * (config.threads + 2) * 2 * 4  # backward's, the larger
@@ -244,6 +245,19 @@ def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:
         wanted = ["Idea:", "Expect:", "Source:"] + (["Changes since r"] if number else [])
         for field in wanted:
             assert field in header, f"{name} has no {field!r} in its header"
+
+
+KERNELS = resources.files("gspn2bench.kernels")
+PYTHON = [*Path(str(KERNELS)).rglob("*.py")]
+
+
+@pytest.mark.parametrize("file", PYTHON, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_a_file_of_the_ladder_can_be_read_in_one_go(file: Path) -> None:
+    text = file.read_text()
+    assert len(text.splitlines()) <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name == "forward":
+            assert node.end_lineno - node.lineno < 90, node.name  # type: ignore[operator]
 
 
 @pytest.mark.skipif(not SIMULATED, reason="asks the driver on a GPU: see test_tiny")

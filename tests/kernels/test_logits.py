@@ -10,10 +10,12 @@ import torch
 
 from gspn2bench.baselines.scans import SCANS
 from gspn2bench.cases.scenario import cases, load
-from gspn2bench.kernels import arithmetic, r07_gspn2, reference, tiled
+from gspn2bench.kernels import arithmetic, reference
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.kernels.r07_gspn2 import columns, configuration
+from gspn2bench.kernels.r07_gspn2 import forward as r07_forward
 from gspn2bench.ops import normalize_weights
 from gspn2bench.problem import DIRECTIONS, DTYPES, WEIGHTS, Direction, DType, ScanProblem, Weights
 from gspn2bench.workload import gate, inputs
@@ -84,7 +86,7 @@ def test_r07_normalizes_to_the_ends_of_a_line(
     direction: Direction, lines: int, positions: int, device: str, small_transposes: None
 ) -> None:
     problem = oriented(direction, lines, positions, weights="shared")
-    assert tiled.fits(problem) == (direction in ("right", "left") and lines == 4)
+    assert columns.fits(problem) == (direction in ("right", "left") and lines == 4)
     hold(R07, problem, device)
 
 
@@ -97,9 +99,9 @@ def test_r07_normalizes_a_run_of_columns_a_thread(
 ) -> None:
     problem = ScanProblem(1, 1, 7, width, dtype=dtype, logits=True)
     config = replace(
-        r07_gspn2.choose(problem), line_words=width // pack, threads=32, words=words, pack=pack
+        configuration.choose(problem), line_words=width // pack, threads=32, words=words, pack=pack
     )
-    monkeypatch.setattr(r07_gspn2, "choose", lambda problem: config)
+    monkeypatch.setattr(configuration, "choose", lambda problem: config)
     hold(R07, problem, device)
 
 
@@ -154,7 +156,7 @@ FAULTS: dict[str, Any] = {
 
 @simulated
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("module", "direction"), [(r07_gspn2, "down"), (tiled, "left")])
+@pytest.mark.parametrize(("module", "direction"), [(r07_forward, "down"), (columns, "left")])
 def test_a_planted_fault_is_found(
     module: Any, direction: Direction, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

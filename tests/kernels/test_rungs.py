@@ -20,13 +20,13 @@ from gspn2bench.kernels import (
     launch_limits,
     r01_line_launch,
     r05_block2d,
-    tiled,
     transposed,
 )
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.kernels.r06_compact import shape as r06_shape
+from gspn2bench.kernels.r07_gspn2 import columns
 from gspn2bench.measure import launches
 from gspn2bench.problem import (
     DIRECTIONS,
@@ -174,7 +174,7 @@ def test_r07_takes_columns_as_they_lie(
     device: str,
 ) -> None:
     problem = ScanProblem(1, 2, height, width, direction=direction, chunk=chunk, weights=weights)
-    assert tiled.fits(problem)
+    assert columns.fits(problem)
     assert LADDER["r07"].launches(problem) == 1
     assert LADDER["r07"].traffic(problem) == problem.compulsory_bytes
     hold(LADDER["r07"], problem, device)
@@ -193,8 +193,8 @@ def test_r07_takes_columns_as_they_lie(
 )
 def test_columns_that_do_not_fit_are_transposed(change: dict[str, Any]) -> None:
     problem = ScanProblem(1, 1, 8, 16, direction="right")
-    assert tiled.fits(problem)
-    assert not tiled.fits(replace(problem, **change))
+    assert columns.fits(problem)
+    assert not columns.fits(replace(problem, **change))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Idea: each operation of ``normalize_weights`` (log-sigmoid, mask, softmax) is on
 In a call: every operation reads and writes tensors as large as the weights. 16-bit types are
     normalized in float32 and rounded. The mask and the weight tensor are allocated outside the
     call. torch takes temporary memory from its cache.
-Source: ops/weights.py and kernels/r07_gspn2.py.
+Source: ops/weights.py and kernels/r07_gspn2.
 """
 
 from dataclasses import replace

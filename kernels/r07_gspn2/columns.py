@@ -1,13 +1,13 @@
-"""Directions "right" and "left" on the tensors as they lie: tiles turned on their way to the scan.
+"""Directions "right" and "left" without transposed copies: tiles are transposed during the scan.
 
-A line of these scans is a column of the plane, whose elements lie a row apart. So a block reads
-tiles of all rows by eight columns, 32 bytes of each row, which is the least that memory gives: four
-lanes read a row's share, two columns each, so that no byte is fetched twice. The tile goes to
-shared memory column by column; a thread takes its two rows of a column from there, step by step,
-and leaves h where x was. The next tile is on its way in registers meanwhile.
+A line of these scans is a column of the plane, so its elements are a row apart in memory. A block
+reads tiles of eight columns and all rows. Eight columns are 32 bytes of each row, one sector, so no
+byte is fetched twice. Four lanes read a row of the tile, two columns each, and write it to shared
+memory column by column. At each step a thread reads its two rows of one column from there, and
+leaves h in the place of x. Meanwhile the next tile is loaded into registers.
 
-A column of a warp's part of the tile is its 64 rows and 4 more, so that the lanes that turn it hit
-different banks.
+A warp's part of a column is 64 rows. In shared memory 4 unused elements follow them, so the lanes
+that transpose a tile access different banks.
 
 Source: ours; the tile transpose of "An Efficient Matrix Transpose in CUDA C/C++" (NVIDIA), fused
 into the scan.
@@ -27,26 +27,26 @@ from gspn2bench.kernels.operand_arrays import forward_arrays
 from gspn2bench.problem import ScanProblem, ceil_div
 
 COLUMNS: Final = 8
-"""Columns of a tile: scan steps between two turns."""
+"""Columns of a tile, and scan steps per tile."""
 PAIR: Final = 2
-"""Columns in a load of 8 bytes, and rows of a thread."""
+"""Columns per load of 8 bytes, and rows per thread."""
 LANES: Final = COLUMNS // PAIR
-"""Lanes that read one row's share of a tile."""
+"""Lanes that read one row of a tile."""
 WARP_ROWS: Final = PAIR * WARP
 LOADS: Final = WARP_ROWS * LANES // WARP
-"""Loads of one lane for one operand of a tile."""
+"""Loads per lane for one operand of a tile."""
 PITCH: Final = WARP_ROWS + 4
 OPERANDS: Final = 5  # x, lam, wl, wm, wr
 OPERAND: Final = COLUMNS * PITCH
-"""Elements of shared memory that an operand takes in a warp's part of a tile."""
+"""Elements of shared memory for one operand of a warp's part of a tile."""
 WARP_TILE: Final = OPERANDS * OPERAND
-"""Elements of shared memory that a warp's part of a tile takes."""
+"""Elements of shared memory for a warp's part of a tile."""
 MAX_LINE: Final = 512
-"""Rows up to which this beats transposed copies; 1024 would still fit shared memory."""
+"""Rows up to which this is faster than transposed copies; 1024 would still fit in shared memory."""
 
 
 def fits(problem: ScanProblem) -> bool:
-    """Whether a forward scan of columns can be run on the tensors as they lie."""
+    """Whether these kernels can run the problem."""
     return (
         not problem.vertical
         and problem.phase == "forward"
@@ -63,37 +63,17 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
 
     Args:
         line: rows of the plane, at most MAX_LINE.
-        leftward: whether the scan starts from the last column.
+        leftward: whether the scan starts at the last column.
         shared: whether the channels share one set of weights.
-        logits: whether to normalize what is given as weights.
+        logits: whether the weights are given as logits.
     """
     threads = threads_of(line)
     sign = -1 if leftward else 1
-    early, late = (1, 0) if leftward else (0, 1)  # which column of a pair the scan meets when
-    halo = threads + 2
-    edges_size = 4 * halo  # a thread's first and last row, of two steps that take turns
-    ahead_size = OPERANDS * LOADS
-
-    @device_function
-    def place(warp: int, operand: int, column: int, row: int) -> Any:
-        """Where an element of a warp's part of the tile lies in shared memory."""
-        return warp * WARP_TILE + (operand * COLUMNS + column) * PITCH + row
-
-    @device_function
-    def fetch(
-        ahead: Array, corner: int, weight_corner: int, warp: int, lane: int, pair: int, pitch: int,
-        x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
-    ) -> None:  # fmt: skip
-        """Ask for a tile; rows outside the plane stand for the last one inside."""
-        for i in range(LOADS):
-            row = min(warp * WARP_ROWS + i * (WARP // LANES) + lane // LANES, line - 1)
-            offset = row * pitch + sign * pair
-            index, weight_index = np.uint64(corner + offset), np.uint64(weight_corner + offset)
-            ahead[i] = x[index]
-            ahead[LOADS + i] = lam[index]
-            ahead[2 * LOADS + i] = wl[weight_index]
-            ahead[3 * LOADS + i] = wm[weight_index]
-            ahead[4 * LOADS + i] = wr[weight_index]
+    early, late = (1, 0) if leftward else (0, 1)  # columns of a pair in the order of the scan
+    row_of_edges = threads + 2  # a zero at both ends
+    two_rows = 2 * row_of_edges  # every thread's first row, then every thread's last
+    edges_size, ahead_size = 2 * two_rows, OPERANDS * LOADS
+    fetch = fetching(line, sign)
 
     @kernel("r07_tiled_forward", max_registers=registers_per_thread(threads))
     def forward(
@@ -117,16 +97,16 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
         halves = ahead.view(np.float32)
         result = cuda.local.array(1, np.uint64)
         both = result.view(np.float32)
-        upper = lower = np.float32(0)  # h of a thread's two rows
+        upper = lower = np.float32(0)  # h of the thread's two rows
         has_upper, has_lower = PAIR * thread < line, PAIR * thread + 1 < line
         for j in range(thread, edges_size, threads):
             edges[j] = np.float32(0)
 
-        own_pair = lane % LANES  # which of a tile's pairs this lane moves
+        own_pair = lane % LANES  # the pair of a tile's columns that this lane moves
         pair = min(own_pair, pairs - 1)
         fetch(ahead, corner, weight_corner, warp, lane, pair, pitch, x, lam, wl, wm, wr)
         for start in range(0, pairs, LANES):
-            cuda.syncthreads()  # the tile before has been read
+            cuda.syncthreads()  # the previous tile has been read
             for operand in range(OPERANDS):
                 for i in range(LOADS):
                     row = i * (WARP // LANES) + lane // LANES
@@ -140,9 +120,9 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
 
             for column in range(COLUMNS):
                 if start * PAIR + column < PAIR * pairs:
-                    before, after = (column + 1) % 2 * 2 * halo, column % 2 * 2 * halo
-                    above = edges[before + halo + thread]  # the last row of the thread before
-                    below = edges[before + thread + 2]
+                    before, after = (column + 1) % 2 * two_rows, column % 2 * two_rows
+                    above = edges[before + row_of_edges + thread]  # last row of the thread before
+                    below = edges[before + thread + 2]  # first row of the next thread
                     slot = place(warp, 0, column, PAIR * lane)
                     lam_slot, wl_slot = slot + OPERAND, slot + 2 * OPERAND
                     wm_slot, wr_slot = slot + 3 * OPERAND, slot + 4 * OPERAND
@@ -162,7 +142,7 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
                     upper = new_upper if has_upper else np.float32(0)
                     lower = new_lower if has_lower else np.float32(0)
                     edges[after + thread + 1] = upper
-                    edges[after + halo + thread + 1] = lower
+                    edges[after + row_of_edges + thread + 1] = lower
                     tile[slot] = upper
                     tile[slot + 1] = lower
                     cuda.syncthreads()
@@ -177,6 +157,34 @@ def build_forward(line: int, leftward: bool, shared: bool, logits: bool) -> Any:
                     h[np.uint64(target)] = result[0]
 
     return forward
+
+
+@device_function
+def place(warp: int, operand: int, column: int, row: int) -> Any:
+    """Index in shared memory of an element of a warp's part of the tile."""
+    return warp * WARP_TILE + (operand * COLUMNS + column) * PITCH + row
+
+
+def fetching(line: int, sign: int) -> Any:
+    """The device function that starts the loads of a tile."""
+
+    @device_function
+    def fetch(
+        ahead: Array, corner: int, weight_corner: int, warp: int, lane: int, pair: int, pitch: int,
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
+    ) -> None:  # fmt: skip
+        for i in range(LOADS):
+            # lanes without a row load the last one: a branch would cost more
+            row = min(warp * WARP_ROWS + i * (WARP // LANES) + lane // LANES, line - 1)
+            offset = row * pitch + sign * pair
+            index, weight_index = np.uint64(corner + offset), np.uint64(weight_corner + offset)
+            ahead[i] = x[index]
+            ahead[LOADS + i] = lam[index]
+            ahead[2 * LOADS + i] = wl[weight_index]
+            ahead[3 * LOADS + i] = wm[weight_index]
+            ahead[4 * LOADS + i] = wr[weight_index]
+
+    return fetch
 
 
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
@@ -197,5 +205,5 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def threads_of(line: int) -> int:
-    """Threads of a block: one for two rows, in whole warps."""
+    """Threads per block: one for two rows, in whole warps."""
     return ceil_div(line, WARP_ROWS) * WARP

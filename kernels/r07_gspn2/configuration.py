@@ -1,0 +1,121 @@
+"""The constants that r07's kernels are compiled with, and how a problem's are chosen."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+
+from gspn2bench.kernels.jit import WARP
+from gspn2bench.kernels.launch_limits import MAX_THREADS, registers_per_thread
+from gspn2bench.kernels.storage import storage_of
+from gspn2bench.problem import ITEM_BYTES, ScanProblem, ceil_div
+
+MAX_WORDS: Final = 4
+"""Words per thread: with more, the ring does not fit the 64 registers that 1024 threads leave."""
+MAX_DEPTH: Final = 16
+"""Lines ahead: with more, the compiler does not unroll the loop, and the ring leaves registers."""
+MAX_DEPTH_OF_LOGITS: Final = {"float32": 10, "float16": 8, "bfloat16": 10}
+"""The same with logits, for two columns per thread: normalizing makes the loop longer."""
+RING_REGISTERS: Final = {
+    ("forward", "float32"): 80,
+    ("forward", "float16"): 80,  # more instructions per line: a longer loop is not unrolled
+    ("forward", "bfloat16"): 100,
+    ("backward", "float32"): 56,
+    ("backward", "float16"): 56,
+    ("backward", "bfloat16"): 56,
+}
+"""Registers per thread for the ring, in a block of at most 512 threads."""
+FORWARD_OPERANDS: Final = 5  # x, lam, wl, wm, wr
+BACKWARD_OPERANDS: Final = 7  # grad_h, x, lam, wl, wm, wr, and h of the previous line
+
+
+@dataclass(frozen=True)
+class Config:
+    """The constants that a kernel is compiled with.
+
+    Args:
+        dtype: storage type.
+        line_words: words per line; as a constant it makes the distance between lines one too.
+        threads: threads per block, a multiple of a warp.
+        words: adjacent words per thread.
+        pack: columns per word, and so per load.
+        depth: lines in the ring; even, so the compiler knows which half of shared memory a line
+            uses once the loop over the ring is unrolled.
+        upward: whether the scan starts at the last row.
+        shared: whether the channels share one set of weights.
+        logits: whether the weights are given as logits.
+    """
+
+    dtype: str
+    line_words: int
+    threads: int
+    words: int
+    pack: int
+    depth: int
+    upward: bool
+    shared: bool
+    logits: bool
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes per load."""
+        return self.pack * ITEM_BYTES[self.dtype]
+
+    @property
+    def word_type(self) -> Any:
+        """NumPy type of a word."""
+        unsigned = {4: np.uint32, 8: np.uint64}
+        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
+
+    @property
+    def full(self) -> bool:
+        """Whether every word of every thread is inside the line."""
+        return self.line_words == self.threads * self.words
+
+    @property
+    def max_registers(self) -> int:
+        """Registers per thread with which one block fits a multiprocessor."""
+        return registers_per_thread(self.threads)
+
+
+@cache
+def choose(problem: ScanProblem) -> Config:
+    """The configuration for a problem.
+
+    Words are 8 bytes on long lines and 4 bytes on short ones: with wide words few warps meet at the
+    barrier, and each has independent work. 16-bit types use 4 bytes in backward, which holds more
+    in registers, and with logits, whose arithmetic makes the loop over the ring longer. Lines that
+    do not fit a block get wider words first, then several words per thread.
+
+    The ring takes as many lines as its registers allow, but at most an eighth of a chunk, so loads
+    and arithmetic overlap for most of the scan.
+    """
+    item, forward = ITEM_BYTES[problem.dtype], problem.phase == "forward"
+    light = forward and not problem.logits
+    pack = (8 if problem.line > 256 and (light or item == 4) else 4) // item
+    while problem.line > pack * MAX_THREADS and 2 * pack * item <= 8:
+        pack *= 2
+    while problem.line % pack:
+        pack //= 2
+    line_words = problem.line // pack
+    words = ceil_div(line_words, MAX_THREADS)
+    threads = ceil_div(line_words, words * WARP) * WARP
+    operands = FORWARD_OPERANDS if forward else BACKWARD_OPERANDS
+    registers = operands * words * max(1, pack * item // 4)  # of one line
+    ring = RING_REGISTERS[problem.phase, problem.dtype]
+    if threads > MAX_THREADS // 2:  # a thread has half of the registers
+        ring = 4 * FORWARD_OPERANDS if forward else 2 * BACKWARD_OPERANDS
+    max_depth = MAX_DEPTH_OF_LOGITS[problem.dtype] if problem.logits else MAX_DEPTH
+    depth = min(ring // registers, problem.chunk_length // 8, max_depth)
+    return Config(
+        problem.dtype,
+        line_words,
+        threads,
+        words,
+        pack,
+        max(2, depth - depth % 2),
+        upward=problem.direction in ("up", "left"),
+        shared=problem.weights == "shared",
+        logits=problem.logits,
+    )
