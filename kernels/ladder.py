@@ -9,6 +9,9 @@ from gspn2bench.kernels import (
     r04_shared,
     r05_block2d,
     r06_compact,
+    r06a_columns,
+    r06b_ring,
+    r06c_branchless,
     r07_gspn2,
 )
 from gspn2bench.kernels.contract import Rung
@@ -22,7 +25,10 @@ LADDER: Final[dict[str, Rung]] = {
         r04_shared.RUNG,
         r05_block2d.RUNG,
         r06_compact.RUNG,
+        r06a_columns.RUNG,
+        r06b_ring.RUNG,
+        r06c_branchless.RUNG,
         r07_gspn2.RUNG,
     )
 }
-"""Rungs by id, in the order of the paper."""
+"""Rungs by id, in the order of the paper; r06a to r06c are steps of ours from r06 to r07."""

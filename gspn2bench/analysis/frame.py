@@ -145,8 +145,8 @@ def _published_ms(figure: Published, row: Row) -> float | None:
 
 
 def rung_order(rung: str) -> tuple[bool, int, str]:
-    """Sort key of rungs: r01, r02, ... r10 by number, then all others by name."""
-    number = re.fullmatch(r"r(\d+)", rung)
+    """Sort key of rungs: r01, r02, ... r06, r06a, r07 by number, then all others by name."""
+    number = re.fullmatch(r"r(\d+)[a-z]?", rung)
     return (number is None, int(number[1]) if number else 0, rung)
 
 

@@ -10,7 +10,7 @@ Tool = Literal["nsys", "ncu"]
 
 _NESTED: Final = re.compile(r"_ZN[KV]*")
 _LENGTH: Final = re.compile(r"\d+")
-_LADDER: Final = r"r\d\d"
+_LADDER: Final = r"r\d\d[a-z]?"
 _RUNG: Final = re.compile(rf"({_LADDER})_")
 _PHASE: Final = re.compile(r"_(forward|backward)(?:_|$)")
 

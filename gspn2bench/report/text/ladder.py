@@ -70,7 +70,7 @@ def _section(lesson: Lesson) -> list[str]:
 
 
 def _labelled(text: str) -> str:
-    return re.sub(r"^(Idea|Also|Changes since r\d+|Expect|Source): ", r"**\1:** ", text)
+    return re.sub(r"^(Idea|Also|Changes since r\d+[a-z]?|Expect|Source): ", r"**\1:** ", text)
 
 
 def _prose(text: str) -> str:

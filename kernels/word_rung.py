@@ -1,0 +1,114 @@
+"""What r06a to r06c share on the host: a block's constants, the launch and its limits.
+
+In these rungs a thread owns the columns of one word, and a block has one chunk of one slice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
+from gspn2bench.kernels.jit import WARP, bind_launch
+from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason, registers_per_thread
+from gspn2bench.kernels.operand_arrays import forward_arrays
+from gspn2bench.kernels.storage import storage_of
+from gspn2bench.kernels.transposed import (
+    tile_limit_reason,
+    transposed,
+    transposed_launches,
+    transposed_traffic,
+)
+from gspn2bench.problem import ITEM_BYTES, ScanProblem, ceil_div
+
+
+@dataclass(frozen=True)
+class WordBlock:
+    """The constants that a kernel is compiled with.
+
+    Args:
+        dtype: storage type.
+        line_words: words per line; as a constant it makes the distance between lines one too.
+        threads: threads per block, a multiple of a warp.
+        pack: columns per word, and so per load.
+        upward: whether the scan starts at the last row.
+        shared: whether the channels share one set of weights.
+    """
+
+    dtype: str
+    line_words: int
+    threads: int
+    pack: int
+    upward: bool
+    shared: bool
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes per load."""
+        return self.pack * ITEM_BYTES[self.dtype]
+
+    @property
+    def word_type(self) -> Any:
+        """NumPy type of a word."""
+        unsigned = {4: np.uint32, 8: np.uint64}
+        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
+
+    @property
+    def max_registers(self) -> int:
+        """Registers per thread with which one block fits a multiprocessor."""
+        return registers_per_thread(self.threads)
+
+
+def choose(problem: ScanProblem) -> WordBlock:
+    """The widest words, up to 8 bytes, that divide the line."""
+    pack = 8 // ITEM_BYTES[problem.dtype]
+    while problem.line % pack:
+        pack //= 2
+    line_words = problem.line // pack
+    return WordBlock(
+        problem.dtype,
+        line_words,
+        ceil_div(line_words, WARP) * WARP,
+        pack,
+        upward=problem.direction in ("up", "left"),
+        shared=problem.weights == "shared",
+    )
+
+
+def word_rung(rung_id: str, title: str, idea: str, build: Callable[[WordBlock], Any]) -> Rung:
+    """A rung of one forward launch, with weights per channel or shared.
+
+    Args:
+        rung_id: see ``Rung``, as for ``title`` and ``idea``.
+        title: see ``Rung``.
+        idea: see ``Rung``.
+        build: compiles the kernel.
+    """
+
+    def forward(problem: ScanProblem, operands: Operands) -> Call:
+        block = choose(problem)
+        sizes = problem.height, problem.channels, problem.chunk_length, problem.chunks
+        arrays = forward_arrays(operands, block.word_bytes)
+        grid = problem.slices * problem.chunks
+        return bind_launch(build(block), grid, block.threads, *arrays, *sizes)
+
+    def unsupported_reason(problem: ScanProblem) -> str | None:
+        block = choose(problem)
+        if block.line_words > MAX_THREADS:
+            field = "width" if problem.vertical else "height"
+            longest = MAX_THREADS * block.pack
+            return f"{field}: {problem.line} is above {longest}, {block.pack} columns per thread"
+        return grid_limit_reason(problem) or tile_limit_reason(problem)
+
+    return Rung(
+        id=rung_id,
+        title=title,
+        idea=idea,
+        source="ours",
+        native="down",
+        forward=transposed(forward),
+        launches=lambda problem: 1 + transposed_launches(problem),
+        unsupported_reason=unsupported_reason,
+        traffic=lambda problem: compulsory_traffic(problem) + transposed_traffic(problem),
+    )
