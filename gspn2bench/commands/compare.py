@@ -54,7 +54,8 @@ def compare(
     from gspn2bench.analysis.compare import compare, parse_threshold
     from gspn2bench.analysis.significance import Verdict
     from gspn2bench.records.store import find_run, read_run
-    from gspn2bench.report.text.changes import render_terminal, summary_line, to_json
+    from gspn2bench.report.comparison import summary_line
+    from gspn2bench.report.text.changes import render_terminal, to_json
 
     share = parse_threshold(threshold)
     before, after = (read_run(find_run(name, results)) for name in (base, new))

@@ -1,11 +1,9 @@
-"""Reports: runs in, one HTML file out, or text. Never imports numba or torch.
+"""Reports on recorded runs, as HTML or as text. Never imports numba or torch.
 
-``page`` assembles it: ``figures`` names what is drawn, ``controls`` what can be chosen, ``data``
-is what the scripts under ``assets`` draw from, ``tables`` lists, ``versus`` sets runs against the
-first. ``verdict`` says it in a sentence, ``summary`` adds how it came about, ``text`` makes names
-and numbers safe and short, ``files`` writes, ``pictures`` has a browser draw the figures.
-``markdown`` says the same for GitHub, ``terminal`` and ``changes`` for a terminal, ``records`` for
-scripts; ``ladder`` is the page of the rungs.
+``html`` is the page and its pictures; ``text`` is Markdown, the terminal, and JSON and CSV for
+scripts. They do not import each other. The modules here serve both: ``verdict`` puts a run into
+sentences, ``summary`` adds its facts, ``comparison`` puts a comparison into sentences, ``tables``
+formats rows, ``formatting`` formats names and numbers, and ``files`` writes report files.
 """
 
 from gspn2bench.report.html.page import render, write

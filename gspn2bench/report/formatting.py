@@ -1,4 +1,4 @@
-"""Names and numbers as text: inert where they go, short, and never in exponents."""
+"""Format names and numbers: escaped for their target, short, and without exponents."""
 
 import json
 import math
@@ -8,21 +8,21 @@ from typing import Final
 BYTE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 TIMES: Final = "x"
-"""After a ratio: 2.30x."""
+"""The sign after a ratio: 2.30x."""
 BY: Final = "\N{MULTIPLICATION SIGN}"
-"""Between factors of a product: batch by channels."""
+"""The sign between the factors of a product: batch by channels."""
 
 
 def printable(name: str) -> str:
-    """The name without control characters, which a terminal would obey."""
+    """The name without control characters, which could control a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
 
 
 def script_json(value: object) -> str:
-    """JSON that is inert inside <script>: no "<", ">", "&", U+2028 or U+2029 is left in it.
+    """JSON that is safe inside <script>: without "<", ">", "&", U+2028 and U+2029.
 
     Raises:
-        ValueError: a NaN or an infinity is in the value.
+        ValueError: the value contains NaN or infinity.
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for char in "<>&":
@@ -31,7 +31,7 @@ def script_json(value: object) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number to some significant digits, thousands grouped: 0.770, 31.6, 4,185. NaN is ""."""
+    """A number to ``digits`` significant digits, grouped: 0.770, 31.6, 4,185. NaN is ""."""
     if math.isnan(value):
         return ""
     if value == 0:
@@ -41,7 +41,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def speedup(ratio: float) -> str:
-    """A speed-up: 40.3x; below 1 it is a slow-down, 2.30x slower. NaN is ""."""
+    """A speed-up: "40.3x", or below 1 "2.30x slower". NaN is ""."""
     factor, word = _factor(ratio)
     return f"{factor} {word}" if word == "slower" else factor
 
@@ -49,7 +49,7 @@ def speedup(ratio: float) -> str:
 def speedups(low: float, high: float, base: str) -> str:
     """A range of speed-ups over a base: "15.9x to 41.0x faster than r01".
 
-    Each end below 1 is a slow-down: "2.30x slower to 1.40x faster than r01".
+    An end below 1 reads as a slow-down: "2.30x slower to 1.40x faster than r01".
     """
     (least, worst), (most, best) = _factor(low), _factor(high)
     if not worst and not best:
@@ -61,7 +61,7 @@ def speedups(low: float, high: float, base: str) -> str:
 
 
 def _factor(ratio: float) -> tuple[str, str]:
-    """A ratio as a factor of at least 1 and "faster", "slower" or, where it reads 1.00x, ""."""
+    """A ratio as a factor of at least 1 and a word: "faster", "slower", or "" for 1.00x."""
     if math.isnan(ratio):
         return "", ""
     factor = number(max(ratio, 1 / ratio))

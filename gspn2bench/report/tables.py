@@ -1,4 +1,4 @@
-"""Tables as text: every cell formatted, every header with its unit."""
+"""Tables of formatted cells; every header of a quantity has its unit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,30 +11,33 @@ from gspn2bench.report.formatting import count, number, percent, plural, scienti
 
 Format = Callable[[float], str]
 
+PUBLISHED_KEYS: Final = ["run", "case", "phase", "dtype", "weights", "directions", "chunk"]
+"""Columns that identify the case of a published figure."""
+
 
 @dataclass(frozen=True)
 class Column:
-    """A header with its unit, and how a number of it is written; without ``format`` it is text."""
+    """A column: its header with the unit, its key, and the format of its numbers; None for text."""
 
     header: str
     key: str
     format: Format | None = None
     optional: bool = False
-    """Left out of the table where no row has a value."""
+    """Omitted if no row has a value."""
     folded: bool = False
-    """Told in the caption instead, where every row has the same value."""
+    """Moved to the caption if every row has the same value."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headers and cells; ``numeric`` and ``marked`` tell the page how to set columns and rows."""
+    """Headers and cells; ``numeric`` flags the columns to align right."""
 
     caption: str
     headers: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
     marked: tuple[bool, ...] = ()
-    """Rows to stand out: those that differ between runs."""
+    """Flags the rows to highlight: those that differ between runs."""
 
 
 ROW_COLUMNS: Final = (
@@ -51,7 +54,7 @@ ROW_COLUMNS: Final = (
     Column("speed-up", "speedup", speedup),
     Column("base", "base_rung"),
     Column("model bytes / latency, GB/s", "gbps", number),
-    Column("of copy bandwidth, %", "copy_share", percent),
+    Column("share of copy bandwidth, %", "copy_share", percent),
     Column("extrapolated, ms", "extrapolated_ms", number, optional=True),
     Column("floor, ms", "floor_ms", number),
     Column("floor / latency, %", "floor_share", percent),
@@ -93,7 +96,7 @@ FAILURE_COLUMNS: Final = (
 
 
 def table_of(caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Table:
-    """The columns of a DataFrame as a table; a missing value is an empty cell."""
+    """Columns of a DataFrame as a table; a missing value is an empty cell."""
     present = [c for c in columns if not (c.optional and frame[c.key].isna().all())]
     same = [c for c in present if c.folded and frame[c.key].nunique(dropna=False) == 1]
     kept = [column for column in present if column not in same]
@@ -110,7 +113,7 @@ def table_of(caption: str, columns: Sequence[Column], frame: pd.DataFrame) -> Ta
 
 
 def explained(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with why they have no number in ``reason``, and simulated ones named so."""
+    """The rows, with the reason for a withheld number, and simulated rows marked in ``status``."""
     return frame.assign(
         status=frame["status"].where(~frame["simulated"], frame["status"] + ", simulated"),
         reason=frame["reason"].where(frame["withheld"].isin(["", "simulated"]), frame["withheld"]),
@@ -118,9 +121,9 @@ def explained(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def failures_table(frame: pd.DataFrame) -> Table | None:
-    """The rows without a number, equal ones of several timings as one; None where there is none.
+    """The rows without a number, with equal rows of several timings merged; None if there are none.
 
-    A simulated row is here only if its status is not ok.
+    A simulated row is included only if its status is not ok.
     """
     bad = frame[(frame["status"] != "ok") | ~frame["withheld"].isin(["", "simulated"])]
     if bad.empty:
@@ -135,14 +138,14 @@ def failures_table(frame: pd.DataFrame) -> Table | None:
 
 
 def environment_table(runs: Sequence[Run]) -> Table:
-    """Each fact of the environments, a column for each run; facts that differ are marked."""
-    known = [_flat(run.record.environment.model_dump()) for run in runs]
-    keys = list(dict.fromkeys(key for facts in known for key in facts))
-    rows = [(key, *(facts.get(key, "") for facts in known)) for key in keys]
+    """The recorded environments, one column per run; facts that differ are marked."""
+    environments = [_flat(run.record.environment.model_dump()) for run in runs]
+    keys = list(dict.fromkeys(key for facts in environments for key in facts))
+    rows = [(key, *(facts.get(key, "") for facts in environments)) for key in keys]
     return Table(
         "Facts that differ between the runs are marked."
         if len(runs) > 1
-        else "As recorded when the run began.",
+        else "Recorded when the run began.",
         ("fact", *([run.record.run_id for run in runs] if len(runs) > 1 else ["value"])),
         (False,) * (len(runs) + 1),
         tuple(rows),
@@ -153,8 +156,8 @@ def environment_table(runs: Sequence[Run]) -> Table:
 def _cells(values: pd.Series, form: Format | None) -> list[str]:
     missing = values.isna()
     return [
-        "" if gone else form(float(value)) if form else str(value)
-        for value, gone in zip(values, missing, strict=True)
+        "" if absent else form(float(value)) if form else str(value)
+        for value, absent in zip(values, missing, strict=True)
     ]
 
 

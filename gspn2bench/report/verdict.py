@@ -1,4 +1,4 @@
-"""The verdict: what a run says, in sentences. Plain text; whoever prints it escapes it."""
+"""The conclusion of a run in sentences. The text is plain; callers escape it."""
 
 import math
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ from gspn2bench.report.formatting import count, number, percent, plural, speedup
 
 @dataclass(frozen=True)
 class Conclusion:
-    """One run in words: the headline first, then what supports or limits it."""
+    """A run in words: the headline, then the details that support or limit it."""
 
     headline: str
     details: tuple[str, ...]
 
 
 def conclusion(run: Run) -> Conclusion:
-    """Who is how much faster on what; for a simulated run, what was proven without latencies."""
+    """Speed-ups, gates, launches and failures of a run; a simulated run has no speed-ups."""
     table = frame([run])
-    support = [*_gates(table), *_launches(table), *_failures(table)]
+    checks = [*_gates(table), *_launches(table), *_failures(table)]
     if run.record.simulated:
-        why = simulated_because(run.record)
-        return Conclusion(why[0].upper() + why[1:], tuple(support))
-    said = [sentence for phase in CASE_PHASES for sentence in _compared(run.record, table, phase)]
-    said = said or [_alone(table)]
-    return Conclusion(said[0], (*said[1:], *support))
+        text = simulated_sentence(run.record)
+        return Conclusion(text[0].upper() + text[1:], tuple(checks))
+    text = [sentence for phase in CASE_PHASES for sentence in _speedups(run.record, table, phase)]
+    headline, *details = text or [_without_speedup(table)]
+    return Conclusion(headline, (*details, *checks))
 
 
-def simulated_because(record: RunRecord) -> str:
-    """Why a simulated run has no latency, as a sentence."""
-    why = (record.simulated_reason or "the run gives no reason").strip().rstrip(".")
-    return f"the run is simulated and its latencies are empty ({why})."
+def simulated_sentence(record: RunRecord) -> str:
+    """The reason why a simulated run has no latency, as a sentence."""
+    reason = (record.simulated_reason or "the run gives no reason").strip().rstrip(".")
+    return f"the run is simulated and its latencies are empty ({reason})."
 
 
-def _compared(record: RunRecord, table: pd.DataFrame, phase: str) -> list[str]:
-    """The sentences on one phase, in the first timing to quote that compares two rungs."""
+def _speedups(record: RunRecord, table: pd.DataFrame, phase: str) -> list[str]:
+    """The sentences on one phase, in the first quoted timing with a speed-up."""
     pairs = table[(table["phase"] == phase) & (table["base_rung"] != table["rung"])]
     pairs = pairs[pairs["speedup"].notna()]
     for timing in QUOTED:
@@ -51,14 +51,14 @@ def _compared(record: RunRecord, table: pd.DataFrame, phase: str) -> list[str]:
 
 
 def _best(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the rung with the largest mean speed-up on the cases that most rungs ran."""
+    """The rows of the rung with the largest mean speed-up on the cases with the most rungs."""
     ran = rows.groupby("title")["rung"].nunique()
     common = rows[rows["title"].isin(ran[ran == ran.max()].index)]
-    means = common.groupby("rung")["speedup"].agg(_geometric)
+    means = common.groupby("rung")["speedup"].agg(_geometric_mean)
     return rows[rows["rung"] == means.idxmax()]
 
 
-def _geometric(values: pd.Series) -> float:
+def _geometric_mean(values: pd.Series) -> float:
     return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
@@ -68,38 +68,38 @@ def _sentences(best: pd.DataFrame) -> list[str]:
     times = f"{number(top['latency_ms'])} ms against {number(top['base_latency_ms'])} ms"
     low, high = best["speedup"].min(), best["speedup"].max()
     if len(best) > 1:
-        said = (
+        headline = (
             f"{top['rung']} is {speedups(low, high, top['base_rung'])} over"
             f" {plural(len(best), 'case')}, {top['phase']} ({where});"
             f" best on {top['title']}: {times}."
         )
     elif top["overlaps"]:
-        said = (
+        headline = (
             f"{top['rung']} and {top['base_rung']} cannot be told apart on {top['title']},"
             f" {top['phase']}: {times}, and their intervals overlap ({where})."
         )
     else:
-        said = (
+        headline = (
             f"{top['rung']} is {speedups(high, high, top['base_rung'])} on {top['title']},"
             f" {top['phase']}: {times} ({where})."
         )
     if math.isnan(top["copy_share"]):
-        return [said]
+        return [headline]
     rate = (
-        f"On {top['title']}, {top['phase']}, {top['rung']} moves its compulsory bytes at"
-        f" {number(top['gbps'], 4)} GB/s, {percent(top['copy_share'])} of the"
-        f" {number(top['copy_gbps'], 4)} GB/s that {top['machine']} copies."
+        f"On {top['title']}, {top['phase']}, {top['rung']} reaches {number(top['gbps'], 4)} GB/s,"
+        f" {percent(top['copy_share'])} of the measured copy bandwidth"
+        f" ({number(top['copy_gbps'], 4)} GB/s)."
     )
-    return [said, rate]
+    return [headline, rate]
 
 
-def _alone(table: pd.DataFrame) -> str:
-    """What to say where no two rungs can be compared."""
+def _without_speedup(table: pd.DataFrame) -> str:
+    """The headline if no two rungs can be compared."""
     shown = table[table["latency_ms"].notna()]
     if shown.empty:
         reasons = sorted(set(table["withheld"]) - {""})
-        because = f": {', '.join(reasons)}" if reasons else ""
-        return f"No row has a latency{because}."
+        suffix = f": {', '.join(reasons)}" if reasons else ""
+        return f"No row has a latency{suffix}."
     if not shown["timing"].isin(QUOTED).any():
         return "No speed-up is quoted: there is no graph or device time, only eager time."
     best = shown[shown["timing"].isin(QUOTED)].iloc[0]
@@ -117,36 +117,36 @@ def _gates(table: pd.DataFrame) -> list[str]:
     cases = gated.drop_duplicates(["title", "rung", "phase", "direction"])
     green = int(cases["gate_green"].sum())
     worst = (gated["gate_error"] / gated["gate_tolerance"]).max()
-    said = (
+    text = (
         f"Correctness: {green} of {plural(len(cases), 'gate')} green against the float64 reference"
     )
     if math.isnan(worst):
-        return [f"{said}."]
-    return [f"{said}; the largest error is {percent(worst)} of its tolerance."]
+        return [f"{text}."]
+    return [f"{text}; the largest error is {percent(worst)} of its tolerance."]
 
 
 def _launches(table: pd.DataFrame) -> list[str]:
     counted = table[table["launches_agree"].notna()]
     if counted.empty:
         if table["launches_observed"].notna().any():
-            return ["Launches were counted; none are declared that they could be held to."]
+            return ["Launches were counted, but no rung declares an expected count."]
         return ["No launches were counted."]
     cases = counted.drop_duplicates(["title", "rung", "phase", "direction", "launches_agree"])
     agree = int(cases["launches_agree"].sum())
     first = cases[cases["title"] == cases.iloc[0]["title"]].drop_duplicates("rung")
     first = first.sort_values("rung", key=lambda rungs: rungs.map(rung_order))
-    seen = ", ".join(
+    counts = ", ".join(
         f"{row['rung']} {count(row['launches_observed'])}" for row in first.to_dict("records")
     )
     return [
-        f"Launches: {agree} of {plural(len(cases), 'count')} as the formula says; on"
-        f" {cases.iloc[0]['title']} a {cases.iloc[0]['phase']} call takes {seen}."
+        f"Launches: {agree} of {plural(len(cases), 'count')} as expected; per"
+        f" {cases.iloc[0]['phase']} call on {cases.iloc[0]['title']}: {counts}."
     ]
 
 
 def _failures(table: pd.DataFrame) -> list[str]:
     bad = table[table["status"] != "ok"]
     if bad.empty:
-        return [f"All {plural(len(table), 'row')} are ok."] if len(table) else ["There is no row."]
+        return [f"Rows: all {len(table):,} ok."] if len(table) else ["The run has no rows."]
     counts = ", ".join(f"{many} {status}" for status, many in bad["status"].value_counts().items())
     return [f"Not ok: {len(bad)} of {plural(len(table), 'row')} ({counts})."]

@@ -15,8 +15,8 @@ from gspn2bench.analysis.significance import FLOOR, MIN_SAMPLES, Verdict, judge
 from gspn2bench.commands import compare as command
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
+from gspn2bench.report.html.versus import against_first
 from gspn2bench.report.text.changes import render_terminal
-from gspn2bench.report.versus import against_first
 
 from ..helpers import calibration
 from ..helpers.report_fixtures import (
@@ -454,7 +454,7 @@ def test_no_number_is_nan(invoke):
 
 def test_a_threshold_below_the_difference_of_runs_and_a_run_with_itself_are_noted(invoke):
     base = run_of(measured())
-    notes = ("No row can be SAME to within 1 %", "BASE and NEW are the same run")
+    notes = ("No row can be SAME within 1 %", "BASE and NEW are the same run")
     text = invoke(base, base, "--threshold", "1%").stdout
     assert all(note in text for note in notes)
     text = invoke(run_of(measured(), name="one"), run_of(measured(), name="two")).stdout

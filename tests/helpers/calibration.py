@@ -1,8 +1,8 @@
-"""How often a verdict of ``gspn2bench compare`` is right: pairs of sample sets, and the counts.
+"""Count how often a verdict of ``gspn2bench compare`` is right, on pairs of sample sets.
 
-Synthetic noise has the traits of GPU timings, but no GPU made it: the table it gives is labelled
-so. Reference runs under results/ are judged by the same functions. ``python -m tests.calibration``
-prints the tables of docs/measured/calibration.md. A number after it is the number of pairs.
+Synthetic noise has the traits of GPU timings, but it was not measured, and its table says so.
+Reference runs under results/ are judged by the same functions. ``python -m
+tests.helpers.calibration [PAIRS]`` prints the tables of docs/measured/calibration.md.
 """
 
 import subprocess
@@ -33,16 +33,16 @@ CHANGES = (0.9, 0.95, 0.98, 0.99, 1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.1)
 
 @dataclass(frozen=True)
 class Noise:
-    """A made-up source of samples; every figure is a share of the latency.
+    """A synthetic source of samples; every quantity is a share of the latency.
 
     Args:
         spread: standard deviation of a sample within its run.
-        offset: standard deviation of a whole run, which its samples can't show.
-        drift: most that the latency creeps, up or down, from the first sample to the last.
+        offset: standard deviation of a whole run, which its samples do not show.
+        drift: largest change of the latency from the first sample to the last.
         correlation: of neighbouring samples.
-        outliers: share of samples that something delays.
+        outliers: share of delayed samples.
         delay: mean of that delay.
-        gap: distance of a second, slower mode that half the samples are in, for a while each.
+        gap: distance of a second, slower mode, which holds half the samples.
         counts: samples of BASE and of NEW.
     """
 
@@ -68,7 +68,7 @@ class Noise:
             noise[i] += np.sqrt(1 - self.correlation**2) * shocks[i]
         drift = self.drift * rng.uniform(-1, 1) * np.linspace(-0.5, 0.5, count)
         late = (rng.random(count) < self.outliers) * rng.exponential(self.delay, count)
-        # a mode is left with a chance of 0.2 a sample
+        # the mode changes with a probability of 0.2 per sample
         mode = self.gap * (np.cumsum(rng.random(count) < 0.2) + rng.integers(2) & 1)
         run = self.offset * rng.normal()
         return tuple(np.exp(run + drift + self.spread * noise + late + mode))
@@ -96,24 +96,24 @@ HARSH = {
 }
 """Noise under which no verdict may be false, though a slowdown of 5 % may be missed."""
 BEYOND = {"runs 1 % apart": Noise(offset=0.01)}
-"""Noise that breaks what the rule assumes: shown, and nothing is promised."""
+"""Noise that violates the assumptions of the rule: counted, but not tested."""
 
 
 @cache
 def synthetic(noise: Noise, count: int = PAIRS) -> tuple[Pair, ...]:
-    """Seeded A/A pairs of made-up samples."""
+    """Seeded A/A pairs of synthetic samples."""
     rng = np.random.default_rng(2512_07884)
     return tuple(noise.pair(rng) for _ in range(count))
 
 
 @cache
 def tally(pairs: tuple[Pair, ...], factor: float = 1.0) -> Counter[Verdict]:
-    """Verdicts on A/A pairs once every sample of NEW is ``factor`` times as long."""
+    """Verdicts on A/A pairs after every sample of NEW is multiplied by ``factor``."""
     return Counter(judge(base, [factor * ms for ms in new]).verdict for base, new in pairs)
 
 
 def false(counts: Counter[Verdict]) -> int:
-    """Verdicts that equal code must not get."""
+    """The number of false verdicts, if the code of both sides is equal."""
     return counts[Verdict.SLOWER] + counts[Verdict.FASTER]
 
 
@@ -121,29 +121,29 @@ LIBRARY_ROW = "a library's row"
 
 
 def reference_runs() -> list[Path]:
-    """The run folders under results/ that git keeps; a user's own runs are not among them."""
+    """The run folders under results/ that git tracks, without a user's own runs."""
     command = ["git", "ls-files", "-z", f"results/*/{RUN_FILE}"]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [ROOT / Path(name).parent for name in done.stdout.split("\0") if name]
+    return [ROOT / Path(name).parent for name in result.stdout.split("\0") if name]
 
 
 def recorded(folders: Iterable[Path]) -> dict[str, tuple[Pair, ...]]:
-    """A/A pairs of those runs that a GPU made, by what they are; {} without any.
+    """A/A pairs from the runs that were made on a GPU, by kind.
 
-    Two kinds, in each latency that speed-ups are quoted in: the halves of one row's samples, those
-    of libraries' kernels (modules and peers) apart, and the rows of two runs of the same code on
-    the same GPU and driver.
+    There are two kinds in each quoted latency mode: the two halves of one row's samples, with rows
+    of libraries' kernels (modules and baselines) apart, and matching rows of two runs of the same
+    code on the same GPU and driver.
     """
     runs = [run for run in map(read_run, folders) if not run.record.simulated]
-    found: dict[str, tuple[Pair, ...]] = {}
+    sources: dict[str, tuple[Pair, ...]] = {}
     for timing in QUOTED:
         for name, libraries in (("a row", False), (LIBRARY_ROW, True)):
-            found[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, libraries))
-        found[f"{timing} time, run against run"] = tuple(_repeats(runs, timing))
-    return {name: pairs for name, pairs in found.items() if pairs}
+            sources[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, libraries))
+        sources[f"{timing} time, run against run"] = tuple(_repeats(runs, timing))
+    return {name: pairs for name, pairs in sources.items() if pairs}
 
 
 def _halves(runs: Iterable[Run], timing: str, libraries: bool) -> Iterator[Pair]:
@@ -175,7 +175,7 @@ def _origin(record: RunRecord) -> tuple[object, ...]:
 
 
 def noises(count: int = PAIRS) -> str:
-    """How each kind of noise fares, as a table in Markdown."""
+    """The verdicts per kind of noise, as a Markdown table."""
     lines = [
         f"| synthetic noise, {count} pairs each | A/A: SAME | AMBIGUOUS | false | +5 %: SLOWER |",
         "|---|--:|--:|--:|--:|",
@@ -186,7 +186,7 @@ def noises(count: int = PAIRS) -> str:
 
 
 def changes(count: int = PAIRS) -> str:
-    """What becomes of true changes under typical noise, as a table in Markdown."""
+    """The verdicts per true change under typical noise, as a Markdown table."""
     order = (Verdict.FASTER, Verdict.SAME, Verdict.AMBIGUOUS, Verdict.SLOWER)
     lines = [
         f"| true change, {count} synthetic pairs | {' | '.join(order)} |",
@@ -200,7 +200,7 @@ def changes(count: int = PAIRS) -> str:
 
 
 def references() -> str:
-    """How the samples of the reference runs fare, as a table in Markdown."""
+    """The verdicts on samples of the reference runs, as a Markdown table."""
     lines = [
         "| recorded on a GPU | pairs | A/A: SAME | AMBIGUOUS | false | +5 %: SLOWER |",
         "|---|--:|--:|--:|--:|--:|",
@@ -212,8 +212,8 @@ def references() -> str:
 
 def _cells(pairs: tuple[Pair, ...]) -> str:
     equal, slower = tally(pairs), tally(pairs, SLOWDOWN)
-    seen = (equal[Verdict.SAME], equal[Verdict.AMBIGUOUS], false(equal), slower[Verdict.SLOWER])
-    return " | ".join(map(str, seen))
+    counts = (equal[Verdict.SAME], equal[Verdict.AMBIGUOUS], false(equal), slower[Verdict.SLOWER])
+    return " | ".join(map(str, counts))
 
 
 if __name__ == "__main__":

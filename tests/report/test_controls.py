@@ -132,7 +132,7 @@ def test_weights_and_direction(browser, page):
     assert bars(browser) == [0.004]
     assert figure(browser, "size") is None
     words = browser.find_element("css selector", "[data-figure=size] .words").text
-    assert words == "No figure: in this choice the size does not vary while the rest is held still."
+    assert words == "Nothing to plot: with these filters the size does not vary on its own."
     choose(browser, "choose-weights", "channel")
     assert 0.006 in bars(browser)
     choose(browser, "choose-direction", "up")
@@ -336,7 +336,7 @@ def test_published_stand_beside_ours(browser, folder):
     assert "Published GB/s appear only in the table" in note
     assert 94.0 not in published["x"]
     cells = table(browser, "[data-figure=ladder]")
-    assert "94.0" in {row["published, GB/s as its source counts"] for row in cells}
+    assert "94.0" in {row["published, GB/s as the source counts"] for row in cells}
     assert f"41.0{TIMES}" in texts
     choose(browser, "choose-timing", "eager")
     eager = " ".join(figure(browser, "ladder")["data"][-1]["text"])

@@ -1,4 +1,4 @@
-"""Reports as Markdown: read back as GitHub would take them apart."""
+"""Reports as Markdown, parsed as GitHub parses them."""
 
 import html
 import re
@@ -39,8 +39,8 @@ def unescaped(text: str) -> str:
 
 
 def tables(page: str) -> dict[str, pd.DataFrame]:
-    """The tables by the heading above them; every row must have as many cells as its header."""
-    found = {}
+    """The tables by their headings; every row must have as many cells as the header."""
+    result = {}
     for section in re.split(r"^#+ ", page, flags=re.MULTILINE):
         lines = [line for line in section.splitlines() if line.startswith("|")]
         if lines:
@@ -50,17 +50,17 @@ def tables(page: str) -> dict[str, pd.DataFrame]:
             ]
             assert set("".join(rule)) <= set("-:")
             assert all(len(row) == len(head) == len(rule) for row in rows)
-            found[unescaped(section.splitlines()[0])] = pd.DataFrame(rows, columns=head)
-    return found
+            result[unescaped(section.splitlines()[0])] = pd.DataFrame(rows, columns=head)
+    return result
 
 
 def as_seen(name: str) -> str:
-    """What a reader should see of a name: one line, no control characters."""
+    """A name as a reader should see it: on one line, without control characters."""
     return " ".join(name.replace("\x1b", "\N{REPLACEMENT CHARACTER}").split())
 
 
 def lone(name: str) -> Run:
-    """A run of one row that was skipped for this reason."""
+    """A run of one row, skipped for this reason."""
     return Run(Path("x"), record(), (row(status="skipped", reason=name, **NO_GATE),))
 
 
@@ -89,7 +89,7 @@ def test_a_table_for_each_case_and_phase_says_what_the_frame_says() -> None:
             & (table["phase"] == "forward")
         ].to_dict("records")
         assert line["latency, ms"] == number(row["latency_ms"])
-        assert line["of copy bandwidth"] == percent(row["copy_share"])
+        assert line["share of copy bandwidth"] == percent(row["copy_share"])
         assert line["floor / latency"] == percent(row["floor_share"])
         assert line["model bytes / latency, GB/s"] == number(row["gbps"])
         quoted = row["timing"] != "eager"
@@ -117,7 +117,7 @@ def test_interval_launches_and_reasons() -> None:
     assert (wrong["status"], wrong["reason"]) == ("incorrect", "h[3, 0, 1, 2] is nan")
 
 
-def test_published_figures_stand_apart_and_once_a_rung() -> None:
+def test_published_figures_have_their_own_column_once_per_rung() -> None:
     found = tables(markdown.render([real_run()]))
     shown = found["N16 C8 1024x1024 float32, forward, cold L2"].set_index(["timing", "rung"])
     assert shown.loc["graph", PUBLISHED].to_dict() == {
@@ -142,11 +142,11 @@ def test_no_published_figure_is_lost() -> None:
     (shown,) = tables(markdown.render([run])).values()
     line = shown.set_index("rung").loc["r07"]
     assert line["published on A100, ms (a)"] == "1.80, 1.90"
-    assert line["published on A100, GB/s as there counted (a)"] == "1,832"
+    assert line["published on A100, GB/s as the source counts (a)"] == "1,832"
     assert line["published on H100, ms (b)"] == "1.20"
 
 
-def test_the_verdict_and_the_command_stand_above() -> None:
+def test_the_verdict_and_the_command_come_first() -> None:
     page = markdown.render([real_run(), simulated_run()])
     assert "**r07 is 15.9x to 41.0x faster than r01" in page
     assert "    gspn2bench sweep fixture --rung r01,r07 -a 'size=[256, 512]'" in page
@@ -166,11 +166,11 @@ def test_a_simulated_run_has_no_latency_and_says_so() -> None:
 
 
 def test_a_run_without_rows() -> None:
-    assert "There is no row." in markdown.render([Run(Path("x"), record(), ())])
+    assert "The run has no rows." in markdown.render([Run(Path("x"), record(), ())])
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "|", "\\", "\\|", "a\r\nb", "-->", "`" * 3])
-def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
+def test_hostile_names_are_shown_and_inert(name: str) -> None:
     page = markdown.render([hostile_run(name)])
     tables(page)
     assert "\x1b" not in page
@@ -184,7 +184,7 @@ def test_hostile_names_are_shown_and_do_nothing(name: str) -> None:
     assert [len(line.split()[0]) for line in headings] == [1, 2, 3, 3]
 
 
-def test_hostile_names_make_no_tag_of_their_own() -> None:
+def test_hostile_names_create_no_tag() -> None:
     reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     tags = [
         set(re.findall(r"<(\w+)", reader.render(markdown.render([run]))))
@@ -198,10 +198,10 @@ def test_hostile_names_make_no_tag_of_their_own() -> None:
     assert f"<td>{html.escape(as_seen(HOSTILE))}</td>" in body
 
 
-def test_escape_leaves_no_character_that_acts() -> None:
-    made = markdown.escape(HOSTILE)
-    assert unescaped(made) == as_seen(HOSTILE)
-    assert not re.search(r"(?<!\\)[`*_\[\]|$#]|[<>]", made)
+def test_escape_leaves_no_active_character() -> None:
+    text = markdown.escape(HOSTILE)
+    assert unescaped(text) == as_seen(HOSTILE)
+    assert not re.search(r"(?<!\\)[`*_\[\]|$#]|[<>]", text)
 
 
 def test_no_run_and_the_same_run_twice_are_refused() -> None:
@@ -223,7 +223,7 @@ def test_command_prints_or_writes_and_replaces_only_its_own(tmp_path: Path) -> N
         assert written.stdout == f"{file}\n"
         assert file.read_text() == printed.stdout
     refused = invoke("report", "quick", *results, "-o", str(file))
-    assert "is no report of quick-" in str(refused.exception)
+    assert "is not a report of quick-" in str(refused.exception)
     assert file.read_text() == printed.stdout
 
 
@@ -246,7 +246,7 @@ LESSON = Lesson(
 )
 
 
-def test_a_rung_is_told_by_its_own_header() -> None:
+def test_a_rung_is_described_by_its_own_header() -> None:
     page = ladder.render([LESSON], [], "gspn2bench list rungs --markdown")
     for line in (
         "## r03 coalesced",
@@ -256,7 +256,7 @@ def test_a_rung_is_told_by_its_own_header() -> None:
         "**Expect:** long_scoreboard stalls fall.",
         "**Source:** arXiv [2512.07884](https://arxiv.org/abs/2512.07884), section 3.2.",
         r"| r03 coalesced | lanes \| along &lt;the&gt; axis |",
-        "No figure is recorded here: the page was made without a run.",
+        "This page was generated without a run, so it has no figures.",
     ):
         assert line in page.splitlines()
 
@@ -267,7 +267,7 @@ def test_with_a_run_the_ladder_has_its_quoted_figures(tmp_path: Path) -> None:
     assert done.exit_code == 0
     run = real_run().record.run_id
     assert done.stdout.startswith(f"<!-- Made by `gspn2bench list rungs --markdown --run={run}`;")
-    assert "No figure" not in done.stdout
+    assert "generated without a run" not in done.stdout
     found = tables(done.stdout)
     shown = found["N16 C8 1024x1024 float32, forward, cold L2"]
     assert shown.set_index("rung").loc["r07", ["latency, ms", PUBLISHED]].to_list() == [

@@ -40,7 +40,7 @@ BREAKS = "\u2028\u2029"
 
 
 class Page(HTMLParser):
-    """The page as a browser would take it apart: tags, the embedded data, the text people see."""
+    """The page as a browser parses it: tags, the embedded data, the visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def hostile():
     return render([hostile_run(HOSTILE + "&amp;<b>" + BREAKS)])
 
 
-def test_one_file_that_needs_nothing(real):
+def test_the_page_is_one_file_without_external_resources(real):
     page = Page(real)
     assert len(real.encode()) < 6_000_000
     assert all("src" not in attrs for attrs in page.all("script"))
@@ -143,13 +143,13 @@ def test_every_control_has_a_label(real):
     }
 
 
-def test_figures_never_phone_home(real):
+def test_figures_make_no_requests(real):
     config = Page(real).data["config"]
     assert config["showSendToCloud"] is False
     assert config["displaylogo"] is False
 
 
-def test_rows_are_embedded_as_they_may_be_shown(real):
+def test_rows_are_embedded_without_withheld_numbers(real):
     run = real_run()
     rows = Page(real).rows
     assert len(rows) == len(run.rows)
@@ -163,15 +163,15 @@ def test_rows_are_embedded_as_they_may_be_shown(real):
     assert incorrect["gate_green"] is False
 
 
-def test_published_figures_go_with_their_rows(real):
+def test_published_figures_belong_to_their_rows(real):
     page = Page(real)
-    given = page.data["published"]
-    assert {figure["published_ms"] for figure in given} == {71.4, 57.4, 2.4, 1.8}
+    figures = page.data["published"]
+    assert {figure["published_ms"] for figure in figures} == {71.4, 57.4, 2.4, 1.8}
     for shown in page.rows:
-        beside = [given[place]["published_ms"] for place in shown["beside"]]
-        ours = {"r01": [71.4], "r02": [57.4], "r03": [2.4], "r07": [1.8]}
+        applied = [figures[index]["published_ms"] for index in shown["beside"]]
+        expected = {"r01": [71.4], "r02": [57.4], "r03": [2.4], "r07": [1.8]}
         applies = shown["phase"] == "forward" and shown["height"] == 1024
-        assert beside == (ours.get(shown["rung"], []) if applies else [])
+        assert applied == (expected.get(shown["rung"], []) if applies else [])
 
 
 def test_a_latency_without_a_green_gate_is_not_embedded():
@@ -182,7 +182,7 @@ def test_a_latency_without_a_green_gate_is_not_embedded():
     assert "31.625" not in html
 
 
-def test_failed_rows_stand_with_their_reasons(real):
+def test_failed_rows_are_listed_with_their_reasons(real):
     text = Page(real).text
     for words in ("h[3, 0, 1, 2] is nan", "needs 512 columns", "needs 150.3 GB"):
         assert words in text
@@ -199,11 +199,11 @@ def test_simulated_report_has_no_latency_and_says_why(simulated):
     page = Page(simulated)
     assert "latencies are empty (no CUDA driver was found)." in page.text
     assert "Correctness: 3 of 3 gates green" in page.text
-    assert "Launches: 3 of 3 counts as the formula says" in page.text
+    assert "Launches: 3 of 3 counts as expected" in page.text
     assert {each["status"] for each in page.rows} == {"ok, simulated", "skipped, simulated"}
     assert {each["latency_ms"] for each in page.rows} == {None}
     assert list(page.data["figures"]) == ["ladder", "launches", "bytes"]
-    assert "GB/s that" not in page.text
+    assert "of the measured copy bandwidth" not in page.text
 
 
 def test_hostile_names_are_inert_in_the_page(hostile):
@@ -216,12 +216,12 @@ def test_hostile_names_are_inert_in_the_page(hostile):
 
 
 def test_hostile_names_are_inert_in_the_json(hostile):
-    found = re.findall(
+    scripts = re.findall(
         r'<script type="application/json" id="data">(.*?)</script>', hostile, re.DOTALL
     )
-    assert HOSTILE in json.loads(found[0])["rungs"][0]
-    for each in found:
-        assert not set("<>&" + BREAKS) & set(each)
+    assert HOSTILE in json.loads(scripts[0])["rungs"][0]
+    for text in scripts:
+        assert not set("<>&" + BREAKS) & set(text)
 
 
 def test_nan_is_refused_in_json():
@@ -250,11 +250,11 @@ def test_verdict_of_one_case():
     )
 
 
-def test_verdict_of_several_cases_and_passes():
-    said = conclusion(real_run())
-    assert said.headline.startswith("r07 is 15.9x to 41.0x faster than r01 over 2 cases, forward")
-    assert "Correctness: 7 of 8 gates green" in " ".join(said.details)
-    assert "Not ok: 7 of 26 rows (3 incorrect, 3 skipped, 1 oom)." in said.details
+def test_verdict_of_several_cases_and_phases():
+    result = conclusion(real_run())
+    assert result.headline.startswith("r07 is 15.9x to 41.0x faster than r01 over 2 cases, forward")
+    assert "Correctness: 7 of 8 gates green" in " ".join(result.details)
+    assert "Not ok: 7 of 26 rows (3 incorrect, 3 skipped, 1 oom)." in result.details
 
 
 def test_verdict_of_a_slow_down():
@@ -324,7 +324,7 @@ def test_a_range_of_ratios_reads_as_a_sentence(low, high, text):
     assert speedups(low, high, "r01") == text
 
 
-def test_verdict_does_not_cry_wolf():
+def test_no_speedup_is_claimed_within_noise():
     run = Run(Path("f"), record(), (timed(1.0, 0.1), timed(0.95, 0.1, rung="r07")))
     assert "r07 and r01 cannot be told apart" in conclusion(run).headline
 
@@ -345,7 +345,7 @@ def test_two_thousand_rows_stay_under_6_mb():
     assert len(render([large_run()]).encode()) < 6_000_000
 
 
-def test_samples_are_thinned_evenly_and_it_is_said():
+def test_samples_are_thinned_evenly_and_the_page_says_so():
     few = Page(render([sweep_run()]))
     assert few.data["thinned"] is None
     assert few.data["samples"][0] == pytest.approx(list(sweep_run().rows[0].samples_ms), rel=1e-4)
@@ -359,7 +359,7 @@ def test_samples_are_thinned_evenly_and_it_is_said():
     )
 
 
-def test_figures_of_what_varies_are_there_and_no_others():
+def test_only_fields_that_vary_have_a_scaling_figure():
     swept = Page(render([sweep_run()])).data["figures"]
     assert list(swept) == [
         *("ladder", "size", "channels", "batch", "slices", "heat"),
@@ -376,7 +376,7 @@ def test_figures_of_what_varies_are_there_and_no_others():
     assert list(still) == ["ladder", "roofline", "launches", "bytes", "samples"]
 
 
-def test_at_first_the_new_run_and_graph_time_are_chosen():
+def test_the_first_values_are_the_new_run_and_graph_time():
     def chosen(*runs):
         return {
             each.id: each.chosen for each in controls(frame(runs), [r.record.run_id for r in runs])
@@ -397,7 +397,7 @@ def test_at_first_the_new_run_and_graph_time_are_chosen():
     assert [chosen(slow)[key] for key in ("phase", "timing", "dtype")] == [
         *("backward", "eager", "float16")
     ]
-    # graph time without a latency in it is not worth showing first
+    # graph time without a latency is not the first value
     gone = row(timing="graph", status="skipped", reason="too large")
     assert (
         chosen(Run(Path("f"), record(), (gone, timed(1.0, timing="device"))))["timing"] == "device"
@@ -417,7 +417,7 @@ def test_profiles_of_a_run_are_embedded(tmp_path):
     assert "timeline" in page.data["figures"]
 
 
-def test_time_lines_have_a_bound(tmp_path, monkeypatch):
+def test_timelines_have_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr("gspn2bench.report.html.data.MOST_LAUNCHES", 64)
     path = save(sweep_run(), tmp_path)
     add_profile(path, profile_of(sweep_run()))
@@ -438,7 +438,7 @@ def test_base_against_new_says_what_compare_says():
     assert worse["new_ms"] == pytest.approx(1.08 * worse["base_ms"])
 
 
-def test_a_lost_latency_is_told():
+def test_a_lost_latency_is_reported():
     base = sweep_run()
     lost = base.rows[0].model_copy(
         update={"status": "failed", "reason": "a fault", "latency_ms": None, "samples_ms": ()}
@@ -470,31 +470,31 @@ def test_no_run_and_the_same_run_twice_are_refused():
         render([real_run(), real_run()])
 
 
-def test_write_replaces_its_own_report_only(tmp_path):
+def test_write_replaces_only_a_report_of_the_same_runs(tmp_path):
     path = tmp_path / "new" / "report.html"
     write([simulated_run()], path)
     write([simulated_run()], path)
-    with pytest.raises(UsageError, match="is no report of fixture-"):
+    with pytest.raises(UsageError, match="is not a report of fixture-"):
         write([real_run()], path)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
-def test_write_says_what_cannot_be_written(tmp_path):
+def test_write_reports_a_file_that_it_cannot_write(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="can't be written"):
         write([simulated_run()], tmp_path / "file" / "report.html")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="can't be written"):
         write([simulated_run()], tmp_path)
 
 
 @pytest.fixture
 def app():
-    made = typer.Typer()
-    made.command()(report)
-    return made
+    result = typer.Typer()
+    result.command()(report)
+    return result
 
 
-def test_command_writes_where_asked_and_prints_the_path(app, tmp_path, monkeypatch):
+def test_command_writes_to_the_given_file_and_prints_its_path(app, tmp_path, monkeypatch):
     save(simulated_run(), tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["latest"])
@@ -517,7 +517,7 @@ def test_default_path_stays_in_reports():
     assert default_path(["a", "b", "c"]) == Path("reports/a+b+1-more.html")
 
 
-def test_png_without_a_browser_names_what_to_install(app, tmp_path, monkeypatch):
+def test_png_without_a_browser_names_the_package_to_install(app, tmp_path, monkeypatch):
     save(sweep_run(), tmp_path)
     monkeypatch.setattr("gspn2bench.report.html.pictures.find_chromium", lambda: None)
     done = CliRunner().invoke(
@@ -529,9 +529,9 @@ def test_png_without_a_browser_names_what_to_install(app, tmp_path, monkeypatch)
     assert not (tmp_path / "png").exists()
 
 
-def test_png_says_when_the_browser_fails(tmp_path, monkeypatch):
+def test_png_reports_a_failed_browser(tmp_path, monkeypatch):
     for tool, how in (
-        ("/bin/false", "fails with exit code 1;"),
+        ("/bin/false", "failed with exit code 1;"),
         ("/bin/true", "is too old to draw it"),
         ("/bin/no-such-browser", "can't be run: No such file or directory;"),
     ):
@@ -543,14 +543,14 @@ def test_png_says_when_the_browser_fails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("more", [["--markdown"], ["-o", "x.html"]])
-def test_png_goes_with_no_other_form(app, tmp_path, more):
+def test_png_cannot_be_combined(app, tmp_path, more):
     save(sweep_run(), tmp_path)
     done = CliRunner().invoke(app, ["latest", "--png", "x", "--results", str(tmp_path), *more])
     assert isinstance(done.exception, UsageError)
     assert "can't be combined with --markdown or --output" in str(done.exception)
 
 
-def test_command_prints_json_of_its_files(app, tmp_path):
+def test_command_prints_its_files_as_json(app, tmp_path):
     save(simulated_run(), tmp_path)
     page = str(tmp_path / "r.html")
     where = ["latest", "--results", str(tmp_path), "--json"]

@@ -1,4 +1,4 @@
-"""What a reader of the page can choose for every figure and table, and what is chosen at first."""
+"""The filters of the page, which apply to every figure and table, and their first values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from gspn2bench.problem import CASE_PHASES
 
 ANY: Final = "any"
 WORDS: Final = {
-    "graph": "graph: the work on the GPU",
-    "device": "device: the kernels alone",
-    "eager": "eager: a Python call",
-    "channel": "for each channel",
-    "shared": "shared by all channels",
-    ANY: "any: as each rung runs",
+    "graph": "graph: replay of a CUDA graph",
+    "device": "device: sum of kernel durations",
+    "eager": "eager: call from Python",
+    "channel": "channel: one set per channel",
+    "shared": "shared: one set for all channels",
+    ANY: "any",
     "all": "all four",
 }
-"""Options that want more than their own name."""
+"""Texts of the options that need more than their value."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A choice of one: its id, its label, (value, text) of each option, the one chosen at first."""
+    """A selection: its id, its label, the options as (value, text), and the first value."""
 
     id: str
     label: str
@@ -33,14 +33,14 @@ class Control:
 
 
 def controls(table: pd.DataFrame, ids: Sequence[str]) -> list[Control]:
-    """The choices that the rows of these runs offer.
+    """The filters for the rows of these runs.
 
-    At first: the last run, which is the new one of two; the pass and the latency mode that come
-    first among its latencies; its main case, which is its first; any direction.
+    The first values are the last run, the first phase and latency mode in which it has a latency,
+    the type and weights of its first row with one, and any direction.
 
     Args:
-        table: of the runs, from ``analysis.frame``.
-        ids: of the runs, in order.
+        table: the rows of the runs, from ``analysis.frame``.
+        ids: the ids of the runs, in order.
     """
     rows = table[table["run"] == ids[-1]]
     timed = rows[rows["latency_ms"].notna()]
@@ -49,7 +49,7 @@ def controls(table: pd.DataFrame, ids: Sequence[str]) -> list[Control]:
         ("run", "Run", list(ids), ids[-1:]),
         (
             "phase",
-            "Pass",
+            "Phase",
             _ranked(table["phase"], CASE_PHASES),
             _ranked(main["phase"], CASE_PHASES),
         ),

@@ -1,4 +1,4 @@
-"""The data of the page, embedded once: rows by column, samples, published figures, profiles."""
+"""The data embedded in the page: rows by column, samples, published figures, profiles."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -8,19 +8,19 @@ import pandas as pd
 from gspn2bench.analysis.frame import published, rung_order
 from gspn2bench.records.schema import Profile
 from gspn2bench.records.store import Run
-from gspn2bench.report.html.figures import CONFIG, PUBLISHED_KEYS, Section
-from gspn2bench.report.tables import ROW_COLUMNS, Column, explained
-from gspn2bench.report.verdict import simulated_because
-from gspn2bench.report.versus import CHANGE_COLUMNS, Versus
+from gspn2bench.report.html.figures import CONFIG, Section
+from gspn2bench.report.html.versus import CHANGE_COLUMNS, Versus
+from gspn2bench.report.tables import PUBLISHED_KEYS, ROW_COLUMNS, Column, explained
+from gspn2bench.report.verdict import simulated_sentence
 
 Packed = dict[str, Any]
 
 MOST_SAMPLES: Final = 60_000
-"""Samples in one page, some 0.4 MB; with more, each row keeps some of its own, evenly spaced."""
+"""Most samples in one page, about 0.4 MB. Beyond that, each row keeps evenly spaced samples."""
 MOST_LAUNCHES: Final = 20_000
-"""Launches of time lines in one page; trials past that keep their sums only."""
+"""Most launches in the timelines of one page. Trials beyond that keep their totals only."""
 DIGITS: Final = 6
-"""Significant digits of a number in the page."""
+"""Significant digits of the numbers in the page."""
 SAMPLE_DIGITS: Final = 5
 
 
@@ -31,14 +31,14 @@ def payload(
     sections: Sequence[Section],
     comparisons: Sequence[Versus],
 ) -> Packed:
-    """Everything that the page's scripts draw from, ready for JSON.
+    """All data that the scripts of the page draw, ready for JSON.
 
     Args:
         runs: of the report.
         table: of these runs, from ``analysis.frame``.
         profiles: each with the id of its run.
-        sections: the figures to draw.
-        comparisons: of the first run with each other.
+        sections: the sections whose figures are drawn.
+        comparisons: of the first run with each of the others.
     """
     shown = explained(table)
     figures, beside = _published(runs, table)
@@ -72,7 +72,7 @@ def payload(
 
 def _run(run: Run) -> Packed:
     record = run.record
-    why = f"No figure: {simulated_because(record)}" if record.simulated else ""
+    why = f"Nothing to plot: {simulated_sentence(record)}" if record.simulated else ""
     return {
         "id": record.run_id,
         "title": record.title,
@@ -96,14 +96,14 @@ def _columns(columns: Iterable[Column]) -> list[Packed]:
 
 
 def _pack(values: list[Any]) -> Packed:
-    """One value for all, places in a list of names, or each value; what is missing is None."""
+    """One value for all rows, indices into a list of names, or a value per row; None is missing."""
     plain = [_plain(value) for value in values]
     names = list(dict.fromkeys(plain))
     if len(names) == 1:
         return {"all": names[0]}
     if any(isinstance(name, str) for name in names):
-        places = {name: place for place, name in enumerate(names)}
-        return {"names": names, "at": [places[value] for value in plain]}
+        indices = {name: index for index, name in enumerate(names)}
+        return {"names": names, "at": [indices[value] for value in plain]}
     return {"values": plain}
 
 
@@ -117,44 +117,44 @@ def _plain(value: Any, digits: int = DIGITS) -> str | bool | float | None:
 
 
 def _published(runs: Sequence[Run], table: pd.DataFrame) -> tuple[list[Packed], list[list[int]]]:
-    """Each published figure once, and for each row the places of those that apply to it."""
-    found = published(runs)
-    fields = [str(name) for name in found if str(name).startswith("published_")]
-    figures = found[fields].drop_duplicates(ignore_index=True)
-    places = {tuple(map(_plain, line)): place for place, line in enumerate(figures.to_numpy())}
+    """The distinct published figures, and per row the indices of those that apply to it."""
+    applied = published(runs)
+    fields = [str(name) for name in applied if str(name).startswith("published_")]
+    figures = applied[fields].drop_duplicates(ignore_index=True)
+    indices = {tuple(map(_plain, line)): index for index, line in enumerate(figures.to_numpy())}
     keys = [*PUBLISHED_KEYS, "rung"]
-    at: dict[tuple[Any, ...], list[int]] = {}
+    of_row: dict[tuple[Any, ...], list[int]] = {}
     for key, line in zip(
-        found[keys].itertuples(index=False, name=None), found[fields].to_numpy(), strict=True
+        applied[keys].itertuples(index=False, name=None), applied[fields].to_numpy(), strict=True
     ):
-        at.setdefault(key, []).append(places[tuple(map(_plain, line))])
+        of_row.setdefault(key, []).append(indices[tuple(map(_plain, line))])
     rows = table[keys].itertuples(index=False, name=None)
-    packed = [dict(zip(fields, key, strict=True)) for key in places]
-    return packed, [at.get(row, []) for row in rows]
+    packed = [dict(zip(fields, key, strict=True)) for key in indices]
+    return packed, [of_row.get(row, []) for row in rows]
 
 
 def _samples(runs: Sequence[Run], table: pd.DataFrame) -> tuple[list[list[Any]], int | None]:
-    """Samples of each row that shows a latency; and how many are kept, where not all of them."""
+    """The samples of each row with a latency, and the most kept per row; None if all are kept."""
     rows = [row for run in runs for row in run.rows]
     shown = table["latency_ms"].notna()
-    taken = [row.samples_ms if fit else () for row, fit in zip(rows, shown, strict=True)]
-    most = max(map(len, taken), default=0)
-    if sum(map(len, taken)) > MOST_SAMPLES:
-        most = max(1, MOST_SAMPLES // len(taken))
-    kept = [[each[place] for place in _spread(len(each), most)] for each in taken]
+    samples = [row.samples_ms if fit else () for row, fit in zip(rows, shown, strict=True)]
+    most = max(map(len, samples), default=0)
+    if sum(map(len, samples)) > MOST_SAMPLES:
+        most = max(1, MOST_SAMPLES // len(samples))
+    kept = [[each[index] for index in _spread(len(each), most)] for each in samples]
     rounded = [[_plain(sample, SAMPLE_DIGITS) for sample in row] for row in kept]
-    return rounded, most if any(len(row) > most for row in taken) else None
+    return rounded, most if any(len(row) > most for row in samples) else None
 
 
 def _spread(count: int, most: int) -> Iterable[int]:
-    """Places from 0 to ``count`` - 1: all of them, or ``most`` of them, evenly spaced."""
+    """Indices from 0 to ``count`` - 1: all of them, or ``most`` of them, evenly spaced."""
     if count <= most:
         return range(count)
-    return [place * count // most for place in range(most)]
+    return [index * count // most for index in range(most)]
 
 
 def _trials(profiles: Sequence[tuple[str, Profile]]) -> list[Packed]:
-    """What profilers saw of each trial; a launch's name is a place in the trial's list of names."""
+    """The launches of each profiled trial; ``named`` holds indices into ``names``."""
     trials, left = [], MOST_LAUNCHES
     for run, profile in profiles:
         for trial in profile.trials:

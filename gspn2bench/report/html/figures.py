@@ -1,7 +1,6 @@
-"""The figures of the page: what each shows, when it is there at all, the table behind it.
+"""The sections and figures of the page: titles, texts, and the columns of their tables.
 
-They are drawn in the browser from the page's data, by the script that bears the section's name, so
-that they follow the page's controls.
+The scripts under ``assets`` draw the figures in the browser, and redraw them when a filter changes.
 """
 
 from collections.abc import Sequence
@@ -14,32 +13,30 @@ from gspn2bench.records.schema import Profile
 from gspn2bench.report.formatting import BY, TIMES, count, number, percent, speedup
 from gspn2bench.report.tables import Column
 
-PUBLISHED_KEYS: Final = ["run", "case", "phase", "dtype", "weights", "directions", "chunk"]
-
 CONFIG: Final = {
     "displaylogo": False,
     "showSendToCloud": False,
     "responsive": True,
     "modeBarButtons": [["toImage"]],
 }
-"""Of Plotly, for every figure."""
+"""Plotly's configuration of every figure."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure: its id, its title, what is said where it is empty, the columns of its table."""
+    """A figure: its id, its title, the text shown if it is empty, the columns of its table."""
 
     id: str
     title: str
     nothing: str
     columns: tuple[Column, ...]
     timed: bool = True
-    """Needs latencies, which a simulated run has not."""
+    """Whether it needs latencies, which a simulated run does not have."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page and its figures."""
+    """A section of the page, its introduction and its figures."""
 
     id: str
     title: str
@@ -57,9 +54,10 @@ SPEEDUP: Final = (Column("speed-up", "speedup", speedup), Column("base", "base_r
 FLOOR: Final = Column("floor, ms", "floor_ms", number)
 L2: Final = Column("L2", "l2")
 NO_LATENCY: Final = (
-    "No figure: no row of this choice has a latency; the table of all rows says why."
+    "Nothing to plot: with these filters no row has a latency. The table of all rows has the"
+    " reasons."
 )
-ONE_SIZE: Final = "No figure: in this choice {} does not vary while the rest is held still."
+ONE_SIZE: Final = "Nothing to plot: with these filters {} does not vary on its own."
 
 LADDER: Final = Drawing(
     "ladder",
@@ -72,33 +70,33 @@ LADDER: Final = Drawing(
         *SPEEDUP,
         FLOOR,
         Column("published, ms", "published_ms", number, optional=True),
-        Column("published, GB/s as its source counts", "published_gbps", number, optional=True),
+        Column("published, GB/s as the source counts", "published_gbps", number, optional=True),
         Column("published on", "published_machine", optional=True),
         Column("source", "published_source", optional=True),
     ),
 )
-SCALED: Final = (*KEYS, Column("held still", "held"), L2, *LATENCY, *SPEEDUP, FLOOR)
+SCALED: Final = (*KEYS, Column("fixed", "held"), L2, *LATENCY, *SPEEDUP, FLOOR)
 AXES: Final = {
-    "size": ("Latency against size", "the size", ["batch", "channels"]),
+    "size": ("Latency by size", "the size", ["batch", "channels"]),
     "channels": (
-        "Latency against channels",
+        "Latency by channels",
         "the number of channels",
         ["batch", "height", "width"],
     ),
-    "batch": ("Latency against batch", "the batch", ["channels", "height", "width"]),
+    "batch": ("Latency by batch", "the batch", ["channels", "height", "width"]),
     "slices": (
-        f"Latency against slices, N{BY}C",
+        f"Latency by slices, N{BY}C",
         "the number of slices",
         ["height", "width"],
     ),
 }
-"""Of each axis that latency is drawn against: the title, its name, what is held still along it."""
+"""Per axis of the scaling figures: the title, the quantity, and the fields fixed along it."""
 CHOSEN: Final = ["run", "phase", "timing", "dtype", "weights"]
-"""What the page's controls hold still."""
+"""Fields that the page's controls fix to one value."""
 HEAT: Final = Drawing(
     "heat",
     f"Speed-up over batch {BY} channels",
-    "No figure: in this choice no rung has a speed-up at several batches and channels.",
+    "Nothing to plot: with these filters no rung has speed-ups at several batches and channels.",
     (
         *KEYS,
         Column("batch", "batch", count),
@@ -109,7 +107,7 @@ HEAT: Final = Drawing(
 )
 ROOFLINE: Final = Drawing(
     "roofline",
-    "Rate and share of the floor against bytes",
+    "Throughput and share of the floor by bytes",
     NO_LATENCY,
     (
         *KEYS,
@@ -117,29 +115,29 @@ ROOFLINE: Final = Drawing(
         Column("model, bytes", "bytes_model", count),
         *LATENCY[:1],
         Column("model bytes / latency, GB/s", "gbps", number),
-        Column("of copy bandwidth", "copy_share", percent),
+        Column("share of copy bandwidth", "copy_share", percent),
         FLOOR,
         Column("floor / latency", "floor_share", percent),
     ),
 )
 LAUNCHES: Final = Drawing(
     "launches",
-    "Launches of one call",
-    "No figure: no row behind a green gate counted launches in this choice.",
+    "Launches per call",
+    "Nothing to plot: with these filters no row with a green gate has counted launches.",
     (
         *KEYS,
-        Column("expected by formula", "launches_expected", count),
+        Column("expected", "launches_expected", count),
         Column("observed", "launches_observed", count),
     ),
     timed=False,
 )
 BYTES: Final = Drawing(
     "bytes",
-    "Bytes of one call",
-    "No figure: no row behind a green gate has bytes in this choice.",
+    "Bytes per call",
+    "Nothing to plot: with these filters no row with a green gate has bytes.",
     (
         *KEYS,
-        Column("model: inputs and outputs once each", "bytes_model", count),
+        Column("model: each input and output once", "bytes_model", count),
         Column("traced in the simulator", "bytes_traced", count, optional=True),
         Column(f"traced / model, {TIMES}", "traced_ratio", number, optional=True),
         Column("DRAM, by hardware counters", "bytes_dram", count, optional=True),
@@ -150,13 +148,13 @@ BYTES: Final = Drawing(
 SAMPLES: Final = Drawing(
     "samples",
     "Samples of one row",
-    "No figure: no row of this choice has samples.",
+    "Nothing to plot: with these filters no row has samples.",
     (Column("sample", "tick"), Column("latency, ms", "sample_ms", number)),
 )
 TIMELINE: Final = Drawing(
     "timeline",
-    "Time line of one call",
-    "No figure: no profile of this run is of this choice.",
+    "Timeline of one call",
+    "Nothing to plot: this run has no profile that matches these filters.",
     (
         Column("case", "case"),
         Column("rung", "tick"),
@@ -165,25 +163,25 @@ TIMELINE: Final = Drawing(
         Column("launches expected", "launches_expected", count),
         Column("GPU time, ms", "gpu_ms", number),
         Column("first start to last end, ms", "span_ms", number, optional=True),
-        Column("in which nothing ran, ms", "gap_ms", number, optional=True),
+        Column("idle, ms", "gap_ms", number, optional=True),
     ),
 )
 
 
 def sections(table: pd.DataFrame, profiles: Sequence[Profile]) -> list[Section]:
-    """The sections that these runs fill; a figure of sizes needs sizes that vary.
+    """The sections that have content for these runs; a scaling figure needs a field that varies.
 
     Args:
         table: from ``analysis.frame``.
-        profiles: of all runs.
+        profiles: the profiles of all runs.
     """
     timed = table[table["latency_ms"].notna()]
-    made = [
+    result = [
         Section(
             "ladder",
             "The ladder",
-            "Latency of one call, rung by rung. Bars with a pattern are published figures from"
-            " other machines, shown beside ours and never mixed with them.",
+            "Latency of one call for each rung. Patterned bars are published figures from other"
+            " machines. They are shown for reference and enter no calculation.",
             (LADDER,),
         )
     ]
@@ -191,78 +189,78 @@ def sections(table: pd.DataFrame, profiles: Sequence[Profile]) -> list[Section]:
         size=timed["height"] * timed["width"], slices=timed["batch"] * timed["channels"]
     )
     scaled = [
-        Drawing(key, title, ONE_SIZE.format(what), SCALED)
-        for key, (title, what, held) in AXES.items()
-        if _varies(sized, held, key).any()
+        Drawing(key, title, ONE_SIZE.format(quantity), SCALED)
+        for key, (title, quantity, fixed) in AXES.items()
+        if _varies(sized, fixed, key).any()
     ]
     if scaled:
-        made.append(
+        result.append(
             Section(
                 "scaling",
                 "Scaling",
-                "Latency as one thing grows and the rest is held still; bars are 95 % intervals.",
+                "Latency as one quantity grows and the rest is fixed, with 95 % intervals.",
                 tuple(scaled),
             )
         )
     faster = timed[timed["rung"] != timed["base_rung"]]
     plane = ["rung", "height", "width"]
     if (_varies(faster, plane, "batch") & _varies(faster, plane, "channels")).any():
-        made.append(
+        result.append(
             Section(
                 "speedup",
                 "Speed-up",
-                "Speed-up over the base of the last rung chosen above.",
+                "Speed-up of the last rung selected above, over its base.",
                 (HEAT,),
             )
         )
     if len(timed):
-        made.append(
+        result.append(
             Section(
                 "roofline",
                 "Roofline",
-                "Compulsory bytes over latency, under what a plain copy reaches in the same run;"
-                " and how near each point is to the least time of its case, in which the scan's"
-                " dependent steps count as well.",
+                "Top: model bytes over latency, below the copy bandwidth measured in the same run."
+                " Bottom: floor over latency. The floor is the least time of a case, by its bytes"
+                " or by its dependent steps.",
                 (ROOFLINE,),
             )
         )
-    made += [
+    result += [
         Section(
             "launches",
             "Launches",
-            "Kernel launches of one call: what the rung's formula expects, and what was seen.",
+            "Kernel launches per call: the number that the rung declares, and the number observed.",
             (LAUNCHES,),
         ),
         Section(
             "bytes",
             "Bytes",
-            "Global-memory traffic of one call. The model counts compulsory bytes: each input read"
+            "Global-memory traffic per call. The model counts compulsory bytes: each input read"
             " once, each output written once.",
             (BYTES,),
         ),
     ]
     if len(timed):
-        made.append(
+        result.append(
             Section(
                 "samples",
                 "Samples",
-                "What lies behind a latency: choose a row here, or by its button among all rows.",
+                "The samples behind one latency. Select a row here, or use its button in All rows.",
                 (SAMPLES,),
             )
         )
     if profiles:
-        made.append(
+        result.append(
             Section(
                 "timeline",
-                "Time line",
-                "The launches of one call of median length, as a profiler saw them; the profiler"
-                " costs time of its own, so that these are never mixed with latencies.",
+                "Timeline",
+                "The launches of one call of median length, as recorded by a profiler. Profiling"
+                " adds overhead, so these times are kept apart from the latencies.",
                 (TIMELINE,),
             )
         )
-    return made
+    return result
 
 
-def _varies(table: pd.DataFrame, held: list[str], key: str) -> "pd.Series[bool]":
-    """For each choice and each value of what is held still, whether a column varies."""
-    return table.groupby([*CHOSEN, *held])[key].nunique() > 1
+def _varies(table: pd.DataFrame, fixed: list[str], key: str) -> "pd.Series[bool]":
+    """Whether a column varies, per combination of the controls and the fixed fields."""
+    return table.groupby([*CHOSEN, *fixed])[key].nunique() > 1

@@ -1,4 +1,4 @@
-"""The page: runs in, one self-contained HTML file out."""
+"""The report as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -16,12 +16,12 @@ from gspn2bench.report.formatting import script_json
 from gspn2bench.report.html.controls import controls
 from gspn2bench.report.html.data import payload
 from gspn2bench.report.html.figures import sections
+from gspn2bench.report.html.versus import against_first
 from gspn2bench.report.summary import run_ids, summary, titles
 from gspn2bench.report.tables import environment_table, failures_table
-from gspn2bench.report.versus import against_first
 
 MARKER: Final = '<meta name="gspn2bench-runs" content="{}">'
-"""Tells whose report a file is, so that no other file is overwritten."""
+"""Names the runs of a report, so only a report of the same runs is overwritten."""
 
 ASSETS: Final = Path(__file__).parent / "assets"
 SCRIPTS: Final = (
@@ -29,17 +29,17 @@ SCRIPTS: Final = (
     *("bar_figures", "sweep_figures", "roofline", "detail_figures"),
     *("tables", "grid", "renderer", "page"),
 )
-"""In the order in which one builds on another."""
+"""In order of dependence: a script uses only those before it."""
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The report of one or several runs as one HTML page that needs nothing else.
+    """The report of one or several runs as one HTML page without external resources.
 
     Args:
-        runs: at least one, each with an id of its own; the first is the base of the others.
+        runs: at least one, with distinct ids; the others are compared with the first.
 
     Raises:
-        UsageError: there is no run, two have the same id, or a profile of one is damaged.
+        UsageError: no run is given, two have the same id, or a profile of a run is damaged.
     """
     ids = run_ids(runs)
     table = frame(runs)
@@ -74,10 +74,10 @@ def render(runs: Sequence[Run]) -> str:
 
 
 def write(runs: Sequence[Run], path: Path) -> None:
-    """Render the report into a file; an earlier report of the same runs is replaced.
+    """Write the report to a file; an earlier report of the same runs is replaced.
 
     Raises:
-        UsageError: the file is something else, or cannot be written.
+        UsageError: the file is not a report of these runs, or it can't be written.
     """
     ids = run_ids(runs)
     write_own(render(runs), path, _marker(ids), ids)
@@ -102,12 +102,12 @@ def _plotly() -> str:
 
 
 def _script_text(script: str) -> str:
-    """A script as the browser will see it, for its hash: with bare line feeds."""
+    """A script as the browser hashes it: with line feeds only."""
     return script.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _policy(*scripts: str) -> str:
-    """A content security policy: these scripts and no other, and nothing from any network."""
+    """A content security policy that allows only these scripts and no network access."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for text in scripts

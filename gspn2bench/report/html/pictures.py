@@ -1,4 +1,4 @@
-"""The figures of a report as PNG files, drawn by a headless browser on the page itself."""
+"""The figures of a report as PNG files, drawn on the page by a headless browser."""
 
 import base64
 import os
@@ -17,26 +17,26 @@ from gspn2bench.report.summary import run_ids
 from gspn2bench.system.executables import INSTALL, find_chromium
 
 SECONDS: Final = 180.0
-"""For one browser to draw all figures."""
+"""Limit for the browser to draw all figures."""
 VIRTUAL_MS: Final = 60_000
-"""Of the page's own clock, which runs ahead while nothing is left to do."""
+"""Limit on the page's virtual clock, which skips idle time."""
 PICTURE: Final = re.compile(
     r'<img data-picture="([a-z]+)" src="data:image/png;base64,([A-Za-z0-9+/=]+)"'
 )
 
 
 def write_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Draw what the page shows at first: a picture for each figure, 1920 pixels wide, light.
+    """Draw the figures of the page with its first filter values, 1920 pixels wide, light.
 
     Args:
-        runs: as ``page.render`` takes them.
-        folder: for ``<run id>-<figure>.png``; earlier pictures of the runs are replaced.
+        runs: as for ``page.render``.
+        folder: where ``<run id>-<figure>.png`` go; earlier pictures of the runs are replaced.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
-        UsageError: there is no browser, it draws nothing, or the folder cannot be written.
+        UsageError: no browser is found, it draws nothing, or the folder can't be written.
     """
     browser = find_chromium()
     if browser is None:
@@ -47,9 +47,7 @@ def write_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
         page.write_text(render(runs), encoding="utf-8")
         drawn = PICTURE.findall(_drawn(browser, page))
     if not drawn:
-        raise UsageError(
-            f"--png: there is nothing to draw in {name}, or {browser} is too old to draw it"
-        )
+        raise UsageError(f"--png: {name} has no figure to draw, or {browser} is too old to draw it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
@@ -58,17 +56,17 @@ def write_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
             file.write_bytes(base64.b64decode(data))
             files.append(file)
     except OSError as error:
-        raise UsageError(f"--png: {folder} cannot be written: {error.strerror}") from error
+        raise UsageError(f"--png: {folder} can't be written: {error.strerror}") from error
     return files
 
 
 def _drawn(browser: Path, page: Path) -> str:
-    """The page as it stands in the browser once its pictures are in it."""
+    """The HTML of the page after the browser has added the pictures."""
     command = [
         str(browser),
         "--headless",
         "--disable-gpu",
-        # a browser will not run as root in a sandbox; the page is ours, and reaches no network
+        # Chromium refuses to run as root in a sandbox; the page is ours and uses no network
         *(["--no-sandbox"] if os.geteuid() == 0 else []),
         f"--user-data-dir={page.parent / 'profile'}",
         f"--virtual-time-budget={VIRTUAL_MS}",
@@ -76,7 +74,7 @@ def _drawn(browser: Path, page: Path) -> str:
         f"{page.as_uri()}?pictures",
     ]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=True, timeout=SECONDS
         )
     except subprocess.TimeoutExpired as error:
@@ -84,10 +82,11 @@ def _drawn(browser: Path, page: Path) -> str:
             f"--png: {browser} took over {SECONDS:g} s; fix: {INSTALL['chromium']}"
         ) from error
     except subprocess.CalledProcessError as error:
-        how = f"fails with exit code {error.returncode}"
-        raise UsageError(f"--png: {browser} {how}; fix: {INSTALL['chromium']}") from error
+        raise UsageError(
+            f"--png: {browser} failed with exit code {error.returncode}; fix: {INSTALL['chromium']}"
+        ) from error
     except OSError as error:
         raise UsageError(
             f"--png: {browser} can't be run: {error.strerror}; fix: {INSTALL['chromium']}"
         ) from error
-    return done.stdout
+    return result.stdout

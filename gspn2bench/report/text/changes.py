@@ -1,6 +1,6 @@
-"""A comparison for the terminal: a table for each case, what could not be compared, the sum.
+"""A comparison of two runs for the terminal, and as JSON for scripts.
 
-Or as data, for scripts.
+The terminal shows a table per case, the rows that were not compared, and a summary.
 """
 
 from collections import defaultdict
@@ -14,10 +14,11 @@ from rich.text import Text
 
 from gspn2bench.analysis.compare import KEY, Comparison, Pair
 from gspn2bench.analysis.frame import TIMINGS, rung_order
-from gspn2bench.analysis.significance import CONFIDENCE, FLOOR, MIN_SAMPLES, Change, Verdict
+from gspn2bench.analysis.significance import CONFIDENCE, Change, Verdict
 from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.schema import Row, RunRecord
-from gspn2bench.report.formatting import number, plural, printable
+from gspn2bench.report.comparison import interval_text, percent_text, summary_lines
+from gspn2bench.report.formatting import number, printable
 
 COLOURS = {
     Verdict.SAME: "dim",
@@ -28,7 +29,7 @@ COLOURS = {
 
 
 def render_terminal(comparison: Comparison) -> RenderableType:
-    """What ``gspn2bench compare`` prints; names are text, never rich's markup."""
+    """The output of ``gspn2bench compare``; names are never read as rich's markup."""
     cases: dict[tuple[str, str], list[tuple[Row, Change]]] = defaultdict(list)
     for pair in comparison.pairs:
         if pair.change:
@@ -37,21 +38,21 @@ def render_terminal(comparison: Comparison) -> RenderableType:
     for rows in cases.values():
         lines += [Text(), _heading(rows[0][0]), _table(rows)]
     others = [pair for pair in comparison.pairs if not pair.change]
-    for title, why, pairs in (
-        ("Lost: a latency in BASE, none in NEW", _new, [p for p in others if p.lost]),
+    for title, reason, pairs in (
+        ("Lost: latency in BASE, none in NEW", _new, [p for p in others if p.lost]),
         ("No latency in BASE", _both, [p for p in others if p.base and p.new is not None]),
         ("Only in BASE", _base, [p for p in others if p.new is None]),
         ("Only in NEW", _new, [p for p in others if p.base is None]),
     ):
-        lines += _listed(title, pairs, why)
+        lines += _listed(title, pairs, reason)
     return Group(*lines, Text(), *map(Text, summary_lines(comparison)))
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison for JSON: ``base``, ``new``, ``threshold``, ``verdicts``, ``lost``, ``pairs``.
 
-    A pair that was not judged has no verdict and says why in ``base_lacks`` and ``new_lacks``:
-    empty where the run has a latency, None where it has no such row.
+    The verdict of a pair that was not judged is None. ``base_lacks`` and ``new_lacks`` give the
+    reason: empty if the run has a latency, None if it does not have the row.
     """
     return {
         "base": comparison.base.run_id,
@@ -93,12 +94,12 @@ def _heading(row: Row) -> Text:
 def _table(rows: list[tuple[Row, Change]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("rung", overflow="fold")
-    for header in ("scan", "pass", "time"):
+    for header in ("scan", "phase", "time"):
         table.add_column(header, no_wrap=True)
     for header in ("base ms", "new ms", "change", f"{CONFIDENCE:.0%} interval"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for row, change in sorted(rows, key=lambda one: _order(one[0])):
+    for row, change in sorted(rows, key=lambda entry: _order(entry[0])):
         table.add_row(
             *(Text(printable(name)) for name in (row.rung, row.direction)),
             SHORT_PHASES[row.phase],
@@ -117,32 +118,18 @@ def _order(row: Row) -> tuple[object, ...]:
     return phase, timing, rung_order(row.rung), row.direction
 
 
-def percent_text(ratio: float) -> str:
-    """A ratio as a change in percent: 1.051 is "+5.1"."""
-    change = 100 * (ratio - 1)
-    return f"{change:+z.1f}" if abs(change) < 100 else f"{change:+,.0f}"
-
-
-def interval_text(change: Change) -> str:
-    """The interval of a change in percent, or why there is none."""
-    if change.interval is None:
-        return f"under {MIN_SAMPLES} samples"
-    low, high = change.interval
-    return f"{percent_text(low)} to {percent_text(high)}"
-
-
-def _listed(title: str, pairs: list[Pair], why: Callable[[Pair], str]) -> list[Text]:
-    """Rows that were not compared, once for all the timings that say the same."""
-    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+def _listed(title: str, pairs: list[Pair], reason: Callable[[Pair], str]) -> list[Text]:
+    """The rows that were not compared; timings with the same reason share a line."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pair in pairs:
         row = pair.row
         name = f"{row.case}, {row.rung} {row.direction} {row.phase}"
-        said[name, why(pair)].append(row.timing)
-    if not said:
+        groups[name, reason(pair)].append(row.timing)
+    if not groups:
         return []
     lines = [
-        Text(printable(f"- {name}, {' '.join(timings)}: {state}"))
-        for (name, state), timings in said.items()
+        Text(printable(f"- {name}, {' '.join(timings)}: {text}"))
+        for (name, text), timings in groups.items()
     ]
     return [Text(), Text(title, style="bold"), *lines]
 
@@ -157,36 +144,3 @@ def _new(pair: Pair) -> str:
 
 def _both(pair: Pair) -> str:
     return f"{_base(pair)}; in NEW {_new(pair)}"
-
-
-def summary_line(comparison: Comparison) -> str:
-    """How many rows have which verdict, in a line."""
-    counts = [(str(verdict), comparison.count(verdict)) for verdict in Verdict]
-    judged = sum(many for _, many in counts)
-    said = ", ".join(
-        f"{many} {what}" for what, many in [*counts, ("lost", comparison.lost)] if many
-    )
-    return f"{plural(judged, 'row')} compared, threshold {_threshold(comparison)}: {said}."
-
-
-def _threshold(comparison: Comparison) -> str:
-    return f"{100 * comparison.threshold:g} %"
-
-
-def summary_lines(comparison: Comparison) -> list[str]:
-    """How many rows came out how, and what limits that, a sentence a line."""
-    threshold = _threshold(comparison)
-    lines = [summary_line(comparison)]
-    if comparison.base.run_id == comparison.new.run_id:
-        lines.append("BASE and NEW are the same run: this compares samples with themselves.")
-    if comparison.count(Verdict.AMBIGUOUS):
-        lines.append(
-            f"AMBIGUOUS: neither a change of {threshold} nor the lack of one is shown; "
-            "more --samples may tell."
-        )
-    if comparison.threshold <= FLOOR:
-        lines.append(
-            f"No row can be SAME to within {threshold}: two runs of the same code are taken to"
-            f" differ by up to {100 * FLOOR:.1f} %."
-        )
-    return lines

@@ -1,4 +1,4 @@
-"""The ladder as a Markdown page: what each rung's own file says of it, and the figures of runs."""
+"""The ladder as a Markdown page: the headers of the rungs' files, and the tables of runs."""
 
 import re
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from gspn2bench.analysis.frame import QUOTED
 from gspn2bench.records.store import Run
 from gspn2bench.report.tables import Table
-from gspn2bench.report.text.markdown import case_tables, escape, table_text, verdict_lines
+from gspn2bench.report.text.markdown import case_tables, conclusion_lines, escape, table_text
 
-NO_FIGURES = "No figure is recorded here: the page was made without a run."
+NO_FIGURES = "This page was generated without a run, so it has no figures."
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One rung as its file presents it.
+    """One rung as its file describes it.
 
     Args:
         id: "r03".
         title: two or three words.
         idea: one line.
-        link: to its file or folder, from the page.
-        header: its docstring: a sentence, then paragraphs, some of which begin with Idea, Also,
+        link: path from the page to its file or folder.
+        header: its docstring: a sentence, then paragraphs, some of which start with Idea, Also,
             Changes since rNN, Expect or Source.
     """
 
@@ -37,14 +37,14 @@ def render(lessons: Sequence[Lesson], runs: Sequence[Run], command: str) -> str:
 
     Args:
         lessons: in the order of the ladder.
-        runs: whose figures are shown; perhaps none.
-        command: that makes the page again.
+        runs: the runs whose figures are shown; may be empty.
+        command: the command that generates the page.
     """
     parts = [
-        f"<!-- Made by `{command}`; change the files of the rungs, not this one. -->",
+        f"<!-- Made by `{command}`; edit the files of the rungs, not this page. -->",
         "# The ladder",
-        "Each rung is one file that stands on the one before; this page is made of their headers."
-        " *Expect* names what a profiler should show; it is a prediction until a run shows it.",
+        "Each rung is one file and builds on the rung before it. This page consists of the files'"
+        " headers. *Expect* is a prediction of what a profiler shows.",
         table_text(_overview(lessons)),
         *(part for lesson in lessons for part in _section(lesson)),
         "## Figures",
@@ -55,16 +55,16 @@ def render(lessons: Sequence[Lesson], runs: Sequence[Run], command: str) -> str:
 
 def _overview(lessons: Sequence[Lesson]) -> Table:
     rows = tuple((f"{lesson.id} {lesson.title}", lesson.idea) for lesson in lessons)
-    return Table("", ("rung", "is"), (False, False), rows)
+    return Table("", ("rung", "idea"), (False, False), rows)
 
 
 def _section(lesson: Lesson) -> list[str]:
     first, *paragraphs = re.split(r"\n\s*\n", lesson.header.strip())
-    said = _prose(first.partition(": ")[2])
+    text = _prose(first.partition(": ")[2])
     file = lesson.link.rpartition("/")[2]
     return [
         f"## {lesson.id} {lesson.title}",
-        f"{said[:1].upper()}{said[1:]} [{file}]({lesson.link})",
+        f"{text[:1].upper()}{text[1:]} [{file}]({lesson.link})",
         *(_labelled(_prose(paragraph)) for paragraph in paragraphs),
     ]
 
@@ -74,7 +74,7 @@ def _labelled(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """A paragraph of a docstring on one line: its words escaped, its code as Markdown has it."""
+    """A paragraph of a docstring as Markdown on one line, with its text escaped."""
     pieces = re.split(r"``(.+?)``", " ".join(text.split()))
     pieces[::2] = [re.sub(r"([*|<]|(?<!\w)_|_(?!\w))", r"\\\1", piece) for piece in pieces[::2]]
     pieces[1::2] = [f"`{code}`" for code in pieces[1::2]]
@@ -85,6 +85,6 @@ def _figures(run: Run) -> list[str]:
     timings = [timing for timing in QUOTED if any(row.timing == timing for row in run.rows)]
     return [
         f"### {escape(run.record.run_id)}",
-        *verdict_lines(run),
+        *conclusion_lines(run),
         *case_tables(run, "####", timings[:1]),
     ]

@@ -1,4 +1,4 @@
-"""Runs as GitHub Markdown: the verdict, then a table for each case and pass."""
+"""Runs as GitHub Markdown: the conclusion, then a table per case and phase."""
 
 import html
 import re
@@ -13,18 +13,17 @@ from gspn2bench.analysis.frame import PAIR, QUOTED, TIMINGS, frame, published, r
 from gspn2bench.records.store import Run
 from gspn2bench.report.files import write_own
 from gspn2bench.report.formatting import count, number, percent, printable, scientific, speedup
-from gspn2bench.report.html.figures import PUBLISHED_KEYS
 from gspn2bench.report.summary import run_ids, summary, titles
-from gspn2bench.report.tables import Column, Table, table_of
+from gspn2bench.report.tables import PUBLISHED_KEYS, Column, Table, table_of
 
 MARKER: Final = "<!-- gspn2bench-runs: {} -->"
-"""Tells whose report a file is, so that no other file is overwritten."""
+"""Names the runs of a report, so only a report of the same runs is overwritten."""
 
 NOTES: Final = (
-    "Graph time is a CUDA-graph replay, device time the sum of kernel durations, eager time what a"
-    " Python caller waits. Eager time has no speed-up here: it holds the cost of launching, which"
-    " would flatter a fused kernel. A latency is shown only behind a green correctness gate."
-    " 1 GB is 10^9 bytes."
+    "Graph time is the replay of a CUDA graph. Device time is the sum of kernel durations. Eager"
+    " time is how long a Python caller waits. It includes the launch cost, which would favour fused"
+    " kernels, so no speed-up is shown for it. A latency is shown only if the correctness gate is"
+    " green. 1 GB is 10^9 bytes."
 )
 
 NAMES: Final = (
@@ -49,7 +48,7 @@ MEASURED: Final = (
     Column("speed-up", "speedup", speedup),
     Column("base", "base_rung", optional=True),
     Column("model bytes / latency, GB/s", "gbps", number),
-    Column("of copy bandwidth", "copy_share", percent),
+    Column("share of copy bandwidth", "copy_share", percent),
     Column("floor / latency", "floor_share", percent),
     *LAUNCHES,
 )
@@ -64,7 +63,7 @@ SIMULATED: Final = (
 
 
 def escape(name: str) -> str:
-    """A name as Markdown that shows it and does nothing: on one line, in a table cell or out."""
+    """A name escaped for Markdown, on one line, inside and outside table cells."""
     text = re.sub(r"([\\`*_\[\]{}|~$#])", r"\\\1", printable(" ".join(name.split())))
     return html.escape(text, quote=False)
 
@@ -73,69 +72,69 @@ def render(runs: Sequence[Run]) -> str:
     """The report of one or several runs as Markdown.
 
     Args:
-        runs: at least one, each with an id of its own.
+        runs: at least one, with distinct ids.
 
     Raises:
-        UsageError: there is no run, or two have the same id.
+        UsageError: no run is given, or two have the same id.
     """
     ids = run_ids(runs)
     parts = [_marker(ids), f"# {escape(titles(runs))}"]
     for run in runs:
-        said = summary(run)
-        facts = [f"- {name}: {escape(value)}" for name, value in said.facts]
-        parts += [f"## {escape(run.record.run_id)}", *verdict_lines(run)]
-        parts += ["Recorded:", "\n".join(facts), "Run it again:", f"    {printable(said.command)}"]
+        head = summary(run)
+        facts = [f"- {name}: {escape(value)}" for name, value in head.facts]
+        parts += [f"## {escape(run.record.run_id)}", *conclusion_lines(run)]
+        parts += ["Recorded:", "\n".join(facts), "Run it again:", f"    {printable(head.command)}"]
         parts += case_tables(run, "###", TIMINGS)
     return "\n\n".join([*parts, NOTES]) + "\n"
 
 
 def write(runs: Sequence[Run], path: Path) -> None:
-    """Render the report into a file; an earlier report of the same runs is replaced.
+    """Write the report to a file; an earlier report of the same runs is replaced.
 
     Raises:
-        UsageError: the file is something else, or cannot be written.
+        UsageError: the file is not a report of these runs, or it can't be written.
     """
     ids = run_ids(runs)
     write_own(render(runs), path, _marker(ids), ids)
 
 
-def verdict_lines(run: Run) -> list[str]:
-    """The verdict on a run: a bold headline and a list."""
-    said = summary(run).verdict
-    details = [f"- {escape(detail)}" for detail in said.details]
-    return [f"**{escape(said.headline)}**", *(["\n".join(details)] if details else [])]
+def conclusion_lines(run: Run) -> list[str]:
+    """The conclusion of a run: a bold headline and a list."""
+    result = summary(run).conclusion
+    details = [f"- {escape(detail)}" for detail in result.details]
+    return [f"**{escape(result.headline)}**", *(["\n".join(details)] if details else [])]
 
 
 def case_tables(run: Run, level: str, timings: Sequence[str]) -> list[str]:
-    """A heading, a table and its caption for each case and phase of a run.
+    """A heading, a caption and a table per case and phase of a run.
 
-    Published figures stand in columns of their own, once for a rung, in its first row.
+    Published figures have their own columns, in the first row of each rung.
 
     Args:
         run: measured or simulated.
-        level: of the headings: "###".
-        timings: to show, of each case.
+        level: of the headings, such as "###".
+        timings: to show per case.
     """
-    table, beside = frame([run]), published([run])
+    table, figures = frame([run]), published([run])
     table = table[table["timing"].isin(timings)]
     if table.empty:
-        return ["There is no row."]
+        return ["The run has no rows."]
     keys = [key for key in PAIR if key != "timing"]
     parts = []
     for _, rows in table.groupby(keys, sort=False, dropna=False):
-        parts += [f"{level} {_heading(rows)}", *_case(_ordered(rows), beside)]
+        parts += [f"{level} {_heading(rows)}", *_case(_ordered(rows), figures)]
     return parts
 
 
 def table_text(table: Table) -> str:
-    """A table in GitHub's pipes; cells and headers are escaped."""
+    """A table in GitHub's pipe syntax, with escaped cells and headers."""
     rules = ["---:" if numeric else "---" for numeric in table.numeric]
     lines = [[escape(header) for header in table.headers], rules]
     lines += [[escape(cell) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _case(rows: pd.DataFrame, beside: pd.DataFrame) -> list[str]:
+def _case(rows: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
     simulated = rows["simulated"].all()
     columns = SIMULATED if simulated else MEASURED
     if simulated:
@@ -149,27 +148,29 @@ def _case(rows: pd.DataFrame, beside: pd.DataFrame) -> list[str]:
         interval=(low + " to " + high).where(timed),
         reason=rows["reason"].where(rows["withheld"].isin(["", "simulated"]), rows["withheld"]),
     )
-    rows, more = _with_published(rows, beside)
+    rows, added = _with_published(rows, figures)
     caption = "Simulated: no latency." if simulated else ""
-    made = table_of(caption, (*columns, *more, *ENDING), rows)
-    text = table_text(replace(made, caption=""))
-    return [escape(made.caption.strip()), text] if made.caption else [text]
+    table = table_of(caption, (*columns, *added, *ENDING), rows)
+    text = table_text(replace(table, caption=""))
+    return [escape(table.caption.strip()), text] if table.caption else [text]
 
 
-def _with_published(rows: pd.DataFrame, beside: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
-    """The rows with a column for each source of published figures, and those columns."""
-    found = beside.merge(rows[PUBLISHED_KEYS].drop_duplicates())
+def _with_published(rows: pd.DataFrame, figures: pd.DataFrame) -> tuple[pd.DataFrame, list[Column]]:
+    """The rows with a column per source of published figures, and these columns."""
+    applied = figures.merge(rows[PUBLISHED_KEYS].drop_duplicates())
     first = ~rows["rung"].duplicated()
     columns: list[Column] = []
-    for (machine, source), figures in found.groupby(
+    for (machine, source), group in applied.groupby(
         ["published_machine", "published_source"], sort=False
     ):
-        for unit, key in (("ms", "published_ms"), ("GB/s as there counted", "published_gbps")):
-            given = figures.dropna(subset=[key]).groupby("rung")[key]
-            if not given.ngroups:
+        for unit, key in (("ms", "published_ms"), ("GB/s as the source counts", "published_gbps")):
+            values = group.dropna(subset=[key]).groupby("rung")[key]
+            if not values.ngroups:
                 continue
-            column = Column(f"published on {machine}, {unit} ({source})", f"beside-{len(columns)}")
-            text = given.agg(lambda values: ", ".join(number(value) for value in values.unique()))
+            column = Column(
+                f"published on {machine}, {unit} ({source})", f"published-{len(columns)}"
+            )
+            text = values.agg(lambda each: ", ".join(map(number, each.unique())))
             rows = rows.assign(**{column.key: rows["rung"].map(text).where(first)})
             columns.append(column)
     return rows, columns

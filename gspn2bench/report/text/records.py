@@ -1,4 +1,4 @@
-"""A run as data, for scripts."""
+"""A run as JSON or CSV, for scripts."""
 
 from typing import Any
 
@@ -11,29 +11,32 @@ from gspn2bench.report.formatting import printable
 from gspn2bench.report.summary import summary
 
 COUNTS = [name for name, field in Row.model_fields.items() if field.annotation == Count | None]
-"""Columns that hold whole numbers, which pandas keeps as floats beside missing ones."""
+"""Columns of whole numbers, which pandas stores as floats if some are missing."""
 
 
 def to_json(run: Run) -> dict[str, Any]:
     """The run for JSON: ``run``, ``verdict``, ``facts``, ``command`` and ``rows``.
 
-    Rows have the columns of docs/columns.md but ``samples_ms``; what may not be shown is None.
+    Rows have the columns of docs/columns.md except ``samples_ms``. Withheld values are None.
     """
-    said = summary(run)
+    head = summary(run)
     table = _rows(run).astype(object)
     return {
         "run": run.record.run_id,
         "path": str(run.path),
         "simulated": run.record.simulated,
-        "verdict": {"headline": said.verdict.headline, "details": list(said.verdict.details)},
-        "facts": dict(said.facts),
-        "command": said.command,
+        "verdict": {
+            "headline": head.conclusion.headline,
+            "details": list(head.conclusion.details),
+        },
+        "facts": dict(head.facts),
+        "command": head.command,
         "rows": table.where(table.notna(), None).to_dict("records"),
     }
 
 
 def to_csv(run: Run) -> str:
-    """The rows as CSV, with the same columns; an empty cell is a missing value."""
+    """The rows as CSV, with the columns of ``to_json``; a missing value is an empty cell."""
     table = _rows(run)
     words = table.select_dtypes(["object", "str"])
     table[words.columns] = words.map(

@@ -1,4 +1,4 @@
-"""Rates over a swept axis, a character for each value of it."""
+"""Throughput over a swept axis, one character per value."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from gspn2bench.problem import CASE_PHASES
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 MISSING: Final = "·"
 MIN_VALUES: Final = 3
-"""Fewer are read in the tables."""
+"""Fewest values that make a trend; the tables show fewer."""
 FIELDS: Final = (
     *("batch", "channels", "height", "width", "chunking"),
     *("dtype", "weights", "logits", "directions", "part", "proxy", "l2"),
@@ -26,19 +26,19 @@ AXES: Final = {
     "width": {"width"},
     "chunk": {"chunking"},
 }
-"""Axes that are numbers, and the fields that change along each."""
+"""Numeric axes, and the fields that change along each."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Cases that differ along one axis alone, in one latency mode.
+    """Cases that differ along one axis only, in one latency mode.
 
     Args:
-        axis: its name.
-        values: in order; at least three.
-        where: what the cases share, in words.
-        top_gbps: what the highest block stands for.
-        lines: a line for each rung and pass: their columns at each value, NaN where missing.
+        axis: name of the axis.
+        values: values of the axis in ascending order, at least three.
+        where: the fields that the cases share, as text.
+        top_gbps: throughput of a full block.
+        lines: (name, phase, columns at each value) per rung and phase; missing values are NaN.
     """
 
     axis: str
@@ -49,7 +49,7 @@ class Trend:
 
 
 def sparkline(values: Sequence[float], top: float) -> str:
-    """A block for each value between 0 and ``top``, a dot for NaN."""
+    """One block per value between 0 and ``top``; a dot for NaN."""
     last = len(BLOCKS) - 1
     return "".join(
         MISSING if math.isnan(value) else BLOCKS[max(0, min(last, math.ceil(8 * value / top) - 1))]
@@ -58,9 +58,10 @@ def sparkline(values: Sequence[float], top: float) -> str:
 
 
 def trends(table: pd.DataFrame) -> Iterator[Trend]:
-    """The trends in the rows of one run, as ``analysis.frame`` gives them.
+    """The trends in the rows of one run, as ``analysis.frame`` returns them.
 
-    Graph time where there is any, else device time; never eager time, in which no rate is quoted.
+    They use graph time if the run has any, else device time. Eager time is never used: no
+    throughput is quoted for it.
     """
     timed = table[table["latency_ms"].notna()]
     timing = next((name for name in QUOTED if (timed["timing"] == name).any()), None)
@@ -71,9 +72,9 @@ def trends(table: pd.DataFrame) -> Iterator[Trend]:
     for axis, moving in AXES.items():
         fixed = [field for field in FIELDS if field not in moving]
         for key, group in rows.dropna(subset=[axis]).groupby(fixed, sort=False, dropna=False):
-            found = _trend(axis, timing, dict(zip(fixed, key, strict=True)), group)
-            if found:
-                yield found
+            trend = _trend(axis, timing, dict(zip(fixed, key, strict=True)), group)
+            if trend:
+                yield trend
 
 
 def _trend(axis: str, timing: str, shared: dict[str, Any], rows: pd.DataFrame) -> Trend | None:

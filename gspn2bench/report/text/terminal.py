@@ -1,4 +1,4 @@
-"""A run for the terminal, in 80 columns: the verdict, trends over swept axes, a table a case."""
+"""A run for a terminal of 80 columns: the conclusion, trends over swept axes, a table per case."""
 
 import math
 from collections.abc import Callable
@@ -27,12 +27,12 @@ from gspn2bench.report.verdict import conclusion
 
 
 def render_terminal(run: Run) -> RenderableType:
-    """What ``gspn2bench show`` prints; names are text, never rich's markup."""
-    said = conclusion(run)
+    """The output of ``gspn2bench show``; names are never read as rich's markup."""
+    result = conclusion(run)
     lines: list[RenderableType] = [
         Text(printable(run.record.run_id), style="dim"),
-        Text(printable(said.headline), style="bold"),
-        *(Text(f"- {printable(detail)}") for detail in said.details),
+        Text(printable(result.headline), style="bold"),
+        *(Text(f"- {printable(detail)}") for detail in result.details),
     ]
     table = frame([run])
     for trend in trends(table):
@@ -44,10 +44,10 @@ def render_terminal(run: Run) -> RenderableType:
 
 
 def _trend(trend: Trend) -> list[RenderableType]:
-    """The rate of each rung over the axis as blocks, and what it, latency and speed-up go to."""
+    """A line per rung: throughput as blocks, and the ends of throughput, latency and speed-up."""
     over = " ".join(map(count, trend.values))
     top = f"a full block is {number(trend.top_gbps, 4)} GB/s"
-    table = _table("rung", "pass", "over", "GB/s", "ms", "speed-up")
+    table = _table("rung", "phase", "trend", "GB/s", "ms", "speed-up")
     for rung, phase, line in trend.lines:
         compared = line["speedup"].where(line["rung"] != line["base_rung"])
         table.add_row(
@@ -62,23 +62,23 @@ def _trend(trend: Trend) -> list[RenderableType]:
 
 
 def _ends(values: pd.Series, form: Callable[[float], str] = number) -> str:
-    """The first and the last of the values there are: 102 → 3,562."""
-    there = values.dropna()
-    if there.empty:
+    """The first and the last value that are not missing: 102 → 3,562."""
+    known = values.dropna()
+    if known.empty:
         return ""
-    return f"{form(there.iloc[0])} → {form(there.iloc[-1])}"
+    return f"{form(known.iloc[0])} → {form(known.iloc[-1])}"
 
 
 def _failures(table: pd.DataFrame) -> list[Text]:
-    """Each row that is not ok, with its reason; once for all the timings it holds for."""
+    """The rows that are not ok, with reasons; timings with the same reason share a line."""
     bad = table[table["status"] != "ok"]
     bad = bad.drop_duplicates(["title", "rung", "phase", "status", "reason"])
     if bad.empty:
         return []
     lines = [Text(), Text("Not ok", style="bold")]
     for row in bad.to_dict("records"):
-        why = row["reason"] if isinstance(row["reason"], str) else "no reason recorded"
-        line = f"{row['title']}, {row['rung']} {row['phase']}, {row['status']}: {why}"
+        reason = row["reason"] if isinstance(row["reason"], str) else "no reason recorded"
+        line = f"{row['title']}, {row['rung']} {row['phase']}, {row['status']}: {reason}"
         if not math.isnan(row["extrapolated_ms"]):
             line += f"; extrapolated, not measured: {number(row['extrapolated_ms'])} ms"
         lines.append(Text(f"- {printable(line)}"))
@@ -93,7 +93,7 @@ def _heading(rows: pd.DataFrame) -> Text:
 
 def _real(rows: pd.DataFrame) -> Table:
     table = _table(
-        "rung", "pass", "time", "ms", "±", "speed-up", "GB/s", "floor", "launches", "status"
+        "rung", "phase", "time", "ms", "±", "speed-up", "GB/s", "floor", "launches", "status"
     )
     for row in _records(rows):
         half = (row["latency_ms_high"] - row["latency_ms_low"]) / 2
@@ -114,7 +114,7 @@ def _real(rows: pd.DataFrame) -> Table:
 def _simulated(rows: pd.DataFrame) -> Table:
     traced = ["traced"] if rows["bytes_traced"].notna().any() else []
     table = _table(
-        *("rung", "pass", "gate error", "tolerance", "launches", "model", *traced, "status")
+        *("rung", "phase", "gate error", "tolerance", "launches", "model", *traced, "status")
     )
     rows = rows.drop_duplicates(["rung", "phase", "direction", "status", "gate_error"])
     for row in _records(rows):
@@ -139,8 +139,8 @@ def _speedup(row: dict[str, Any]) -> str:
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
-        text = header in ("rung", "pass", "time", "over", "status")
-        folds = header in ("rung", "over", "speed-up")  # may be long: a name, blocks, a slow-down
+        text = header in ("rung", "phase", "time", "trend", "status")
+        folds = header in ("rung", "trend", "speed-up")  # their cells may be long
         justify: Literal["left", "right"] = "left" if text else "right"
         table.add_column(header, justify=justify, no_wrap=not folds, overflow="fold")
     return table
@@ -152,7 +152,7 @@ def _names(row: dict[str, Any], *more: str) -> list[Text]:
 
 
 def _launches(row: dict[str, Any]) -> str:
-    """The launches observed; where they are not as expected, both."""
+    """The observed launches; both numbers if they differ from those expected."""
     expected, observed = row["launches_expected"], row["launches_observed"]
     if math.isnan(expected) or math.isnan(observed) or expected == observed:
         return count(observed)
