@@ -1,5 +1,5 @@
-"""Profiles under Nsight Systems and Nsight Compute: their commands, and what the files say.
+"""Profiles with Nsight Systems and Nsight Compute. Nothing here uses CUDA.
 
-``command`` builds the command lines, ``runner`` runs them, ``nsys`` and ``ncu`` read what they
-leave, ``figures`` makes a stored ``Profile`` of it. Nothing here touches CUDA.
+``command`` builds the command lines and ``runner`` runs them. ``nsys`` and ``ncu`` read the files
+of the tools into a trace, and ``figures`` turns a trace into the stored ``Profile``.
 """

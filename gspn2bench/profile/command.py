@@ -1,7 +1,7 @@
-"""The command lines that profile a scenario, one for each case and rung, as a user would type them.
+"""The command lines that profile a scenario, one per case and rung.
 
-One process a trial, because both tools count over a whole process: Nsight Systems stops at the end
-of its first capture range, and Nsight Compute spends its launch count on the first kernels it sees.
+Each trial has its own process, because both tools count per process: Nsight Systems stops at the
+end of its first capture range, and Nsight Compute's launch count applies to the first kernels.
 """
 
 import re
@@ -21,7 +21,7 @@ from gspn2bench.system.executables import PROFILED
 
 RANGE: Final[RangeName] = "measure"
 RUNS: Final = "not-a-measurement"
-"""Folder for the runs of profiled sweeps, whose latencies the profiler has stretched."""
+"""Folder for the runs of profiled sweeps; the profiler's overhead distorts their latencies."""
 LIMIT_SECONDS: Final = 3600
 FLAGS: Final[dict[Tool, tuple[str, ...]]] = {
     "nsys": (
@@ -44,21 +44,21 @@ FLAGS: Final[dict[Tool, tuple[str, ...]]] = {
         "--export",
     ),
 }
-"""Long names of the options used, as ``nsys profile --help`` and ``ncu --help`` list them."""
+"""Long names of the options used, as listed by ``nsys profile --help`` and ``ncu --help``."""
 SUFFIX: Final[dict[Tool, str]] = {"nsys": ".nsys-rep", "ncu": ".ncu-rep"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be profiled, and how.
+    """The trials to profile, and how.
 
     Args:
         tool: nsys or ncu.
-        scenario: a name, or a path to a .toml.
-        trials: each case with the id of a rung, or a path that ends in .py, in order.
-        timing: how the calls are made: eager, or as a CUDA graph.
-        launches: kernels of one trial that ncu looks at; each is replayed dozens of times.
-        folder: for everything that comes of it.
+        scenario: a name, or the path of a .toml file.
+        trials: pairs of a case and a rung, in order; a rung is an id or the path of a .py file.
+        timing: latency mode of the calls: eager or graph.
+        launches: kernels per trial that ncu profiles; it replays each of them dozens of times.
+        folder: folder for all output.
     """
 
     tool: Tool
@@ -71,13 +71,13 @@ class Request:
 
 @dataclass(frozen=True)
 class ProfileJob:
-    """One trial's command.
+    """The command that profiles one trial.
 
     Args:
-        name: of the trial, for people.
-        command: words, ready for a shell.
-        report: the file that the tool leaves.
-        runs: the folder that holds the profiled sweep's run folder.
+        name: name of the trial in messages.
+        command: the words of the command line.
+        report: the file that the tool writes.
+        runs: the folder that will contain the run folder of the profiled sweep.
     """
 
     name: str
@@ -89,30 +89,30 @@ class ProfileJob:
 def profile_jobs(
     request: Request, executable: str, python: Sequence[str] | None = None
 ) -> list[ProfileJob]:
-    """The jobs of a request, the rungs of a case one after the other.
+    """The jobs of a request, in the order of its trials.
 
     Args:
-        request: what to profile.
-        executable: of the tool.
-        python: words that run gspn2bench; by default as this process runs.
+        request: the trials to profile.
+        executable: path of the tool.
+        python: the words that run gspn2bench; by default, those of this process.
     """
     return list(_jobs(request, executable, list(python or own_program())))
 
 
 def missing_flags(tool: Tool, help_text: str) -> list[str]:
-    """The options that ``jobs`` uses and the tool's help does not list."""
+    """The options that ``profile_jobs`` uses and the tool's help does not list."""
     listed = set(re.findall(r"--[a-z][a-z-]*", help_text))
     return [flag for flag in FLAGS[tool] if flag not in listed]
 
 
 def help_command(tool: Tool, executable: str) -> list[str]:
-    """What prints the help that ``missing_flags`` reads."""
+    """The command that prints the help for ``missing_flags``."""
     return [executable, *(["profile"] if tool == "nsys" else []), "--help"]
 
 
 def own_program() -> list[str]:
-    """The words that run this very gspn2bench."""
-    if len(gspn2bench.__path__) > 1:  # a bare checkout, which only cli.py can run
+    """The words that run the gspn2bench of this process."""
+    if len(gspn2bench.__path__) > 1:  # a checkout that is not installed runs through cli.py
         return [sys.executable, str(Path(gspn2bench.__file__).parents[1] / "cli.py")]
     return [sys.executable, "-P", "-m", "gspn2bench"]
 
@@ -136,7 +136,7 @@ def _jobs(request: Request, executable: str, python: list[str]) -> Iterator[Prof
 
 
 def _axes(case: Case) -> Iterator[str]:
-    """Every field of a case, so that the sweep has this case alone."""
+    """Every field of a case as an axis, which limits the sweep to this case."""
     for name, value in asdict(case).items():
         yield "-a"
         yield f"{name}={NONE if value is None else value}"

@@ -1,4 +1,4 @@
-"""From a trace to the figures that a run keeps: matched against its rows, then counted by call."""
+"""From a trace to the profile that a run stores: matched with its rows, then counted per call."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,22 +14,22 @@ from gspn2bench.records.schema import SCHEMA_VERSION, Launch, Profile, ProfiledT
 from gspn2bench.records.store import Run, utc_now
 
 MAX_LAUNCHES: Final = 2048
-"""Launches that a time line keeps: two of r01's calls on 1024 lines."""
+"""Most launches of a timeline: two of r01's calls on 1024 lines."""
 
 Call = Sequence[TracedLaunch]
 
 
 def summarise(trace: ProfilerTrace, file: Path, run: Run) -> Profile:
-    """The figures of a trace that was taken of the cases of a run.
+    """The profile of a trace of cases of a run.
 
     Args:
-        trace: as read from ``file``.
-        file: that the user gave; the profile keeps its name and its hash.
-        run: whose rows say how many launches a call makes.
+        trace: the trace that was read from ``file``.
+        file: the file that the user named; the profile stores its name and hash.
+        run: the run; its rows have the number of launches per call.
 
     Raises:
-        UsageError: the trace is not of this run: another GPU or scenario, a case, a rung or a
-            kernel that the run has not, or launches that make no whole number of calls.
+        UsageError: the trace does not match the run. It has a different GPU or scenario, a case,
+            rung or kernel that is not in the run, or launches that are not whole calls.
     """
     _check_machine(trace, run)
     trials = tuple(
@@ -54,7 +54,7 @@ def span_ns(call: Call) -> int:
 
 
 def gap_ns(call: Call) -> int:
-    """Nanoseconds of the span in which nothing ran, on any stream."""
+    """Nanoseconds of the span in which no stream was busy."""
     idle, busy_until = 0, None
     for launch in sorted(call, key=lambda launch: launch.start_ns or 0):
         start = launch.start_ns or 0
@@ -67,14 +67,17 @@ def gap_ns(call: Call) -> int:
 def _check_machine(trace: ProfilerTrace, run: Run) -> None:
     ours = run.record.environment.gpu_name
     if run.record.simulated or ours is None:
-        raise UsageError(f"profile: {run.path.name} was made without a GPU; nothing can match it")
+        raise UsageError(
+            f"profile: {run.path.name} was measured without a GPU, so no profile matches it"
+        )
     if trace.gpus and ours not in trace.gpus:
         raise UsageError(
-            f"profile: taken on {', '.join(trace.gpus)}, and {run.path.name} was made on {ours}"
+            f"profile: recorded on {', '.join(trace.gpus)}, but {run.path.name} was measured on "
+            f"{ours}"
         )
     if others := trace.scenarios - {run.record.scenario}:
         raise UsageError(
-            f"profile: of the scenario {', '.join(sorted(others))}, and {run.path.name} is of "
+            f"profile: its scenario is {', '.join(sorted(others))}, but that of {run.path.name} is "
             f"{run.record.scenario}"
         )
 
@@ -85,17 +88,17 @@ def _trial(
     _check_kernels(launches, label, run)
     row = _row(label, launches, run)
     expected = row.launches_expected or row.launches_observed
-    what = f"{row.rung} {row.case} {row.phase}"
+    name = f"{row.rung} {row.case} {row.phase}"
     if not expected:
         raise UsageError(
-            f"profile: {run.path.name} does not say what {what} launches in a call; add the report "
-            "to a run that was made without a profiler: gspn2bench ingest FILE RUN"
+            f"profile: {run.path.name} has no launch count for {name}; add the report to a run "
+            "that was measured without a profiler: gspn2bench ingest FILE RUN"
         )
     if trace.tool == "nsys":
-        calls = _calls(launches, expected, what)
-    else:  # ncu is told when to stop, perhaps in the middle of a call
+        calls = _calls(launches, expected, name)
+    else:  # ncu stops after a number of launches, perhaps in the middle of a call
         whole = len(launches) // expected * expected
-        calls = _calls(launches[:whole], expected, what) if whole else [launches]
+        calls = _calls(launches[:whole], expected, name) if whole else [launches]
     launches = [launch for call in calls for launch in call]
     timed = all(launch.start_ns is not None for launch in launches)
     return ProfiledTrial(
@@ -114,10 +117,10 @@ def _trial(
 
 
 def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: Run) -> None:
-    """Kernels of the ladder must fit the range's label, and be of a rung of the run.
+    """Check that kernels of the ladder match the label of the range and the rungs of the run.
 
-    Modules, peers and users' own rungs may launch kernels of any rung of the ladder; their phase is
-    checked all the same.
+    Modules, baselines and users' rungs may launch kernels of any rung of the ladder. For these,
+    only the phase is checked.
     """
     known = {row.rung for row in run.rows}
     own = label is None or of_ladder(label.rung)
@@ -126,41 +129,43 @@ def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: R
         if rung is None:
             continue
         if own and rung not in known:
-            raise UsageError(f"profile: kernel {name} is of {rung}, which {run.path.name} has not")
+            raise UsageError(
+                f"profile: kernel {name} is of {rung}, which is not in {run.path.name}"
+            )
         if label is None:
             continue
         if (own and rung != label.rung) or phase not in (None, *SCAN_PHASES[label.phase]):
-            raise UsageError(f"profile: kernel {name} lies in the range {str(label)!r}")
+            raise UsageError(f"profile: kernel {name} does not belong in the range {str(label)!r}")
 
 
 def _row(label: Label | None, launches: Iterable[TracedLaunch], run: Run) -> Row:
-    """A row of the trial: by the range's label, or the only one that the kernels' names fit."""
+    """A row of the trial: the row of the label, or the only row that matches the kernel names."""
     if label is not None:
         for row in run.rows:
             if (row.case, row.rung, row.phase) == (label.case, label.rung, label.phase):
                 return row
         raise UsageError(f"profile: {run.path.name} has no row for {label}")
-    named = {found for launch in launches if (found := rung_of(launch.name))}
-    rungs = {rung for rung, _ in named}
-    phases = {phase for _, phase in named if phase}
-    fitting = {
+    origins = {origin for launch in launches if (origin := rung_of(launch.name))}
+    rungs = {rung for rung, _ in origins}
+    phases = {phase for _, phase in origins if phase}
+    matches = {
         (row.case, row.rung, row.phase): row
         for row in run.rows
         if row.rung in rungs and (not phases or row.phase in phases)
     }
-    if len(fitting) != 1:
+    if len(matches) != 1:
         raise UsageError(
-            f"profile: its range measure does not say which case it is of, and {len(fitting)} of "
-            f"{run.path.name} fit its kernels; profile one case with `gspn2bench profile`"
+            f"profile: its range measure does not name the case, and {len(matches)} cases of "
+            f"{run.path.name} match its kernels; profile one case with `gspn2bench profile`"
         )
-    return next(iter(fitting.values()))
+    return next(iter(matches.values()))
 
 
-def _calls(launches: Call, expected: int, what: str) -> list[Call]:
+def _calls(launches: Call, expected: int, name: str) -> list[Call]:
     calls, rest = divmod(len(launches), expected)
     if rest or not calls:
         raise UsageError(
-            f"profile: {len(launches)} launches of {what} are no whole number of calls of "
+            f"profile: {len(launches)} launches of {name} are not a whole number of calls of "
             f"{expected}"
         )
     return [launches[i * expected : (i + 1) * expected] for i in range(calls)]

@@ -1,4 +1,4 @@
-"""Profiles of Nsight Compute, read from its raw page."""
+"""Read profiles of Nsight Compute from its raw page."""
 
 import re
 from collections import defaultdict
@@ -15,7 +15,7 @@ from gspn2bench.system.ncu_page import NAME
 DURATION: Final = "gpu__time_duration.sum"
 GPU: Final = "device__attribute_display_name"
 RANGES: Final = "Push/Pop_Range"
-"""In the title of the column that lists a kernel's ranges, if ncu ran with --nvtx."""
+"""Part of the title of the column with a kernel's ranges, present if ncu ran with --nvtx."""
 NANOSECONDS: Final = {
     **dict.fromkeys(("ns", "nsecond"), 1),
     **dict.fromkeys(("us", "usecond"), 10**3),
@@ -25,10 +25,10 @@ NANOSECONDS: Final = {
 
 
 def read(path: Path) -> ProfilerTrace:
-    """Read a file of what ``ncu --csv --page raw`` printed.
+    """Read a file with the output of ``ncu --csv --page raw``.
 
     Raises:
-        UnreadableError: it can't be read, or as ``parse``.
+        UnreadableError: the file can't be read, or ``parse`` refuses it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,22 +40,22 @@ def read(path: Path) -> ProfilerTrace:
 
 
 def parse(text: str) -> ProfilerTrace:
-    """The launches in what ``ncu --csv --page raw`` prints; ncu's own messages are skipped.
+    """The launches in the output of ``ncu --csv --page raw``; ncu's own messages are skipped.
 
-    Launches have no start: ncu runs them one by one.
+    Launches have no start time, because ncu serializes them.
 
     Raises:
-        UnreadableError: not such a page, a duration is missing, or no kernel of it lies in a range
-            ``measure`` of a sweep.
+        UnreadableError: the text is not such a page, a duration is missing, or no kernel lies in a
+            range ``measure`` of a sweep.
     """
     page = ncu_page.parse(text.removeprefix("\ufeff"))
     if page is None:
-        raise UnreadableError(f"not a CSV of ncu's raw page: no column {NAME!r}")
+        raise UnreadableError(f"not a CSV file of ncu's raw page: no column {NAME!r}")
     if DURATION not in page.columns:
         raise UnreadableError(f"no column {DURATION!r}; profile with --set full")
     scale = NANOSECONDS.get(page.units.get(DURATION, ""))
     if scale is None:
-        raise UnreadableError(f"{DURATION} has no unit of time")
+        raise UnreadableError(f"{DURATION} does not have a unit of time")
     launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
     gpus = dict[str, None]()
     for number, cells in enumerate(page.kernels, 1):
@@ -74,11 +74,11 @@ def parse(text: str) -> ProfilerTrace:
 
 
 def _label(cells: Mapping[str, str]) -> tuple[bool, Label | None]:
-    """Whether a kernel lies in a range of ours, and the label of the innermost that has one.
+    """Whether a kernel lies in a range of gspn2bench, and the label of the innermost labelled one.
 
-    A range is written domain:name:..., with six more fields that say nothing here.
+    A range is written as domain:name, followed by six fields that are not used here.
     """
-    told = " ".join(cell for title, cell in cells.items() if RANGES in title)
-    names = re.findall(rf'{DOMAIN}:([^":]*)', told)
+    ranges = " ".join(cell for title, cell in cells.items() if RANGES in title)
+    names = re.findall(rf'{DOMAIN}:([^":]*)', ranges)
     labels = [label for label in map(Label.parse, names) if label]
     return bool(labels) or "measure" in names, labels[-1] if labels else None

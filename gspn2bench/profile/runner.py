@@ -1,4 +1,4 @@
-"""Running the profilers, and turning the files that they leave into traces."""
+"""Run the profilers, and read their files into traces."""
 
 import subprocess
 import tempfile
@@ -19,19 +19,19 @@ FIRST_LINES: Final = 6
 
 
 class ProfilerError(Exception):
-    """A profiler or what it ran ended without a report; the message holds its last lines."""
+    """A profiler or its program ended without a report; the message has the last lines."""
 
 
 def find(tool: Tool) -> Path | None:
-    """The tool's command line; None if there is none."""
+    """The path of the tool; None if it is not installed."""
     return executables.find_nsys() if tool == "nsys" else executables.find_ncu()
 
 
 def check(tool: Tool, executable: Path) -> None:
-    """Hold the installed version to the options that are used.
+    """Check that the installed version has all options that are used.
 
     Raises:
-        UsageError: it can't be run, or does not know an option; the option is named.
+        UsageError: the tool can't be run or lacks an option; the message names the option.
     """
     try:
         text = _output(help_command(tool, str(executable)), HELP_SECONDS)
@@ -44,38 +44,38 @@ def check(tool: Tool, executable: Path) -> None:
 
 
 def run(job: ProfileJob) -> None:
-    """Run one job; what it prints goes to a .log file beside its report.
+    """Run one job; its output goes to a .log file next to its report.
 
     Raises:
-        ProfilerError: there is no report afterwards.
+        ProfilerError: the job left no report.
     """
     log = job.report.with_suffix(".log")
     with log.open("w", encoding="utf-8") as out:
         try:
-            done = subprocess.run(job.command, stdout=out, stderr=subprocess.STDOUT, check=False)
+            result = subprocess.run(job.command, stdout=out, stderr=subprocess.STDOUT, check=False)
         except OSError as error:
             raise ProfilerError(f"{job.command[0]} can't be run: {error.strerror}") from error
     if not job.report.is_file():
         raw = job.report.with_suffix(".qdstrm")
         hint = (
-            f"; {raw} is there: this nsys has no importer, import it with a full Nsight Systems"
+            f"; it left {raw}: this nsys has no importer, so import it with a full Nsight Systems"
             if raw.is_file()
             else ""
         )
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = "\n".join(said[-LAST_LINES:])
-        raise ProfilerError(f"no {job.report.name}, exit code {done.returncode}{hint}\n{last}")
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = "\n".join(lines[-LAST_LINES:])
+        raise ProfilerError(f"no {job.report.name}, exit code {result.returncode}{hint}\n{last}")
 
 
 def read(file: Path) -> ProfilerTrace:
-    """Read a file of a profiler: .sqlite or .csv, or a report that its tool exports first.
+    """Read a file of a profiler: .sqlite or .csv, or a report, which its tool exports first.
 
     Raises:
-        UsageError: another kind of file, not there, damaged, or its tool is missing or fails; the
-            message names this file, and never an export that the tool made of it.
+        UsageError: the file does not exist, has a different type or is damaged, or its tool is
+            missing or fails. The message names this file, never a temporary export.
     """
     if not file.is_file():
-        raise UsageError(f"profile: {file} is no file")
+        raise UsageError(f"profile: {file} is not a file")
     readers = {
         ".sqlite": nsys.read,
         ".csv": ncu.read,
@@ -83,7 +83,7 @@ def read(file: Path) -> ProfilerTrace:
         ".ncu-rep": _read_ncu_report,
     }
     if file.suffix not in readers:
-        raise UsageError(f"profile: {file} ends in none of {', '.join(readers)}")
+        raise UsageError(f"profile: {file} does not end in any of {', '.join(readers)}")
     try:
         return readers[file.suffix](file)
     except UnreadableError as error:
@@ -92,34 +92,34 @@ def read(file: Path) -> ProfilerTrace:
 
 def _read_nsys_report(file: Path) -> ProfilerTrace:
     by_hand = f"nsys export --type sqlite {file}"
-    executable = _needed("nsys", file, by_hand)
+    executable = _required("nsys", file, by_hand)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "export.sqlite"
-        command = [executable, "export", "--type", "sqlite", "--output", str(made), str(file)]
+        database = Path(folder) / "export.sqlite"
+        command = [executable, "export", "--type", "sqlite", "--output", str(database), str(file)]
         try:
             _export(command, by_hand)
         except UnreadableError as error:
-            said = str(error).replace(str(made), "the export")
-            raise UnreadableError(said.replace(folder, "a temporary folder")) from error
-        if not made.is_file():
-            raise UnreadableError(f"nsys made no export; try {by_hand}")
-        return nsys.read(made)
+            text = str(error).replace(str(database), "the export")
+            raise UnreadableError(text.replace(folder, "a temporary folder")) from error
+        if not database.is_file():
+            raise UnreadableError(f"nsys wrote no export; try {by_hand}")
+        return nsys.read(database)
 
 
 def _read_ncu_report(file: Path) -> ProfilerTrace:
-    # the page has the ranges as columns where they were collected; --nvtx is for collecting
+    # the page has columns of ranges if they were collected; --nvtx is an option of collection
     words = ["--csv", "--page", "raw", "--print-units", "base"]
     by_hand = f"ncu --import {file} {' '.join(words)} > {file.with_suffix('.csv')}"
-    executable = _needed("ncu", file, by_hand)
+    executable = _required("ncu", file, by_hand)
     return ncu.parse(_export([executable, "--import", str(file), *words], by_hand))
 
 
-def _needed(tool: Tool, file: Path, by_hand: str) -> str:
+def _required(tool: Tool, file: Path, by_hand: str) -> str:
     path = find(tool)
     if path is None:
         raise UsageError(
             f"profile: {file.name} needs {tool}, which was not found; fix: {INSTALL[tool]}, or "
-            f"export it where {tool} is, and bring the result: {by_hand}"
+            f"export it on a machine that has {tool} and copy the result here: {by_hand}"
         )
     return str(path)
 
@@ -133,21 +133,21 @@ def _export(command: list[str], by_hand: str) -> str:
 
 def _output(command: list[str], seconds: float) -> str:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=seconds, errors="replace"
         )
     except subprocess.TimeoutExpired as error:
-        raise ProfilerError(f"{command[0]} took over {seconds:g} s") from error
+        raise ProfilerError(f"{command[0]} took more than {seconds:g} s") from error
     except OSError as error:
         raise ProfilerError(f"{command[0]} can't be run: {error.strerror}") from error
-    if done.returncode != 0:
-        raise ProfilerError(_complaint(done))
-    return done.stdout + done.stderr
+    if result.returncode != 0:
+        raise ProfilerError(_error_lines(result))
+    return result.stdout + result.stderr
 
 
-def _complaint(done: "subprocess.CompletedProcess[str]") -> str:
-    """The first lines of each stream, for ncu prints its errors on stdout; or the exit code."""
-    said: list[str] = []
-    for stream in (done.stdout, done.stderr):
-        said += [line.strip() for line in stream.splitlines() if line.strip()][:FIRST_LINES]
-    return "; ".join(said) or f"exit code {done.returncode}"
+def _error_lines(result: "subprocess.CompletedProcess[str]") -> str:
+    """The first lines of both streams, because ncu prints errors on stdout; or the exit code."""
+    lines: list[str] = []
+    for stream in (result.stdout, result.stderr):
+        lines += [line.strip() for line in stream.splitlines() if line.strip()][:FIRST_LINES]
+    return "; ".join(lines) or f"exit code {result.returncode}"

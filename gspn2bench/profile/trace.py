@@ -1,4 +1,4 @@
-"""What a profile holds, whichever tool it is from: launches, by the trial that made them."""
+"""The contents of a profile of either tool: launches by trial."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,20 +16,20 @@ _PHASE: Final = re.compile(r"_(forward|backward)(?:_|$)")
 
 
 class UnreadableError(Exception):
-    """A file that is not a readable profile; the message says why and does not name the file.
+    """A file is not a readable profile; the message has the reason but does not name the file.
 
-    What is read may be a temporary export of the file that the user gave: ``runner`` names that.
+    The file may be a temporary export, so ``runner`` adds the name of the file that the user gave.
     """
 
 
 @dataclass(frozen=True)
 class TracedLaunch:
-    """One kernel, copy or fill on the GPU.
+    """One kernel, memcpy or memset on the GPU.
 
     Args:
-        name: of the kernel without namespaces and types; "[copy]" or "[fill]".
-        duration_ns: on the GPU.
-        start_ns: on the profiler's clock; None where launches were run one by one.
+        name: name of the kernel without namespaces and types, "[memcpy]" or "[memset]".
+        duration_ns: duration on the GPU.
+        start_ns: start on the profiler's clock; None if launches were serialized.
         in_graph: whether it is a node of a CUDA graph.
     """
 
@@ -40,20 +40,21 @@ class TracedLaunch:
 
     @property
     def end_ns(self) -> int:
-        """When it ended, on the profiler's clock."""
+        """End on the profiler's clock."""
         return (self.start_ns or 0) + self.duration_ns
 
 
 @dataclass(frozen=True)
 class ProfilerTrace:
-    """A file of a profiler, read.
+    """The contents of a profiler's file.
 
     Args:
-        tool: that wrote it.
-        tool_version: None where the file does not say.
-        gpus: names of the machine's GPUs; empty where the file does not say.
-        launches: by label, in order of start; under None where the ``measure`` range has no label.
-        scenarios: names inside the range ``scenario``.
+        tool: the tool that wrote it.
+        tool_version: version of the tool; None if the file does not have it.
+        gpus: names of the machine's GPUs; empty if the file does not have them.
+        launches: launches by label, in order of start; the key is None if the range ``measure``
+            has no label.
+        scenarios: names inside the ranges ``scenario``.
     """
 
     tool: Tool
@@ -64,7 +65,7 @@ class ProfilerTrace:
 
 
 def base_name(name: str) -> str:
-    """A kernel's own name, from a plain, demangled or mangled C++ name.
+    """The name of a kernel without namespaces, from a plain, demangled or mangled C++ name.
 
     >>> base_name("gspn2bench::kernels::r07_gspn2::r07_gspn2_forward[abi:v1](Array<float, 1>)")
     'r07_gspn2_forward'
@@ -72,21 +73,21 @@ def base_name(name: str) -> str:
     'r07_gspn2_forward'
     """
     if nested := _NESTED.match(name):
-        parts, at = [], nested.end()
-        while length := _LENGTH.match(name, at):
-            at = length.end() + int(length[0])
-            parts.append(name[length.end() : at])
+        parts, position = [], nested.end()
+        while length := _LENGTH.match(name, position):
+            position = length.end() + int(length[0])
+            parts.append(name[length.end() : position])
         return parts[-1] if parts else name
     plain = re.split(r"[\[(<]", name, maxsplit=1)[0].strip()
     return re.split(r"::|\s", plain)[-1] or name
 
 
 def of_ladder(rung: str) -> bool:
-    """Whether an id is of the ladder, whose kernels have it in their names."""
+    """Whether an id belongs to the ladder, whose kernel names start with the id."""
     return re.fullmatch(_LADDER, rung) is not None
 
 
 def rung_of(name: str) -> tuple[str, str | None] | None:
-    """Rung and phase in the name of a ladder's kernel; None for any other name."""
+    """Rung and phase from the name of a kernel of the ladder; None for any other name."""
     rung, phase = _RUNG.match(name), _PHASE.search(name)
     return (rung[1], phase[1] if phase else None) if rung else None

@@ -1,10 +1,9 @@
-"""Compiles every rung's kernels for sm_90 without a GPU, and prints what the assembler says.
+"""Compile every rung's kernels for sm_90 without a GPU, and print the assembler's statistics.
 
-A program of its own, since the other tests run in the simulator, which knows no types; here they
-are inferred as on a GPU. Prints a JSON object for each kernel: name, threads of a block,
-registers, stack (bytes of a thread's local memory), spills (bytes), double (whether there is
-float64 arithmetic), limit (the registers that the launch leaves a thread), parameters (their
-types), and words (8 bytes each, that a launch gives it).
+This is a separate program because the other tests run in the simulator, which infers no types. It
+prints a JSON object per kernel: name, threads per block, registers, stack (bytes of local memory
+per thread), spills (bytes), double (whether it has float64 arithmetic), limit (registers per thread
+that the launch allows), parameters (their types), and words (8 bytes each) passed to a launch.
 """
 
 import json
@@ -38,7 +37,7 @@ Launch = tuple[Any, int, tuple[Any, ...], int]
 
 
 def record_launches() -> list[Launch]:
-    """Stand in for the GPU: arguments become their types, launches are written down."""
+    """Replace the GPU: arguments become their types, and launches are recorded."""
     device = SimpleNamespace(compute_capability=CAPABILITY)
     numba.cuda.dispatcher.get_current_device = lambda: device
     seen: list[Launch] = []
@@ -60,7 +59,7 @@ def record_launches() -> list[Launch]:
 
 
 def problems(rung: Rung) -> Iterator[ScanProblem]:
-    """Small problems that between them ask for every kernel of a rung."""
+    """Small problems that together need every kernel of a rung."""
     for dtype, weights, phase, direction in product(DTYPES, WEIGHTS, PHASES, ("down", "right")):
         for line in (*LINES, *LONG.get(rung.id, ())) if dtype == "float32" else LINES[:1]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
@@ -71,7 +70,7 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
 
 
 def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
-    """What the assembler says of one kernel."""
+    """The assembler's statistics of one kernel."""
     ptx, _ = cuda.compile_ptx(compiled.py_func, arguments, cc=CAPABILITY)
     entry = ptx.partition(".entry")[2]
     limit = compiled.targetoptions.get("max_registers") or 255
@@ -79,10 +78,10 @@ def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[s
         source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         command = [ptxas(), "-arch=sm_90", "-v", f"-maxrregcount={limit}", source, "-o", target]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
     def number(pattern: str) -> int:
-        return max(map(int, re.findall(pattern, told)), default=0)
+        return max(map(int, re.findall(pattern, text)), default=0)
 
     return {
         "name": compiled.py_func.__name__,
@@ -97,13 +96,13 @@ def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[s
 
 
 def ptxas() -> str:
-    """The assembler of NVIDIA's compiler wheel, or of an installed toolkit."""
+    """Path of the assembler, from NVIDIA's compiler wheel or an installed toolkit."""
     wheels = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/ptxas")
     return str(next(wheels, None) or shutil.which("ptxas"))
 
 
 def main() -> None:
-    """Compile each kernel once for each configuration that it is built for."""
+    """Compile each kernel once per configuration."""
     seen = record_launches()
     done: set[tuple[int, tuple[str, ...]]] = set()
     for rung in LADDER.values():
@@ -113,11 +112,11 @@ def main() -> None:
                 key = (id(compiled), tuple(map(str, arguments)))
                 if key not in done:
                     done.add(key)
-                    given = f"{problem.weights} logits" if problem.logits else problem.weights
-                    case = f"{problem.width} {problem.dtype} {given} {problem.phase}"
-                    told = {"rung": rung.id, "case": case, "words": words}
-                    told |= assembled(compiled, threads, arguments)
-                    print(json.dumps(told), flush=True)
+                    weights = f"{problem.weights} logits" if problem.logits else problem.weights
+                    case = f"{problem.width} {problem.dtype} {weights} {problem.phase}"
+                    result = {"rung": rung.id, "case": case, "words": words}
+                    result |= assembled(compiled, threads, arguments)
+                    print(json.dumps(result), flush=True)
             seen.clear()
 
 

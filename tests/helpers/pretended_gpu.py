@@ -1,4 +1,4 @@
-"""A GPU that is not there, for the way of a trial on one; what it pretends is steady and cool."""
+"""A stand-in for a GPU, to run trials without one; its clock and temperature are constant."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ FREE_BYTES = 2**33
 
 
 def bind(problem: ScanProblem, operands: Operands) -> Call:
-    """A rung that needs no GPU: the reference, in torch."""
+    """A rung that runs without a GPU: the reference, in torch."""
     groups = (problem.slices, 1, problem.height, problem.width)
 
     def call() -> None:
@@ -42,7 +42,7 @@ RUNG: Rung = replace(LADDER["r07"], id="mine", forward=bind)
 
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel takes as long as a copy."""
+    """Replace the GPU: every kernel takes the time of a copy."""
     make = Scans.operands
     monkeypatch.setattr(jit, "SIMULATED", False)
     monkeypatch.setattr(Scans, "operands", lambda work, device, seed: make(work, "cpu", seed))

@@ -1,4 +1,4 @@
-"""An ncu that is not there: the pages it prints, as its manual has them, and who prints them."""
+"""A stand-in for ncu: pages in the format of its manual, and programs that print them."""
 
 import stat
 import sys
@@ -22,7 +22,7 @@ RANGES = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:
 
 
 def in_ranges(page: str, *trials: int | None) -> str:
-    """A raw page with the column of a kernel's ranges, which says its trial."""
+    """A raw page with the column of ranges, which names the trial of each kernel."""
     cells = [
         "" if n is None else f'140  ""gspn2bench:measure:none"" ""gspn2bench:trial {n}:none""'
         for n in trials
@@ -36,22 +36,22 @@ def in_ranges(page: str, *trials: int | None) -> str:
 
 
 def raw_page(*kernels: tuple[str, ...], units: dict[str, str] | None = None) -> str:
-    """What ncu --csv --page raw prints, metrics sorted by name as it does."""
+    """The output of ``ncu --csv --page raw``, with the metrics sorted by name as ncu does."""
     metrics = sorted(METRICS.values())
-    given = {m: "byte" if "bytes" in m else "sector" if "sectors" in m else "" for m in metrics}
-    given |= units or {}
-    lines = [csv_line((*FACTS, *metrics)), csv_line((*[""] * len(FACTS), *given.values()))]
+    unit_of = {m: "byte" if "bytes" in m else "sector" if "sectors" in m else "" for m in metrics}
+    unit_of |= units or {}
+    lines = [csv_line((*FACTS, *metrics)), csv_line((*[""] * len(FACTS), *unit_of.values()))]
     lines += [csv_line((i, *KERNEL, *values)) for i, values in enumerate(kernels)]
     messages = ["==PROF== Connected to process 4711", '==PROF== Profiling "r01": 0%....100%']
     return "\n".join([*messages, *lines, "==PROF== Disconnected from process 4711", ""])
 
 
 ONE = ("1,024", "512", "20", "10", "3,200.000000", "320", "40", "30")
-"""In the order of the names: dram read, write; requests ld, st; sectors ld, st; L2 read, write."""
+"""By metric name: DRAM read, write; requests ld, st; sectors ld, st; L2 read, write."""
 
 
 def fake_ncu(folder: Path, page: str, code: int = 0) -> Path:
-    """A program that leaves the page in its log and its own command line beside it."""
+    """A program that writes the page to its log file and its own command line to ``heard``."""
     path = folder / "ncu"
     path.write_text(
         f"#!{sys.executable}\n"
@@ -67,9 +67,10 @@ def fake_ncu(folder: Path, page: str, code: int = 0) -> Path:
 
 
 def playing_ncu(folder: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "False") -> Path:
-    """An ncu that sees one kernel of each trial, and fails where a word on the trials says so.
+    """An ncu that profiles one kernel per trial, and fails if ``fails`` is true.
 
-    The K-th trial of a process reads K bytes. Each process leaves its trials on a line of a file.
+    ``fails`` is an expression over ``trials``. The K-th trial of a process reads K bytes. Each
+    process appends a line with its trials to the returned file.
     """
     page = in_ranges(raw_page(*((str(k), *ONE[1:]) for k in range(9))), *range(9))
     path = folder / "ncu"

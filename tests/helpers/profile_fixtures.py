@@ -1,4 +1,4 @@
-"""Files of profilers as their manuals document them, made up: nobody measured these."""
+"""Synthetic files of profilers, in the formats that their manuals document."""
 
 import re
 import sqlite3
@@ -19,7 +19,7 @@ from .report_fixtures import record, row
 CASE = "N16 C8 1024x1024 float32"
 GPU = "Fixture GPU"
 PROCESS = (1 << 56) | (2 << 48) | (77 << 24)
-"""A globalPid: hardware, virtual machine, process id; the thread's bits are 0."""
+"""A globalPid: hardware, virtual machine, process id; the bits of the thread are 0."""
 THREAD = PROCESS | 78
 BEGIN = 1_000_000_000
 MANGLED = (
@@ -80,12 +80,12 @@ CSV_TITLES = (
 
 
 class Kernel(NamedTuple):
-    """A launch: its name, its time on the GPU, and when the CPU asked for it, nanoseconds."""
+    """A launch: its name, start and end on the GPU, and time of the launching call, nanoseconds."""
 
     name: str
     start: int
     end: int
-    asked: int | None
+    called: int | None
 
 
 def label(rung: str = "r01", **changes: Any) -> Label:
@@ -97,15 +97,15 @@ def label(rung: str = "r01", **changes: Any) -> Label:
 def fixture_run(
     extra: Sequence[dict[str, Any]] = (), run: dict[str, Any] | None = None, **changes: Any
 ) -> Run:
-    """r01, of 1024 launches, and r07, of one, on one case; changes are of every row."""
+    """r01 with 1024 launches and r07 with one, on one case; ``changes`` apply to every row."""
     few = {"rung": "r07", "launches_expected": 1, "launches_observed": 1}
     rows = [row(**each | changes) for each in ({}, few, *extra)]
-    made = record(**{"environment": {"gpu": {"name": GPU}}} | (run or {}))
-    return Run(Path("fixture-run"), made, tuple(rows))
+    head = record(**{"environment": {"gpu": {"name": GPU}}} | (run or {}))
+    return Run(Path("fixture-run"), head, tuple(rows))
 
 
 def save(folder: Path, run: Run) -> Path:
-    """Write a run into a new folder of this name."""
+    """Write a run to a new folder."""
     folder.mkdir()
     with RunWriter(folder, run.record) as writer:
         for row in run.rows:
@@ -114,26 +114,26 @@ def save(folder: Path, run: Run) -> Path:
 
 
 def ingest(file: Path, folder: Path) -> Result:
-    """What ``gspn2bench ingest`` does with a file and a run's folder."""
+    """Run ``gspn2bench ingest`` with a file and a run folder."""
     return CliRunner().invoke(app, ["ingest", str(file), str(folder)], env={"COLUMNS": "160"})
 
 
-def refused(file: Path, folder: Path, said: str) -> None:
-    """Hold that the file is refused in these words, and nothing is written."""
+def refused(file: Path, folder: Path, message: str) -> None:
+    """Assert that the file is refused with this message, and that nothing is written."""
     before = sorted(folder.iterdir())
     done = ingest(file, folder)
     assert isinstance(done.exception, UsageError), done.output
-    assert re.search(said, str(done.exception)), str(done.exception)
+    assert re.search(message, str(done.exception)), str(done.exception)
     assert sorted(folder.iterdir()) == before
 
 
-def kernels(count: int, calls: int = 1, name: str = R01, asked: bool = True) -> list[Kernel]:
+def kernels(count: int, calls: int = 1, name: str = R01, called: bool = True) -> list[Kernel]:
     """Kernels of 10 us, 5 us apart; calls are a millisecond apart."""
-    made = []
+    launches = []
     for i in range(count * calls):
         start = BEGIN + 15_000 * i + 1_000_000 * (i // count)
-        made.append(Kernel(name, start, start + 10_000, start - 5_000 if asked else None))
-    return made
+        launches.append(Kernel(name, start, start + 10_000, start - 5_000 if called else None))
+    return launches
 
 
 def export(
@@ -142,19 +142,19 @@ def export(
     ranges: Sequence[tuple[str, int, int | None]] | None = None,
     gpu: str = GPU,
     without: Sequence[str] = (),
-    fills: int = 0,
+    memsets: int = 0,
     graph: bool = True,
 ) -> Path:
-    """Build an SQLite export; by default one range ``measure`` with r01's label holds it all.
+    """Build an SQLite export; by default, one range ``measure`` with r01's label has all launches.
 
     Args:
-        path: of the file.
-        launches: to be told of.
-        ranges: (name, start, end) in nanoseconds; an end of None is a range that was still open.
-        gpu: the machine's.
+        path: path of the file.
+        launches: kernels to record.
+        ranges: (name, start, end) in nanoseconds; the end of a range that is still open is None.
+        gpu: name of the machine's GPU.
         without: tables to leave out.
-        fills: memory fills after the kernels.
-        graph: whether the kernels are nodes of a graph; fills are not.
+        memsets: memsets after the kernels.
+        graph: whether the kernels are nodes of a graph; memsets are not.
     """
     end = max(launch.end for launch in launches) + 20_000
     if ranges is None:
@@ -188,11 +188,11 @@ def export(
                 "graphNodeId": number if graph else None,
             }
             add("CUPTI_ACTIVITY_KIND_KERNEL", start=launch.start, end=launch.end, **names, **how)
-            if launch.asked is not None:
-                asked = {"start": launch.asked, "end": launch.asked + 2_000, "globalTid": THREAD}
+            if launch.called is not None:
+                call = {"start": launch.called, "end": launch.called + 2_000, "globalTid": THREAD}
                 name_id = string("cuLaunchKernelEx")
-                add("CUPTI_ACTIVITY_KIND_RUNTIME", correlationId=number, nameId=name_id, **asked)
-        for number in range(fills):
+                add("CUPTI_ACTIVITY_KIND_RUNTIME", correlationId=number, nameId=name_id, **call)
+        for number in range(memsets):
             start = launches[-1].end + 1_000 * number
             add("CUPTI_ACTIVITY_KIND_MEMSET", start=start, end=start + 500, globalPid=PROCESS)
         for text, key in strings.items():
@@ -210,14 +210,14 @@ def csv(
     trial: Label | None = None,
     **cells: str,
 ) -> Path:
-    """Build ncu's raw page as CSV, with ncu's own lines around it.
+    """Build ncu's raw page as CSV, between messages of ncu.
 
     Args:
-        path: of the file.
-        count: kernels, of 10 us.
-        name: of each kernel.
-        trial: its label; by default r01's.
-        cells: values that replace the usual ones; ``unit`` is the duration's.
+        path: path of the file.
+        count: number of kernels, of 10 us each.
+        name: name of every kernel.
+        trial: label of the range; by default r01's.
+        cells: cells to replace; ``unit`` is the unit of the duration.
     """
     unit = cells.pop("unit", "ns")
     ranges = [

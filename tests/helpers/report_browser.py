@@ -1,4 +1,4 @@
-"""A real browser for the tests of the report, and what they ask of a page."""
+"""A real browser for the tests of the report, and helpers to read a page."""
 
 import json
 import os
@@ -32,10 +32,10 @@ HEADERS = """return [...document.querySelectorAll(`${arguments[0]} thead th`)].m
 
 @contextmanager
 def started(profile: Path) -> Iterator[Any]:
-    """Chromium under Selenium, closed afterwards; the test is skipped where there is none.
+    """Chromium under Selenium, closed afterwards; the test is skipped if it is not installed.
 
     Args:
-        profile: a folder for the browser's own; what it saves goes to ``downloads`` in there.
+        profile: folder for the browser's profile; downloads go to its folder ``downloads``.
     """
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
@@ -62,7 +62,7 @@ def started(profile: Path) -> Iterator[Any]:
 
 
 def show(browser: Any, path: Path, width: int = 1200, scheme: str = "light") -> str:
-    """Open a page from nothing, wait until all is drawn, open every table; returns its address."""
+    """Open a page anew, open every table, wait until all is drawn, and return the address."""
     browser.get("about:blank")
     for log in ("browser", "performance"):
         browser.get_log(log)
@@ -76,7 +76,7 @@ def show(browser: Any, path: Path, width: int = 1200, scheme: str = "light") -> 
 
 
 def set_scheme(browser: Any, scheme: str) -> None:
-    """Light or dark, as the reader's system would ask for."""
+    """Set the colour scheme, light or dark, as a reader's system would."""
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
@@ -89,27 +89,27 @@ def settle(browser: Any) -> None:
 
 
 def requests(browser: Any) -> list[str]:
-    """Addresses that the browser has asked for since the page was opened."""
+    """Addresses that the browser has requested since the page was opened."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
     return [each["request"]["url"] for each in sent]
 
 
 def figure(browser: Any, name: str) -> dict[str, Any] | None:
-    """Data and layout of a figure as drawn; None where it says that there is nothing to draw."""
-    found: dict[str, Any] | None = browser.execute_script(FIGURE, name)
-    return found
+    """Data and layout of a figure as drawn; None if it has nothing to plot."""
+    drawn: dict[str, Any] | None = browser.execute_script(FIGURE, name)
+    return drawn
 
 
 def table(browser: Any, where: str) -> list[dict[str, str]]:
-    """The lines of the table under a CSS selector, by header."""
+    """The rows of the table under a CSS selector, by header."""
     headers = browser.execute_script(HEADERS, where)
     lines = browser.execute_script(TABLE, where)
     return [dict(zip(headers, line, strict=True)) for line in lines]
 
 
 def choose(browser: Any, control: str, value: str) -> None:
-    """Choose an option of one of the page's controls, as the keyboard would."""
+    """Select an option of one of the page's controls, as with the keyboard."""
     from selenium.webdriver.support.ui import Select
 
     Select(browser.find_element("id", control)).select_by_value(value)

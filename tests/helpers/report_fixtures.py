@@ -1,4 +1,4 @@
-"""Runs made up for the tests of analysis and reports: believable numbers, measured by nobody."""
+"""Synthetic runs for the tests of analysis and reports; their numbers were not measured."""
 
 import dataclasses
 from functools import cache
@@ -28,20 +28,20 @@ CASE_FIELDS = frozenset(field.name for field in dataclasses.fields(Case))
 CEILINGS = Ceilings(copy_samples_gbps=(4180.0,), step_us=0.19)
 
 NO_GATE: dict[str, Any] = {"gate_error": None, "launches_observed": None}
-"""What a row lacks that never went through the gate, or came out as NaN."""
+"""Fields of a row that did not reach the gate, or whose result was NaN."""
 
 
 @cache
 def recorded(case: Case, native: Direction = "down") -> dict[str, Any]:
-    """What a sweep records of a case before it is measured, the label among it.
+    """The fields that a sweep records for a case before it is measured, such as its label.
 
     Args:
-        case: a scan, of a rung with a launch for each line, or the case of a module.
-        native: the direction in which the rung scans a case that leaves it open.
+        case: a scan, of a rung with one launch per line, or the case of a module.
+        native: the direction that the rung uses if the case does not fix one.
     """
 
     def unused(*arguments: object) -> Any:
-        raise AssertionError("a fixture is not run")
+        raise AssertionError("a fixture never runs")
 
     rung = Rung("r01", "", "", "", native, unused, lambda problem: problem.steps)
     subject = rung if case.part == "kernel" else MODULES["gspn2"]
@@ -50,7 +50,7 @@ def recorded(case: Case, native: Direction = "down") -> dict[str, Any]:
 
 
 def cases_of_every_kind() -> list[Case]:
-    """Every combination of what the label of a case may say, each once."""
+    """One case for every combination of the parts of a case's label."""
     scans = [
         Case(4, 3, *size, weights=weights, logits=logits, chunk=chunk, **way)
         for size in ((64, 64), (16, 64), (64, 16))
@@ -72,9 +72,9 @@ def row(*, native: Direction = "down", **changes: Any) -> Row:
     """A fixture row: r01 on N16 C8 1024x1024, forward, graph time, cold L2, ok.
 
     Args:
-        native: the direction in which the rung scans a case that leaves it open.
-        changes: fields of ``Case`` change the case, and the row is what a sweep records of it;
-            other fields of ``Row`` replace those of the row.
+        native: the direction that the rung uses if the case does not fix one.
+        changes: fields of ``Case`` change the case, and with it the recorded fields; fields of
+            ``Row`` replace those of the row.
     """
     of_case = {name: changes.pop(name) for name in CASE_FIELDS & changes.keys()}
     measured: dict[str, Any] = {
@@ -89,7 +89,7 @@ def row(*, native: Direction = "down", **changes: Any) -> Row:
 
 
 def timed(latency_ms: float, spread: float = 0.01, **changes: Any) -> Row:
-    """A fixture row with a latency and an interval of ``spread`` to either side."""
+    """A fixture row with a latency and an interval of ``spread`` on either side."""
     interval = {
         "latency_ms": latency_ms,
         "latency_ms_low": latency_ms * (1 - spread),
@@ -99,13 +99,13 @@ def timed(latency_ms: float, spread: float = 0.01, **changes: Any) -> Row:
 
 
 def record(**changes: Any) -> RunRecord:
-    """A fixture run record on a GPU that does not exist."""
+    """A fixture run record of a fictitious GPU."""
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run_id": "fixture-20260101T000000Z-abc123",
         "scenario": "fixture",
         "title": "Fixture: made-up numbers of the ladder",
-        "description": "Made up for tests; nobody measured this.",
+        "description": "Synthetic, for tests.",
         "source": "made up",
         "command": ["gspn2bench", "sweep", "fixture", "--rung", "r01,r07", "-a", "size=[256, 512]"],
         "started_utc": "2026-01-01T00:00:00Z",
@@ -127,7 +127,7 @@ def record(**changes: Any) -> RunRecord:
 
 
 def real_run() -> Run:
-    """A run with latencies in three timings, published figures, failures and a backward pass."""
+    """A run with latencies in three timings, published figures, failures and a backward phase."""
     small = {"batch": 1, "channels": 64, "height": 256, "width": 256}
     one = {"launches_expected": 1, "launches_observed": 1}
     right: dict[str, Any] = {"native": "right"}
@@ -163,9 +163,9 @@ def real_run() -> Run:
 
 
 def sweep_run(**changes: Any) -> Run:
-    """A run over sizes, channels and batches of two types, both passes and two timings.
+    """A run over sizes, channels and batches with two types, two phases and two timings.
 
-    Latencies are a cost for each launch and a time for the bytes; small cases have a warm L2.
+    A latency is a cost per launch plus a time per byte. Small cases have a warm L2.
     """
     shapes = [(16, 8, size) for size in (64, 128, 256, 512)]
     shapes += [(n, c, 256) for n in (1, 4, 16) for c in (4, 8, 32) if (n, c) != (16, 8)]
@@ -189,7 +189,7 @@ def sweep_run(**changes: Any) -> Run:
                 ):
                     for timing, over in (("graph", 1.0), ("device", 1.0 - gaps)):
                         latency = over * (0.002 * launches + 1.2 * model / 4180e6)
-                        samples = [latency * (1 + 0.001 * (place % 7 - 3)) for place in range(21)]
+                        samples = [latency * (1 + 0.001 * (index % 7 - 3)) for index in range(21)]
                         counts = {"launches_expected": launches, "launches_observed": launches}
                         how = {"rung": rung, "native": native, "timing": timing}
                         rows.append(
@@ -200,7 +200,7 @@ def sweep_run(**changes: Any) -> Run:
 
 
 def slower(run: Run, rung: str, times: float) -> Run:
-    """The run once more, one of its rungs so many times as slow."""
+    """A copy of the run in which one rung takes ``times`` as long."""
     rows = tuple(
         each.model_copy(
             update={
@@ -216,38 +216,38 @@ def slower(run: Run, rung: str, times: float) -> Run:
 
 
 def large_run(rows: int = 2000, samples: int = 50) -> Run:
-    """A run of many rows, no two of which have the same latency."""
+    """A run of many rows with distinct latencies."""
     shapes = [(n, c, size) for n in (1, 2, 4, 8, 16) for c in (1, 3, 8, 32) for size in (65, 257)]
-    made = []
-    for place in range(rows):
-        batch, channels, size = shapes[place // 5 % len(shapes)]
-        latency = 0.1 + 0.0012345 * place
-        made.append(
+    result = []
+    for index in range(rows):
+        batch, channels, size = shapes[index // 5 % len(shapes)]
+        latency = 0.1 + 0.0012345 * index
+        result.append(
             timed(
                 latency,
                 batch=batch,
                 channels=channels,
                 height=size,
                 width=size,
-                rung=f"r{place % 5 + 1:02}",
-                timing=("graph", "device", "eager")[place // 5 // len(shapes) % 3],
-                compile_s=0.1 + 0.00321 * place,
-                clock_mhz=1500.0 + place % 400,
-                gate_error=1e-7 * (1 + place / 1000),
+                rung=f"r{index % 5 + 1:02}",
+                timing=("graph", "device", "eager")[index // 5 // len(shapes) % 3],
+                compile_s=0.1 + 0.00321 * index,
+                clock_mhz=1500.0 + index % 400,
+                gate_error=1e-7 * (1 + index / 1000),
                 samples_ms=tuple(latency * (1 + 1e-4 * each) for each in range(samples)),
-                seed=place,
+                seed=index,
             )
         )
-    return Run(Path("large"), record(run_id="large", title="Fixture: many rows"), tuple(made))
+    return Run(Path("large"), record(run_id="large", title="Fixture: many rows"), tuple(result))
 
 
 def profile_of(run: Run) -> Profile:
-    """A made-up profile of the first case of a run: r01's many launches, r07's one."""
+    """A synthetic profile of the first case of a run: many launches of r01, one of r07."""
     case = run.rows[0].case
     seen: dict[str, Any] = {"case": case, "phase": "forward", "timing": "graph", "calls": 3}
     many = [
-        Launch(name="r01_line_launch_forward", start_us=1.5 * place, duration_us=1.0)
-        for place in range(64)
+        Launch(name="r01_line_launch_forward", start_us=1.5 * index, duration_us=1.0)
+        for index in range(64)
     ]
     one = [Launch(name="r07_gspn2_forward", start_us=0.0, duration_us=24.0)]
     trials = [
@@ -276,7 +276,7 @@ def profile_of(run: Run) -> Profile:
 
 
 def simulated_run() -> Run:
-    """A run of the simulator: gates, launches and traced bytes, no latency."""
+    """A run of the simulator: gates, launches and traced bytes, but no latency."""
     case = {
         "batch": 1,
         "channels": 2,
@@ -303,7 +303,7 @@ def simulated_run() -> Run:
             | {
                 "rung": "r07",
                 "status": "skipped",
-                "reason": "needs warp shuffles: no simulator has",
+                "reason": "needs warp shuffles, which the simulator does not have",
             }
             | NO_GATE
         ),
@@ -322,7 +322,7 @@ def simulated_run() -> Run:
 
 
 def hostile_run(name: str = HOSTILE) -> Run:
-    """The real run with every free name replaced by a hostile one."""
+    """The real run with every free text replaced by a hostile one."""
     base = real_run()
     rows = tuple(
         r.model_copy(
@@ -351,7 +351,7 @@ def hostile_run(name: str = HOSTILE) -> Run:
 
 
 def save(run: Run, results: Path) -> Path:
-    """Write a run into a results folder, as a sweep would; returns its folder."""
+    """Write a run to a results folder, as a sweep does, and return its folder."""
     path = results / run.record.run_id
     path.mkdir(parents=True)
     with RunWriter(path, run.record) as writer:

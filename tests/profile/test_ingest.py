@@ -1,4 +1,4 @@
-"""Profiles into runs: what is taken, and what is refused."""
+"""Adding profiles to runs: which files are accepted, and which are refused."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return save(tmp_path / "run", fixture_run())
 
 
-def test_an_export_of_nsys_is_added_and_the_run_reads_as_before(tmp_path, folder):
+def test_an_export_of_nsys_is_added_and_the_run_is_unchanged(tmp_path, folder):
     before = read_run(folder)
     file = export(tmp_path / "r01.sqlite", kernels(1024, calls=3))
     done = ingest(file, folder)
@@ -54,7 +54,7 @@ def test_an_export_of_nsys_is_added_and_the_run_reads_as_before(tmp_path, folder
     assert read_run(folder) == before
 
 
-def test_a_csv_of_ncu_is_added_without_a_time_line_of_its_own(tmp_path, folder):
+def test_a_csv_of_ncu_is_added_without_start_times(tmp_path, folder):
     done = ingest(csv(tmp_path / "r01.csv", 4), folder)
     assert done.exit_code == 0, done.output
     (profile,) = read_profiles(folder)
@@ -79,14 +79,14 @@ def test_a_profile_is_added_once(tmp_path, folder):
     assert len(read_profiles(folder)) == 2
 
 
-def test_a_damaged_profile_is_told(folder):
+def test_a_damaged_profile_is_reported(folder):
     (folder / "profile-nsys-0.json").write_text(json.dumps({"tool": "nsys"}))
     with pytest.raises(UsageError, match="profile-nsys-0"):
         read_profiles(folder)
 
 
-def test_a_launch_belongs_to_the_range_that_asked_for_it(tmp_path, folder):
-    """Asked for in the range, run on the GPU behind its end; and the other way round."""
+def test_a_launch_belongs_to_the_range_of_its_launching_call(tmp_path, folder):
+    """Called in the range and run on the GPU after its end, and the other way round."""
     late = Kernel(R07, BEGIN + 900, BEGIN + 1000, BEGIN + 50)
     early = Kernel(R07, BEGIN + 60, BEGIN + 70, BEGIN - 50)
     ranges = [("measure", BEGIN, BEGIN + 100), (str(label("r07")), BEGIN + 1, BEGIN + 100)]
@@ -99,11 +99,11 @@ def test_a_launch_belongs_to_the_range_that_asked_for_it(tmp_path, folder):
 
 @pytest.mark.parametrize("without", [(), ("CUPTI_ACTIVITY_KIND_RUNTIME",)])
 def test_without_a_launching_call_the_start_on_the_gpu_decides(tmp_path, folder, without):
-    file = export(tmp_path / "r01.sqlite", kernels(1024, asked=False), without=without)
+    file = export(tmp_path / "r01.sqlite", kernels(1024, called=False), without=without)
     assert ingest(file, folder).exit_code == 0
 
 
-def test_ranges_of_several_trials_are_told_apart(tmp_path, folder):
+def test_ranges_of_several_trials_are_separated(tmp_path, folder):
     slivers = kernels(1024)
     bar = Kernel(R07, BEGIN + 10**9, BEGIN + 10**9 + 770_000, BEGIN + 10**9 - 100)
     ranges = [
@@ -125,22 +125,22 @@ def test_ranges_of_several_trials_are_told_apart(tmp_path, folder):
     assert trials["r07"].gap_ms == 0
 
 
-def test_copies_and_fills_are_launches_too(tmp_path, folder):
-    file = export(tmp_path / "r01.sqlite", kernels(1022), fills=2, graph=False)
+def test_memcpy_and_memset_are_launches_too(tmp_path, folder):
+    file = export(tmp_path / "r01.sqlite", kernels(1022), memsets=2, graph=False)
     assert ingest(file, folder).exit_code == 0
     names = [launch.name for launch in read_profiles(folder)[0].trials[0].timeline]
-    assert names.count("[fill]") == 2
+    assert names.count("[memset]") == 2
 
 
-def test_what_torch_launches_around_a_graph_is_not_of_the_call(tmp_path, folder):
-    file = export(tmp_path / "r01.sqlite", kernels(1024), fills=2)
+def test_launches_around_a_graph_are_not_part_of_the_call(tmp_path, folder):
+    file = export(tmp_path / "r01.sqlite", kernels(1024), memsets=2)
     assert ingest(file, folder).exit_code == 0
     names = {launch.name for launch in read_profiles(folder)[0].trials[0].timeline}
     assert names == {"r01_line_launch_forward"}
 
 
 LIBRARY: dict[str, Any] = {"launches_expected": None, "launches_observed": 3}
-"""Launches of a call that a library makes: seen, and not declared."""
+"""Launches of a library's call: observed, but not declared."""
 MODULE: dict[str, Any] = {"rung": "gspn2", "part": "module", **LIBRARY}
 
 
@@ -156,7 +156,7 @@ MODULE: dict[str, Any] = {"rung": "gspn2", "part": "module", **LIBRARY}
         ),
         ({"rung": "r07_unfused", "logits": 1, **LIBRARY}, ["softmax", "copy", "r07_gspn2_forward"]),
     ],
-    ids=["forward", "backward", "module", "train", "peer"],
+    ids=["forward", "backward", "module", "train", "baseline"],
 )
 @pytest.mark.parametrize("tool", ["nsys", "ncu"])
 def test_a_profile_of_every_phase_and_kind_is_read(tmp_path, fields, names, tool):
@@ -175,9 +175,9 @@ def test_a_profile_of_every_phase_and_kind_is_read(tmp_path, fields, names, tool
         file = csv(tmp_path / "a.csv", len(names), names[-1], trial)
     done = ingest(file, folder)
     assert done.exit_code == 0, done.output
-    (found,) = read_profiles(folder)[0].trials
-    assert (found.case, found.rung, found.phase) == (row.case, row.rung, row.phase)
-    assert (found.calls, found.launches) == (1, len(names))
+    (result,) = read_profiles(folder)[0].trials
+    assert (result.case, result.rung, result.phase) == (row.case, row.rung, row.phase)
+    assert (result.calls, result.launches) == (1, len(names))
 
 
 def test_a_module_that_runs_forward_has_no_backward_kernel(tmp_path):
@@ -185,10 +185,10 @@ def test_a_module_that_runs_forward_has_no_backward_kernel(tmp_path):
     row = run.rows[-1]
     trial = Label(row.case, row.rung, row.phase, "eager")
     file = csv(tmp_path / "a.csv", 3, "r07_gspn2_backward", trial)
-    refused(file, save(tmp_path / "run", run), "r07_gspn2_backward lies in the range")
+    refused(file, save(tmp_path / "run", run), "r07_gspn2_backward does not belong in the range")
 
 
-# --- what does not match is refused
+# --- refused files
 
 
 def inside(trial):
@@ -196,22 +196,30 @@ def inside(trial):
 
 
 @pytest.mark.parametrize(
-    ("launches", "options", "said"),
+    ("launches", "options", "message"),
     [
-        (kernels(1024), {"gpu": "Another GPU"}, "taken on Another GPU, .* on Fixture GPU"),
-        (kernels(1023), {}, "1023 launches of r01 .* no whole number of calls of 1024"),
+        (kernels(1024), {"gpu": "Another GPU"}, "recorded on Another GPU, .* on Fixture GPU"),
+        (kernels(1023), {}, "1023 launches of r01 .* not a whole number of calls of 1024"),
         (kernels(1025), {}, "1025 launches"),
         (kernels(9, name="r04_shared_forward"), {}, "r04_shared_forward is of r04"),
-        (kernels(1024, name=R07), {}, "r07_gspn2_forward lies in the range"),
-        (kernels(1024, name="r01_line_launch_backward"), {}, "backward lies in the range"),
+        (kernels(1024, name=R07), {}, "r07_gspn2_forward does not belong in the range"),
+        (
+            kernels(1024, name="r01_line_launch_backward"),
+            {},
+            "backward does not belong in the range",
+        ),
         (kernels(1024), {"ranges": inside(label(case="N1 C1 8x8 float32"))}, "no row for N1 C1"),
-        (kernels(1024), {"ranges": inside(label(phase="backward"))}, "lies in the range"),
+        (
+            kernels(1024),
+            {"ranges": inside(label(phase="backward"))},
+            "does not belong in the range",
+        ),
         (kernels(1), {"ranges": inside(label("mine"))}, "no row for .* mine"),
         (kernels(1, name="x"), {"ranges": inside(label("mine"))}, "no row for .* mine"),
         (
             kernels(1024),
             {"ranges": [("scenario", 0, 10**10), ("fig4", 1, 10**10), *inside(label())]},
-            "of the scenario fig4",
+            "its scenario is fig4",
         ),
         (kernels(1024), {"ranges": [("measure", 0, 10)]}, "no kernel in an NVTX range measure"),
         (kernels(1024), {"ranges": []}, "no kernel in an NVTX range measure"),
@@ -219,24 +227,24 @@ def inside(trial):
         (kernels(1), {"without": ["CUPTI_ACTIVITY_KIND_KERNEL"]}, "no kernel"),
     ],
 )
-def test_an_export_that_does_not_match_is_refused(tmp_path, folder, launches, options, said):
-    refused(export(tmp_path / "a.sqlite", launches, **options), folder, said)
+def test_an_export_that_does_not_match_is_refused(tmp_path, folder, launches, options, message):
+    refused(export(tmp_path / "a.sqlite", launches, **options), folder, message)
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "message"),
     [
-        ({"device__attribute_display_name": "Another GPU"}, "taken on Another GPU"),
+        ({"device__attribute_display_name": "Another GPU"}, "recorded on Another GPU"),
         ({"gpu__time_duration.sum": "n/a"}, "kernel 1 has no gpu__time_duration.sum"),
-        ({"unit": "cycle"}, "no unit of time"),
+        ({"unit": "cycle"}, "does not have a unit of time"),
         ({"Kernel Name": "r05_block2d_forward"}, "is of r05"),
     ],
 )
-def test_a_csv_that_does_not_match_is_refused(tmp_path, folder, cells, said):
-    refused(csv(tmp_path / "a.csv", 4, **cells), folder, said)
+def test_a_csv_that_does_not_match_is_refused(tmp_path, folder, cells, message):
+    refused(csv(tmp_path / "a.csv", 4, **cells), folder, message)
 
 
-def test_of_several_calls_under_ncu_the_whole_ones_are_taken(tmp_path, folder):
+def test_only_whole_calls_of_ncu_are_used(tmp_path, folder):
     file = csv(tmp_path / "a.csv", 2, R07, label("r07", timing="eager"))
     assert ingest(file, folder).exit_code == 0
     (trial,) = read_profiles(folder)[0].trials
@@ -262,9 +270,9 @@ def test_other_files_are_refused(tmp_path, folder, name, content):
 )
 def test_a_run_without_a_gpu_has_no_profile(tmp_path, run):
     folder = save(tmp_path / "run", fixture_run(run=run))
-    refused(csv(tmp_path / "a.csv", 4), folder, "made without a GPU")
+    refused(csv(tmp_path / "a.csv", 4), folder, "measured without a GPU")
 
 
-def test_a_row_that_knows_no_launches_matches_nothing(tmp_path):
+def test_a_row_without_a_launch_count_matches_nothing(tmp_path):
     folder = save(tmp_path / "run", fixture_run(launches_expected=None, launches_observed=None))
-    refused(csv(tmp_path / "a.csv", 4), folder, "does not say what")
+    refused(csv(tmp_path / "a.csv", 4), folder, "has no launch count")

@@ -1,4 +1,4 @@
-"""Profiles: commands for stand-ins of nsys and ncu, and files built to their documented formats."""
+"""Profiles, with stand-ins for nsys and ncu and files in their documented formats."""
 
 import json
 import shlex
@@ -48,7 +48,7 @@ NARROW = ("-a", "batch=1", "-a", "channels=2", "-a", "size=8", "--rung", "r01,r0
 
 
 def tool(folder: Path, name: str, body: str, help_text: str) -> Path:
-    """An executable that prints its help, notes its words in argv.jsonl and goes on with body."""
+    """An executable that prints its help, or logs its arguments to argv.jsonl and runs ``body``."""
     path = folder / name
     path.write_text(
         f"#!{sys.executable}\n"
@@ -66,7 +66,7 @@ def tool(folder: Path, name: str, body: str, help_text: str) -> Path:
 
 @pytest.fixture
 def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that comes first on the path; no installed profiler is found beside it."""
+    """A folder at the front of PATH, without any installed profiler."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -111,12 +111,12 @@ def test_nsys_starts_and_stops_on_the_measure_range():
         "python -m gspn2bench sweep fig3 --rung r01 -a batch=16 "
     )
     assert jobs[0].report == Path("out/01-r01.nsys-rep")
-    # only the first range of a process is captured: each case and rung has one of its own
+    # only the first range of a process is captured, so each trial has its own process
     assert len(jobs) == len({job.report for job in jobs}) == 4
     assert jobs[3].report == Path("out/04-mine.nsys-rep")
 
 
-def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
+def test_ncu_profiles_a_few_kernels_of_the_measure_range():
     line = shlex.join(command.profile_jobs(request("ncu", launches=7), "ncu")[0].command)
     assert "--target-processes all --nvtx --nvtx-include gspn2bench@measure/" in line
     assert "--clock-control none" in line
@@ -124,11 +124,11 @@ def test_ncu_looks_at_a_few_kernels_of_the_measure_range():
 
 
 @pytest.mark.parametrize("name", ["nsys", "ncu"])
-def test_a_profiled_sweep_is_one_sample_of_one_case_and_is_set_apart(name):
+def test_a_profiled_sweep_takes_one_sample_of_one_case_in_its_own_folder(name):
     for scenario in ("fig3", "table1", "quick", "tableS2"):
         plan = load(scenario)
-        wanted = request(name, trials=tuple((case, "r07") for case in cases(plan)))
-        for job, (case, _) in zip(command.profile_jobs(wanted, name), wanted.trials, strict=True):
+        whole = request(name, trials=tuple((case, "r07") for case in cases(plan)))
+        for job, (case, _) in zip(command.profile_jobs(whole, name), whole.trials, strict=True):
             words = job.command[job.command.index("sweep") :]
             axes = [parse_axis(words[i + 1]) for i, word in enumerate(words) if word == "-a"]
             assert cases(plan, axes) == [case]
@@ -147,14 +147,14 @@ def test_each_case_is_profiled_with_the_rungs_that_run_its_part():
     assert jobs == [("gspn2", False)] * 3 + [("r07", True)]
 
 
-def test_the_words_that_run_this_program_run_it():
+def test_own_program_runs_gspn2bench():
     done = subprocess.run(
         [*command.own_program(), "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_a_dry_run_prints_a_command_for_each_and_does_nothing(bin_folder):
+def test_a_dry_run_prints_a_command_per_trial_and_runs_nothing(bin_folder):
     done = invoke("profile", "quick", *NARROW, "--dry-run")
     assert done.exit_code == 0, done.output
     first, second = map(shlex.split, done.stdout.splitlines())
@@ -164,14 +164,14 @@ def test_a_dry_run_prints_a_command_for_each_and_does_nothing(bin_folder):
     assert list(Path().iterdir()) == [Path("bin")]
 
 
-def test_without_the_tool_the_commands_are_given_to_run_elsewhere(bin_folder):
+def test_without_the_tool_the_commands_are_printed(bin_folder):
     done = invoke("profile", "quick", *NARROW, "--tool", "ncu")
     assert isinstance(done.exception, UsageError)
-    said = str(done.exception)
-    assert "ncu was not found" in said
-    assert "https://developer.nvidia.com/nsight-compute" in said
-    assert "gspn2bench ingest" in said
-    assert said.count("ncu --target-processes all") == 2
+    message = str(done.exception)
+    assert "ncu was not found" in message
+    assert "https://developer.nvidia.com/nsight-compute" in message
+    assert "gspn2bench ingest" in message
+    assert message.count("ncu --target-processes all") == 2
     assert list(Path().iterdir()) == [Path("bin")]
 
 
@@ -205,7 +205,7 @@ def test_an_axis_out_of_bounds_is_refused(bin_folder):
         ("ncu", NCU_HELP.replace("--nvtx-include", "--nvtx-exclude"), "--nvtx-include"),
     ],
 )
-def test_a_version_without_an_option_is_told(bin_folder, name, help_text, missing):
+def test_a_version_without_an_option_is_reported(bin_folder, name, help_text, missing):
     tool(bin_folder, name, "", help_text)
     done = invoke("profile", "quick", *NARROW, "--tool", name)
     assert isinstance(done.exception, UsageError)
@@ -213,17 +213,17 @@ def test_a_version_without_an_option_is_told(bin_folder, name, help_text, missin
     assert not (bin_folder / "argv.jsonl").exists()
 
 
-def test_a_tool_that_fails_is_told(bin_folder):
+def test_a_tool_that_fails_is_reported(bin_folder):
     tool(bin_folder, "nsys", "", "").write_text("#!/bin/sh\necho no licence >&2\nexit 3\n")
     done = invoke("profile", "quick", *NARROW)
     assert isinstance(done.exception, UsageError)
     assert "no licence" in str(done.exception)
 
 
-def test_an_export_that_fails_is_told_with_the_tools_own_words(bin_folder):
-    """ncu prints its errors on stdout, and a last line that says nothing."""
-    said = "==ERROR== Option --nvtx is not allowed with --import.\\nUse --help for further details."
-    body = f"print('{said}'); print('and more', file=sys.stderr); sys.exit(1)"
+def test_a_failed_export_is_reported_with_the_messages_of_the_tool(bin_folder):
+    """ncu prints its errors on stdout, and its last line is not informative."""
+    text = "==ERROR== Option --nvtx is not allowed with --import.\\nUse --help for further details."
+    body = f"print('{text}'); print('and more', file=sys.stderr); sys.exit(1)"
     tool(bin_folder, "ncu", body, NCU_HELP)
     report = Path("a.ncu-rep")
     report.touch()
@@ -235,7 +235,7 @@ def test_an_export_that_fails_is_told_with_the_tools_own_words(bin_folder):
     assert words[2:] == ["--csv", "--page", "raw", "--print-units", "base"]
 
 
-def test_a_folder_that_is_there_is_left_alone(bin_folder):
+def test_an_existing_folder_is_not_changed(bin_folder):
     tool(bin_folder, "nsys", "", NSYS_HELP)
     Path("mine").mkdir()
     done = invoke("profile", "quick", *NARROW, "-o", "mine")
@@ -247,7 +247,7 @@ def test_a_folder_that_is_there_is_left_alone(bin_folder):
 
 
 def play(bin_folder: Path, name: str, **changes: object) -> None:
-    """Stand-ins for a tool: one case's report is made, and the sweep's run folder."""
+    """A stand-in for a tool that writes the report and the run folder of one trial."""
     rehearsal = bin_folder / "rehearsal"
     rehearsal.mkdir()
     run = fixture_run(**changes)
@@ -263,20 +263,20 @@ def play(bin_folder: Path, name: str, **changes: object) -> None:
         bin_folder,
         name,
         "import shutil\n"
-        "made = here / 'rehearsal'\n"
+        "files = here / 'rehearsal'\n"
         "if 'export' in words:\n"
-        "    shutil.copy(made / 'export.sqlite', words[words.index('--output') + 1])\n"
+        "    shutil.copy(files / 'export.sqlite', words[words.index('--output') + 1])\n"
         "elif '--import' in words:\n"
-        "    print((made / 'export.csv').read_text())\n"
+        "    print((files / 'export.csv').read_text())\n"
         "else:\n"
         "    assert os.environ['GSPN2BENCH_PROFILED']\n"
         f"    pathlib.Path(report + '{suffix}').touch()\n"
-        "    shutil.copytree(made, words[words.index('--results') + 1] + '/run')\n",
+        "    shutil.copytree(files, words[words.index('--results') + 1] + '/run')\n",
         NSYS_HELP if name == "nsys" else NCU_HELP,
     )
 
 
-def test_nsys_is_run_and_its_gaps_are_summed_up(bin_folder):
+def test_nsys_runs_and_its_gaps_are_summed(bin_folder):
     play(bin_folder, "nsys")
     done = invoke(
         "profile", "fig3", "--rung", "r01", "-a", "weights=channel", "-a", "phase=forward"
@@ -297,9 +297,9 @@ def test_nsys_is_run_and_its_gaps_are_summed_up(bin_folder):
 
 def test_a_page_of_a_real_ncu_is_read() -> None:
     page = Path(__file__).resolve().parents[1] / "data" / "ncu-raw-page-h200.csv"
-    found = ncu.read(page)
-    assert found.gpus == ("NVIDIA H200",)
-    (launched,) = found.launches.values()  # in a measure range without a label
+    trace = ncu.read(page)
+    assert trace.gpus == ("NVIDIA H200",)
+    (launched,) = trace.launches.values()  # in a measure range without a label
     assert {launch.name: launch.duration_ns for launch in launched} == {
         "r02_fused_forward": 27_752_416,
         "r03_coalesced_forward": 1_170_944,
@@ -309,7 +309,7 @@ def test_a_page_of_a_real_ncu_is_read() -> None:
     }
 
 
-def test_ncu_is_run_and_says_how_many_of_the_launches_it_saw(bin_folder):
+def test_ncu_runs_and_the_number_of_profiled_launches_is_printed(bin_folder):
     play(bin_folder, "ncu")
     narrow = ("--rung", "r01", "-a", "weights=channel", "-a", "phase=forward")
     done = invoke("profile", "fig3", "--tool", "ncu", *narrow, "-o", "here")
@@ -318,7 +318,7 @@ def test_ncu_is_run_and_says_how_many_of_the_launches_it_saw(bin_folder):
     assert Path("here/01-r01.ncu-rep").is_file()
 
 
-def test_a_profiler_that_leaves_no_report_fails_with_its_last_words(bin_folder):
+def test_a_profiler_without_a_report_fails_with_its_last_lines(bin_folder):
     tool(bin_folder, "nsys", "print('out of luck')\nsys.exit(5)", NSYS_HELP)
     done = invoke("profile", "quick", *NARROW, "-o", "here")
     assert done.exit_code == 3
@@ -327,7 +327,7 @@ def test_a_profiler_that_leaves_no_report_fails_with_its_last_words(bin_folder):
     assert "2/2" in done.output
 
 
-def test_an_nsys_without_its_importer_is_told(bin_folder):
+def test_an_nsys_without_its_importer_is_reported(bin_folder):
     tool(bin_folder, "nsys", "pathlib.Path(report + '.qdstrm').touch()", NSYS_HELP)
     done = invoke("profile", "quick", *NARROW, "-o", "here")
     assert done.exit_code == 3
@@ -344,23 +344,21 @@ def test_a_case_that_the_rung_skips_needs_no_report(bin_folder):
     assert "failed" not in done.output
 
 
-def test_launches_are_not_observed_where_a_profiler_has_cupti(monkeypatch):
+def test_launches_are_not_observed_while_a_profiler_uses_cupti(monkeypatch):
     monkeypatch.setattr("gspn2bench.kernels.jit.SIMULATED", False)
     monkeypatch.setenv(executables.PROFILED, "nsys")
     assert launches.observe(lambda: None) is None
 
 
 @pytest.mark.parametrize(("profiled", "code"), [("nsys", 0), ("", -signal.SIGKILL)])
-def test_a_profiled_worker_ends_by_itself_so_that_nothing_buffered_is_lost(
-    monkeypatch, profiled, code
-):
+def test_a_profiled_worker_exits_by_itself_and_flushes_its_buffers(monkeypatch, profiled, code):
     monkeypatch.setenv(executables.PROFILED, profiled)
     worker = Worker("quick", Ceilings())
     worker.stop()
     assert worker._process.exitcode == code
 
 
-def test_the_profile_room_needs_neither_torch_nor_numba():
+def test_profile_imports_neither_torch_nor_numba():
     code = (
         "import sys; from gspn2bench.profile import command, figures, runner; "
         "print({'torch', 'numba', 'pandas'} & set(sys.modules))"
@@ -386,7 +384,7 @@ def test_the_profile_room_needs_neither_torch_nor_numba():
         ("", ""),
     ],
 )
-def test_kernels_are_told_by_their_own_name(name, base):
+def test_the_base_name_of_a_kernel(name, base):
     assert base_name(name) == base
 
 
@@ -419,7 +417,7 @@ def one(trace, tmp_path, run=None):
     return trial
 
 
-def test_figures_are_of_one_call_and_gaps_between_calls_do_not_count(tmp_path):
+def test_figures_are_per_call_without_gaps_between_calls(tmp_path):
     launches = [
         TracedLaunch("r01_line_launch_forward", 10_000, 1_000_000 * (i // 1024) * 100 + 15_000 * i)
         for i in range(3 * 1024)
@@ -435,7 +433,7 @@ def test_figures_are_of_one_call_and_gaps_between_calls_do_not_count(tmp_path):
     assert trial.timeline[1].duration_us == pytest.approx(10)
 
 
-def test_nothing_is_idle_while_another_stream_is_busy():
+def test_a_busy_stream_is_not_idle_time():
     call = [TracedLaunch("a", 100, 0), TracedLaunch("b", 20, 10), TracedLaunch("c", 10, 110)]
     assert figures.gap_ns(call) == 10
     assert figures.span_ns(call) == 120
@@ -449,18 +447,18 @@ def test_the_timeline_is_capped(tmp_path, monkeypatch):
     assert trial.launches == 1024
 
 
-def test_an_unlabelled_range_is_of_the_only_row_that_fits(tmp_path):
+def test_an_unlabelled_range_belongs_to_the_only_row_that_matches(tmp_path):
     launches = [TracedLaunch("r07_gspn2_forward", 10, 0)]
     trace = ProfilerTrace("nsys", None, (GPU,), {None: launches})
     assert one(trace, tmp_path).rung == "r07"
     twice = fixture_run(extra=({"channels": 4, "rung": "r07", "launches_expected": 1},))
-    with pytest.raises(UsageError, match=r"2 of .* fit"):
+    with pytest.raises(UsageError, match=r"2 cases of .* match"):
         one(trace, tmp_path, twice)
 
 
-def test_runner_reads_by_the_files_ending(tmp_path):
-    with pytest.raises(UsageError, match="is no file"):
+def test_the_runner_reads_a_file_by_its_suffix(tmp_path):
+    with pytest.raises(UsageError, match="is not a file"):
         runner.read(tmp_path / "a.sqlite")
     (tmp_path / "a.txt").touch()
-    with pytest.raises(UsageError, match="ends in none of"):
+    with pytest.raises(UsageError, match="does not end in any of"):
         runner.read(tmp_path / "a.txt")
