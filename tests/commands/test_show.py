@@ -54,7 +54,7 @@ def test_fits_80_columns_with_nothing_cut():
         assert "…" not in "".join(lines)
 
 
-def test_verdict_stands_above_the_tables():
+def test_the_verdict_is_above_the_tables():
     text = plain(real_run(), 200)
     assert text.index("r07 is 15.9x to 41.0x faster than r01") < text.index("speed-up")
 
@@ -87,9 +87,9 @@ def test_markup_and_control_characters_in_names_are_inert():
 
 @pytest.fixture
 def app():
-    made = typer.Typer()
-    made.command()(show)
-    return made
+    result = typer.Typer()
+    result.command()(show)
+    return result
 
 
 def test_command(app, tmp_path):
@@ -127,45 +127,45 @@ def test_sparkline():
     assert sparkline([math.nan, 100, math.nan], 100) == "·█·"
 
 
-def test_a_swept_axis_is_a_line_for_each_rung():
+def test_a_swept_axis_has_a_line_per_rung():
     text = plain(swept_run())
     lines = text.splitlines()
-    at = lines.index("over size  256 512 1,024 2,048")
-    assert lines[at + 1] == "N16 C8 float32, graph time, cold L2; a full block is 4,180 GB/s"
+    start = lines.index("over size  256 512 1,024 2,048")
+    assert lines[start + 1] == "N16 C8 float32, graph time, cold L2; a full block is 4,180 GB/s"
     r01 = ["r01", "fwd", "▁▁▁▁", "100", "→", "100", "10.2", "→", "81.9", "base"]
     r07 = ["r07", "fwd", "▂▄█·", "1,000", "→", "4,000", "1.02", "→", "1.02", "10.0x", "→", "40.0x"]
-    assert [line.split() for line in lines[at + 4 : at + 6]] == [r01, r07]
-    assert lines[at + 6] == ""
+    assert [line.split() for line in lines[start + 4 : start + 6]] == [r01, r07]
+    assert lines[start + 6] == ""
     assert text.count("over size") == 1
     assert max(map(len, lines)) <= 80
     assert "…" not in text
 
 
-def test_each_axis_has_its_own_trend_and_other_cases_stay_apart():
-    def found(*rows):
-        made = trends(frame([Run(Path("f"), record(), rows)]))
-        return [(trend.axis, trend.values, len(trend.lines)) for trend in made]
+def test_each_axis_has_its_own_trend_and_cases_are_separated():
+    def trends_of(*rows):
+        table = frame([Run(Path("f"), record(), rows)])
+        return [(trend.axis, trend.values, len(trend.lines)) for trend in trends(table)]
 
     batches = [timed(1.0, batch=n) for n in (1, 2, 4)]
-    assert found(*batches) == [("batch", (1, 2, 4), 1)]
-    assert found(*batches[:2]) == []
-    assert found(*batches[:2], timed(1.0, batch=4, dtype="float16")) == []
-    assert found(*batches[:2], timed(1.0, batch=4, l2="warm")) == []
+    assert trends_of(*batches) == [("batch", (1, 2, 4), 1)]
+    assert trends_of(*batches[:2]) == []
+    assert trends_of(*batches[:2], timed(1.0, batch=4, dtype="float16")) == []
+    assert trends_of(*batches[:2], timed(1.0, batch=4, l2="warm")) == []
     chunks = [timed(1.0, chunk=n) for n in (16, 64, 1024)]
-    assert found(*chunks) == [("chunk", (16, 64, 1024), 1)]
+    assert trends_of(*chunks) == [("chunk", (16, 64, 1024), 1)]
     widths = [timed(1.0, width=n, height=63) for n in (63, 500, 1025)]
-    assert [axis for axis, *_ in found(*widths)] == ["width"]
+    assert [axis for axis, *_ in trends_of(*widths)] == ["width"]
     eager = [timed(1.0, batch=n, timing="eager") for n in (1, 2, 4)]
-    assert found(*eager) == []
+    assert trends_of(*eager) == []
     ways = [timed(1.0, batch=n, direction=way) for n in (1, 2, 4) for way in ("up", "down")]
-    assert found(*ways) == [("batch", (1, 2, 4), 2)]
-    assert found(*(r.model_copy(update={"simulated": True}) for r in batches)) == []
+    assert trends_of(*ways) == [("batch", (1, 2, 4), 2)]
+    assert trends_of(*(r.model_copy(update={"simulated": True}) for r in batches)) == []
 
 
 def test_a_trend_names_everything_that_its_cases_share():
     kinds = [case for case in cases_of_every_kind() if case.chunk in (None, 8)]
     rows = [timed(1.0, **asdict(replace(case, batch=n))) for case in kinds for n in (1, 2, 4)]
-    found = [
+    texts = [
         trend.where
         for trend in trends(frame([Run(Path("f"), record(), tuple(rows))]))
         if trend.axis == "batch"
@@ -174,7 +174,7 @@ def test_a_trend_names_everything_that_its_cases_share():
     labels = dict.fromkeys(
         replace(case, direction="native").label.removeprefix("N4 ") for case in kinds
     )
-    assert found == [f"{label}, graph time, cold L2" for label in labels]
+    assert texts == [f"{label}, graph time, cold L2" for label in labels]
 
 
 def test_a_long_sweep_and_a_long_name_are_folded_and_not_cut():
@@ -216,12 +216,12 @@ def invoke(app, run, folder, *arguments):
     return done.stdout
 
 
-def test_json_says_what_the_screen_says(app, tmp_path):
-    said = json.loads(invoke(app, real_run(), tmp_path, "--json"))
-    assert "r07 is 15.9x to 41.0x faster than r01" in said["verdict"]["headline"]
-    assert dict(said["facts"])["machine"] == "Fixture GPU"
-    assert len(said["rows"]) == len(real_run().rows)
-    first, bad = said["rows"][0], said["rows"][3]
+def test_json_has_the_content_of_the_terminal(app, tmp_path):
+    data = json.loads(invoke(app, real_run(), tmp_path, "--json"))
+    assert "r07 is 15.9x to 41.0x faster than r01" in data["verdict"]["headline"]
+    assert dict(data["facts"])["machine"] == "Fixture GPU"
+    assert len(data["rows"]) == len(real_run().rows)
+    first, bad = data["rows"][0], data["rows"][3]
     assert first["bytes_model"] == 3_221_225_472
     assert isinstance(first["bytes_model"], int)
     assert first["latency_ms"] == pytest.approx(31.6 * 1.3)
@@ -241,7 +241,7 @@ def test_csv_has_the_rows_of_json(app, tmp_path):
         assert [r[name] for r in rows] == ["" if r[name] is None else str(r[name]) for r in other]
 
 
-def test_no_name_steers_the_terminal_of_a_script(app, tmp_path):
+def test_no_name_controls_the_terminal(app, tmp_path):
     run = hostile_run('\x1b]0;title\x07\nx,"y')
     run = Run(run.path, run.record.model_copy(update={"run_id": "hostile"}), run.rows)
     for number, way in enumerate(("--csv", "--json", "--quiet")):
@@ -251,7 +251,7 @@ def test_no_name_steers_the_terminal_of_a_script(app, tmp_path):
     assert len(list(rows)) == len(run.rows)
 
 
-def test_quiet_prints_the_verdict_alone(app, tmp_path):
+def test_quiet_prints_only_the_headline(app, tmp_path):
     assert invoke(app, simulated_run(), tmp_path, "--quiet") == (
         "The run is simulated and its latencies are empty (no CUDA driver was found).\n"
     )

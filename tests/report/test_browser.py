@@ -1,4 +1,4 @@
-"""The report in a real browser: drawn, quiet, offline, dark, narrow, printed, open to everybody."""
+"""The report in a browser: drawn without errors, offline, dark, narrow, printed, accessible."""
 
 import base64
 import json
@@ -48,14 +48,14 @@ COLOURS = """return [getComputedStyle(document.body).backgroundColor,
 INK = "return getComputedStyle(document.body).getPropertyValue('--ink')"
 PAINTED = "return performance.getEntriesByName('first-contentful-paint').map((e) => e.startTime)"
 AXE = """const done = arguments[arguments.length - 1];
-    axe.run({resultTypes: ['violations']}).then((found) => done(found.violations.map(
+    axe.run({resultTypes: ['violations']}).then((result) => done(result.violations.map(
         (each) => [each.impact, each.id, each.nodes.slice(0, 3).map((node) => node.html)])))"""
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_axe_finds_nothing_serious(browser, pages, name, width, scheme):
     show(browser, pages / f"{name}.html", width, scheme)
     axe = files("axe_playwright_python") / "axe.min.js"
     browser.execute_script(axe.read_text(encoding="utf-8"))
-    found = browser.execute_async_script(AXE)
-    assert [each for each in found if each[0] in ("serious", "critical")] == []
+    violations = browser.execute_async_script(AXE)
+    assert [each for each in violations if each[0] in ("serious", "critical")] == []
 
 
 def test_charts_follow_the_scheme(browser, pages):
@@ -136,7 +136,7 @@ def test_hostile_names_are_text(browser, pages):
     assert first == HOSTILE
 
 
-def test_nothing_in_a_figure_is_taken_for_markup(browser, pages):
+def test_names_in_a_figure_are_not_markup(browser, pages):
     def strings(value):
         if isinstance(value, str):
             yield value
@@ -149,7 +149,7 @@ def test_nothing_in_a_figure_is_taken_for_markup(browser, pages):
     texts = list(strings(drawn))
     assert any("&lt;/script&gt;" in text for text in texts)
     for text in texts:
-        # bold headings and line breaks of the hover text are ours
+        # bold headings and line breaks of the hover text are intended
         assert "<" not in text.removeprefix("<b>").removesuffix("</b>").replace("<br>", "")
 
 
@@ -171,7 +171,7 @@ def test_printed_pages_are_light_and_whole(browser, pages):
     assert figure(browser, "ladder")["layout"]["font"]["color"] == "#e6e9ed"
 
 
-def test_plotly_knows_every_word_of_the_figures(browser, pages):
+def test_plotly_accepts_every_key_of_the_figures(browser, pages):
     import plotly.graph_objects as go
 
     show(browser, pages / "two.html")

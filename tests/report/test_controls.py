@@ -1,4 +1,4 @@
-"""Every control of the report, used as a reader would, and what changes by it."""
+"""Every control of the report, used as a reader would use it, and its effects."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ from ..helpers.report_fixtures import (
 
 pytestmark = pytest.mark.browser
 
-FOUND = "return document.querySelector('#row-count').textContent"
+ROW_COUNT = "return document.querySelector('#row-count').textContent"
 SHOWN = "return document.querySelector('#shown').textContent"
 
 
@@ -37,13 +37,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(folder):
-    with started(folder) as found:
-        yield found
+    with started(folder) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
 def swept(folder):
-    """A sweep with one case of shared weights, one that is scanned up, and a profile."""
+    """A sweep with one case of shared weights, one case scanned up, and a profile."""
     run = sweep_run()
     case = {"height": 64, "width": 64}
     more = (
@@ -62,7 +62,7 @@ def page(folder, swept):
 
 
 def bars(browser, name="ladder"):
-    """Values of the first series of bars."""
+    """The values of the first series of bars."""
     return figure(browser, name)["data"][0]["x"]
 
 
@@ -78,7 +78,7 @@ def latencies(run, **wanted):
 CHANNEL = {"phase": "forward", "timing": "graph", "dtype": "float32", "weights": "channel"}
 
 
-def test_at_first_the_main_case_is_shown(browser, page, swept):
+def test_the_main_case_is_shown_first(browser, page, swept):
     show(browser, page)
     assert browser.execute_script(SHOWN) == (
         "Shown: r01, r07 · forward · graph time · float32 · channel weights · any direction."
@@ -87,7 +87,7 @@ def test_at_first_the_main_case_is_shown(browser, page, swept):
     assert sorted(bars(browser)) == pytest.approx(sorted(latencies(swept, **CHANNEL)), rel=1e-5)
 
 
-def test_rungs_are_taken_out_of_every_figure(browser, page):
+def test_rungs_are_removed_from_every_figure(browser, page):
     show(browser, page)
     assert {trace["name"] for trace in figure(browser, "size")["data"]} >= {"r01 right", "r07 down"}
     tick(browser, "r01")
@@ -108,7 +108,7 @@ def test_rungs_are_taken_out_of_every_figure(browser, page):
     ("control", "value"),
     [("phase", "backward"), ("timing", "device"), ("dtype", "float16")],
 )
-def test_a_choice_moves_every_figure(browser, page, swept, control, value):
+def test_a_filter_changes_every_figure(browser, page, swept, control, value):
     show(browser, page)
     names = ["ladder", "size", "channels", "batch", "slices", "heat", "roofline", "samples"]
     before = {name: figure(browser, name)["data"] for name in names}
@@ -149,7 +149,7 @@ def test_launches_and_bytes_follow_the_phase(browser, page):
     assert max(bars(browser, "bytes")) == pytest.approx(max(once))
 
 
-def test_the_timeline_is_of_the_chosen_phase(browser, page):
+def test_the_timeline_follows_the_phase(browser, page):
     show(browser, page)
     many, one = figure(browser, "timeline")["data"]
     assert len(many["base"]) == 64
@@ -159,7 +159,7 @@ def test_the_timeline_is_of_the_chosen_phase(browser, page):
 
 
 def test_launches_without_a_start_are_in_the_table_of_the_timeline(browser, folder, swept):
-    """Nsight Compute runs launches one by one: what it saw is of any latency, and is not drawn."""
+    """Nsight Compute serializes launches, so its trials apply to any latency and are not drawn."""
     profile = profile_of(swept)
     seen = {"timing": "eager", "span_ms": None, "gap_ms": None}
     trials = [
@@ -221,31 +221,31 @@ def test_the_table_is_filtered_sorted_and_paged(browser, page, swept):
     everything = len(swept.rows)
     browser.find_element("id", "follow").send_keys(" ")
     settle(browser)
-    found = f"{everything} of {everything} rows, the first 100 shown."
-    assert browser.execute_script(FOUND) == found
+    count = f"{everything} of {everything} rows, the first 100 shown."
+    assert browser.execute_script(ROW_COUNT) == count
     browser.find_element("id", "show-all").click()
     assert len(table(browser, "#rows")) == everything
     words = browser.find_element("id", "filter")
     words.send_keys("r07 BACKWARD float16 512x512")
-    assert browser.execute_script(FOUND) == f"2 of {everything} rows."
+    assert browser.execute_script(ROW_COUNT) == f"2 of {everything} rows."
     words.clear()
     words.send_keys("r07 float32 graph forward")
     header = "//section[@id='rows']//th[button='latency, ms']"
     for order, wanted in (("ascending", False), ("descending", True)):
         browser.find_element("xpath", header + "/button").send_keys("\n")
         assert browser.find_element("xpath", header).get_attribute("aria-sort") == order
-        found = [float(row["latency, ms"]) for row in table(browser, "#rows")]
-        assert len(found) > 10
-        assert found == sorted(found, reverse=wanted)
-    # the header keeps the focus, though the table is new
+        latencies = [float(row["latency, ms"]) for row in table(browser, "#rows")]
+        assert len(latencies) > 10
+        assert latencies == sorted(latencies, reverse=wanted)
+    # the header keeps the focus, although the table is rebuilt
     assert browser.switch_to.active_element.text == "latency, ms"
 
 
 def saved(folder, ending):
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        if found := list((folder / "downloads").glob(f"*.{ending}")):
-            return found[0].read_text(encoding="utf-8")
+        if files := list((folder / "downloads").glob(f"*.{ending}")):
+            return files[0].read_text(encoding="utf-8")
         time.sleep(0.1)
     raise AssertionError(f"no .{ending} was saved")
 
@@ -268,11 +268,11 @@ def test_rows_are_saved_as_csv_and_json(browser, folder, page, swept):
     assert [line["run"] for line in lines] == [swept.record.run_id] * len(ours)
 
 
-def test_formulas_are_not_saved_for_a_spreadsheet_to_run(browser, page):
+def test_formulas_are_escaped_for_spreadsheets(browser, page):
     show(browser, page)
     rows = [{"a": "=1+1", "b": -2}, {"a": 'x,"y"', "b": None}]
-    made = browser.execute_script("return grid.csv(['a', 'b'], arguments[0])", rows)
-    assert made == 'a,b\r\n\'=1+1,-2\r\n"x,""y""",\r\n'
+    text = browser.execute_script("return grid.csv(['a', 'b'], arguments[0])", rows)
+    assert text == 'a,b\r\n\'=1+1,-2\r\n"x,""y""",\r\n'
 
 
 def test_numbers_read_as_in_the_terminal(browser, page):
@@ -317,7 +317,7 @@ def test_of_two_runs_one_is_shown_and_the_changes_follow(browser, folder):
     assert sorted(after) == pytest.approx(sorted(latencies(base, **CHANNEL)), rel=1e-5)
 
 
-def test_published_stand_beside_ours(browser, folder):
+def test_published_figures_are_drawn_with_ours(browser, folder):
     rate = Published(rung="r01", gbps=94.0, machine="A100", source="Table 1")
     run = real_run()
     record = run.record.model_copy(update={"published": (*run.record.published, rate)})
@@ -362,7 +362,7 @@ def test_a_ratio_below_1_reads_as_a_slow_down(browser, folder):
             assert one or line["speed-up"].endswith("x slower")
 
 
-def test_a_narrow_page_leaves_out_a_slow_down_that_has_no_room(browser, folder):
+def test_a_narrow_page_omits_a_slow_down_that_does_not_fit(browser, folder):
     rows = (timed(1.0, rung="r07"), timed(2.3, rung="attention_cudnn_compiled"))
     write([Run(folder, record(base="r07"), rows)], folder / "narrow.html")
     for width, shown in ((1100, True), (400, False)):
@@ -371,7 +371,7 @@ def test_a_narrow_page_leaves_out_a_slow_down_that_has_no_room(browser, folder):
         assert ("2.30x slower" in texts) is shown
 
 
-def test_many_cases_are_cut_with_a_word(browser, folder):
+def test_many_cases_are_cut_with_a_note(browser, folder):
     write([large_run(400, 5)], folder / "large.html")
     show(browser, folder / "large.html")
     assert len(figure(browser, "ladder")["layout"]["annotations"]) == 24
@@ -379,7 +379,7 @@ def test_many_cases_are_cut_with_a_word(browser, folder):
     assert note == "The first 24 of 40 cases; the table of all rows lists every case."
 
 
-def test_a_cut_tick_still_names_its_quantity(browser, folder):
+def test_a_shortened_tick_keeps_its_quantity(browser, folder):
     name = "attention_cudnn_compiled"
     run = real_run()
     write([Run(run.path, run.record, (timed(1.0, rung=name),))], folder / "long.html")
@@ -395,7 +395,7 @@ def test_a_cut_tick_still_names_its_quantity(browser, folder):
         assert name.startswith(cut)
 
 
-def test_no_two_rungs_look_alike(browser, folder):
+def test_rungs_have_distinct_styles(browser, folder):
     run = real_run()
     rows = tuple(timed(1.0 + number, rung=f"r{number:02}") for number in range(1, 21))
     write([Run(run.path, run.record, rows)], folder / "rungs.html")

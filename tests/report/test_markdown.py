@@ -71,15 +71,15 @@ def invoke(*arguments: str) -> Result:
 def test_a_table_for_each_case_and_phase_says_what_the_frame_says() -> None:
     run = real_run()
     page = markdown.render([run])
-    found = tables(page)
-    assert list(found) == [
+    by_case = tables(page)
+    assert list(by_case) == [
         "N16 C8 1024x1024 float32, forward, cold L2",
         "N1 C64 256x256 float32, forward, cold L2",
         "N16 C8 1024x1024 float32, backward, cold L2",
     ]
     table = frame([run])
-    assert sum(map(len, found.values())) == len(table)
-    shown = found["N16 C8 1024x1024 float32, forward, cold L2"]
+    assert sum(map(len, by_case.values())) == len(table)
+    shown = by_case["N16 C8 1024x1024 float32, forward, cold L2"]
     assert list(shown["timing"].unique()) == ["graph", "device", "eager"]
     for _, line in shown.iterrows():
         (row,) = table[
@@ -107,8 +107,8 @@ def test_a_ratio_below_1_reads_as_a_slow_down() -> None:
 
 
 def test_interval_launches_and_reasons() -> None:
-    found = tables(markdown.render([real_run()]))
-    shown = found["N16 C8 1024x1024 float32, forward, cold L2"].set_index(["timing", "rung"])
+    by_case = tables(markdown.render([real_run()]))
+    shown = by_case["N16 C8 1024x1024 float32, forward, cold L2"].set_index(["timing", "rung"])
     best = shown.loc["graph", "r07"]
     assert best["95 % interval, ms"] == "0.778 to 0.793"
     assert (best["launches expected"], best["launches observed"]) == ("1", "1")
@@ -118,8 +118,8 @@ def test_interval_launches_and_reasons() -> None:
 
 
 def test_published_figures_have_their_own_column_once_per_rung() -> None:
-    found = tables(markdown.render([real_run()]))
-    shown = found["N16 C8 1024x1024 float32, forward, cold L2"].set_index(["timing", "rung"])
+    by_case = tables(markdown.render([real_run()]))
+    shown = by_case["N16 C8 1024x1024 float32, forward, cold L2"].set_index(["timing", "rung"])
     assert shown.loc["graph", PUBLISHED].to_dict() == {
         "r01": "71.4",
         "r02": "57.4",
@@ -128,7 +128,7 @@ def test_published_figures_have_their_own_column_once_per_rung() -> None:
         "r07": "1.80",
     }
     assert set(shown.loc[["device", "eager"], PUBLISHED]) == {""}
-    assert not any("published" in column for column in found[list(found)[1]].columns)
+    assert not any("published" in column for column in by_case[list(by_case)[1]].columns)
 
 
 def test_no_published_figure_is_lost() -> None:
@@ -268,8 +268,8 @@ def test_with_a_run_the_ladder_has_its_quoted_figures(tmp_path: Path) -> None:
     run = real_run().record.run_id
     assert done.stdout.startswith(f"<!-- Made by `gspn2bench list rungs --markdown --run={run}`;")
     assert "generated without a run" not in done.stdout
-    found = tables(done.stdout)
-    shown = found["N16 C8 1024x1024 float32, forward, cold L2"]
+    by_case = tables(done.stdout)
+    shown = by_case["N16 C8 1024x1024 float32, forward, cold L2"]
     assert shown.set_index("rung").loc["r07", ["latency, ms", PUBLISHED]].to_list() == [
         "0.785",
         "1.80",

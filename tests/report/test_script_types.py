@@ -1,4 +1,4 @@
-"""The types of the report's scripts: tsc finds faults in them, and the data of a page has them."""
+"""The types of the report's scripts, checked by tsc together with the data of a page."""
 
 import json
 import os
