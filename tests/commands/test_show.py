@@ -61,7 +61,7 @@ def test_the_verdict_is_above_the_tables():
 
 def test_rows_and_reasons():
     lines = plain(real_run(), 120).splitlines()
-    r07 = next(line for line in lines if line.startswith("r07   fwd   device"))
+    r07 = next(line for line in lines if line.startswith("r07   fwd    device"))
     assert r07.split()[:4] == ["r07", "fwd", "device", "0.770"]
     assert "41.0x" in r07
     assert "- N16 C8 1024x1024 float32, r06 forward, incorrect: h[3, 0, 1, 2] is nan" in lines

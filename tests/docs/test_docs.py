@@ -1,4 +1,4 @@
-"""The docs against the code: generated pages, named files, columns, commands."""
+"""Check the docs against the code: generated pages, named files, columns, commands."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("re[sp]*s/README.md")])
 WRITTEN = {"calibration.md", "traffic.md"}
-"""Measured pages that are written by hand; tests compare their tables with what they show."""
+"""Measured pages written by hand; tests compare their tables with the runs."""
 FIG3, TABLE_S4 = "fig3-20261123T171409Z-ff8f2e", "tableS4-20261123T224651Z-23e0ce"
 SHOWN = {"own-kernel.md": "my_rung.py", "scenarios.md": "chunks.toml"}
 NAMED = re.compile(r"`((?:docs|gspn2bench|kernels|scenarios|tests)/[\w./-]+)`")
@@ -34,7 +34,7 @@ page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative
 
 
 def unbroken(text: str) -> str:
-    """The text without its code blocks, which hold no links."""
+    """The text without its code blocks, which contain no links."""
     return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
 
 
@@ -50,7 +50,7 @@ def first_cells(section: str) -> list[str]:
 
 
 def commands(file: Path) -> list[str]:
-    """The command lines of its code blocks, those that go on after a backslash as one."""
+    """The command lines of its code blocks, with continued lines joined."""
     text = re.sub(r"\\\n\s*", "", file.read_text())
     return re.findall(r"^    (?:\$ )?gspn2bench (\w.*)$", text, re.MULTILINE)
 
@@ -76,8 +76,8 @@ def test_every_link_and_every_file_named_exists(page: Path) -> None:
 
 
 @page
-def test_every_command_shown_is_one(page: Path) -> None:
-    """Commands, options and their kinds are those of the command line; nothing is run."""
+def test_every_command_shown_is_valid(page: Path) -> None:
+    """Parse the commands with the options of the command line, without running them."""
     root: Any = typer.main.get_command(app)
     for line in commands(page):
         name, *arguments = shlex.split(line, comments=True)
@@ -89,7 +89,7 @@ def test_every_command_shown_is_one(page: Path) -> None:
             continue
         try:
             command.make_context(name, arguments)
-        except Exception as error:  # click's own, which newer typers bring along under their name
+        except Exception as error:  # an exception of click, which newer versions of typer vendor
             pytest.fail(f"{page.name}: gspn2bench {line}: {type(error).__name__}: {error}")
 
 
@@ -100,14 +100,14 @@ def test_every_path_on_a_command_line_exists(page: Path) -> None:
             assert (ROOT / path).exists() or "-o" in line, f"{page.name}: {line}"
 
 
-def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ladder_is_the_output_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     committed = (DOCS / "ladder.md").read_text()
-    found = re.match(r"<!-- Made by `gspn2bench (.+)`;", committed)
-    assert found
+    match = re.match(r"<!-- Made by `gspn2bench (.+)`;", committed)
+    assert match
     monkeypatch.chdir(ROOT)
-    made = CliRunner().invoke(app, shlex.split(found[1]))
-    assert made.exit_code == 0
-    assert made.stdout == committed, f"gspn2bench {found[1]} > docs/ladder.md"
+    result = CliRunner().invoke(app, shlex.split(match[1]))
+    assert result.exit_code == 0
+    assert result.stdout == committed, f"gspn2bench {match[1]} > docs/ladder.md"
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_the_ladder_is_as_its_command_makes_it(monkeypatch: pytest.MonkeyPatch) 
     [page for page in sorted((DOCS / "measured").iterdir()) if page.name not in WRITTEN],
     ids=lambda page: page.stem,
 )
-def test_a_measured_page_is_as_its_run_makes_it(
+def test_a_measured_page_is_the_report_of_its_run(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = re.match(r"<!-- gspn2bench-runs: (\S+) -->", page.read_text())
-    assert found
+    match = re.match(r"<!-- gspn2bench-runs: (\S+) -->", page.read_text())
+    assert match
     monkeypatch.chdir(ROOT)
-    made = CliRunner().invoke(app, ["report", found[1], "--markdown"])
-    assert made.exit_code == 0
-    assert made.stdout == page.read_text(), f"gspn2bench report {found[1]} --markdown -o {page}"
+    result = CliRunner().invoke(app, ["report", match[1], "--markdown"])
+    assert result.exit_code == 0
+    assert result.stdout == page.read_text(), f"gspn2bench report {match[1]} --markdown -o {page}"
 
 
 def graph_times(run: str, **fields: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def readme_section(title: str) -> str:
     return README.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
-def test_the_table_of_the_readme_is_that_of_its_run() -> None:
+def test_the_table_of_the_readme_matches_its_run() -> None:
     measured = graph_times(FIG3, weights="channel")
     table = re.findall(r"^\| (.+) \|$", readme_section("Measured"), flags=re.MULTILINE)
     header, *rows = ([cell.strip() for cell in line.split("|")] for line in table)
@@ -160,7 +160,7 @@ def test_the_table_of_the_readme_is_that_of_its_run() -> None:
     assert sentence.format(*times) in " ".join(README.read_text().split())
 
 
-def test_the_modules_of_the_readme_are_those_of_their_run() -> None:
+def test_the_modules_of_the_readme_match_their_run() -> None:
     shown = " ".join(readme_section("Measured").split())
     module, block = (graph_times(TABLE_S4, part=part) for part in ("module", "block"))
     attention = {rung: row for rung, row in module.items() if rung.startswith("attention")}
@@ -175,20 +175,20 @@ def test_the_modules_of_the_readme_are_those_of_their_run() -> None:
     assert "the gain is {:#.3g}x and {:#.3g}x.".format(*factors) in shown
 
 
-def test_the_readme_is_one_screen_down_to_use() -> None:
+def test_the_readme_fits_one_screen_down_to_use() -> None:
     lines = README.read_text().partition("## Measured")[0].splitlines()
     assert "## Use" in lines
     assert len(lines) <= 55
     assert max(map(len, lines)) <= 100
 
 
-def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
-    """Requests too; a line of the table is a case, its cells load + store sectors of a rung."""
+def test_the_table_of_traffic_matches_its_run() -> None:
+    """A line of the table is a case; its cells are load + store sectors per rung."""
     counts: dict[tuple[object, ...], dict[bool, tuple[int | None, ...]]] = {}
     for row in read_run(ROOT / "results" / "quick-20261123T201037Z-f4c7db").rows:
-        found = (row.sectors_load, row.sectors_store, row.requests_load, row.requests_store)
+        counted = (row.sectors_load, row.sectors_store, row.requests_load, row.requests_store)
         key = (row.phase, f"{row.height} x {row.width}", row.rung)
-        counts.setdefault(key, {})[row.simulated] = found
+        counts.setdefault(key, {})[row.simulated] = counted
     page = (DOCS / "measured" / "traffic.md").read_text()
     table = re.findall(r"^\| (forward|backward) \| (\d+ x \d+) \| (.+) \|$", page, re.MULTILINE)
     assert len(table) * 5 == len(counts) == 60
@@ -199,58 +199,58 @@ def test_ncu_counted_what_was_traced_as_the_page_says() -> None:
             assert cell == "{:,} + {:,}".format(*by[True][:2])
 
 
-def test_the_ladder_has_every_rung_with_its_whole_header() -> None:
-    found = sections("ladder.md")
+def test_the_ladder_has_the_whole_header_of_every_rung() -> None:
+    by_title = sections("ladder.md")
     for rung in LADDER.values():
-        section = found[f"{rung.id} {rung.title}"]
+        section = by_title[f"{rung.id} {rung.title}"]
         assert re.search(rf"\(\.\./kernels/{rung.id}_\w+(\.py)?\)", section)
         for field in ("**Idea:**", "**Expect:**", "**Source:**"):
             assert section.count(field) == 1
-    assert sum("**Changes since r" in section for section in found.values()) == len(LADDER) - 1
+    assert sum("**Changes since r" in section for section in by_title.values()) == len(LADDER) - 1
 
 
 def test_every_column_is_explained() -> None:
-    found = sections("columns.md")
-    assert first_cells(found["Rows"]) == list(Row.model_fields)
+    by_title = sections("columns.md")
+    assert first_cells(by_title["Rows"]) == list(Row.model_fields)
     derived = [name for name in frame([real_run()]).columns if name not in Row.model_fields]
-    assert sorted(first_cells(found["Derived"])) == sorted(derived)
-    assert first_cells(found["The run"]) == list(RunRecord.model_fields)
-    assert first_cells(found["Status"]) == list(get_args(Status))
+    assert sorted(first_cells(by_title["Derived"])) == sorted(derived)
+    assert first_cells(by_title["The run"]) == list(RunRecord.model_fields)
+    assert first_cells(by_title["Status"]) == list(get_args(Status))
 
 
 def test_every_key_of_a_scenario_is_explained() -> None:
-    found = sections("scenarios.md")
-    keys = [name.strip("[]") for name in first_cells(found["The keys"])]
+    by_title = sections("scenarios.md")
+    keys = [name.strip("[]") for name in first_cells(by_title["The keys"])]
     assert sorted(keys) == sorted(scenario.Scenario.model_fields)
-    assert sorted(first_cells(found["The fields of a case"])) == sorted(AXES)
+    assert sorted(first_cells(by_title["The fields of a case"])) == sorted(AXES)
 
 
 @pytest.mark.parametrize(("name", "example"), SHOWN.items())
-def test_an_example_is_shown_as_it_is(name: str, example: str) -> None:
+def test_an_example_is_shown_unchanged(name: str, example: str) -> None:
     text = (DOCS / "examples" / example).read_text()
     shown = textwrap.indent(text, "    ")
-    assert shown in (DOCS / name).read_text(), f"docs/{name} shows another {example}"
+    assert shown in (DOCS / name).read_text(), f"docs/{name} shows a different {example}"
 
 
-def test_the_published_figure_shown_is_of_the_scenario() -> None:
+def test_the_published_figure_shown_is_in_the_scenario() -> None:
     blocks = re.findall(r"(?:^    .+\n)+", (DOCS / "scenarios.md").read_text(), re.MULTILINE)
     (block,) = (textwrap.dedent(block) for block in blocks if "[[published]]" in block)
     assert block in (ROOT / "scenarios" / "fig3.toml").read_text()
 
 
-def test_the_map_has_every_room() -> None:
+def test_the_architecture_names_every_module() -> None:
     text = (DOCS / "architecture.md").read_text()
     named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.py)`", text)}
     named |= set(re.findall(r"`(\w+)/`", text))
     rungs = re.compile(r"r\d\d[a-z]?_")
     for folder in (ROOT / "gspn2bench", ROOT / "kernels"):
-        for room in folder.iterdir():
-            is_room = room.suffix == ".py" or (room / "__init__.py").exists()
-            if is_room and not room.name.startswith("__") and not rungs.match(room.name):
-                assert room.name in named, f"docs/architecture.md does not name {room.name}"
+        for path in folder.iterdir():
+            is_module = path.suffix == ".py" or (path / "__init__.py").exists()
+            if is_module and not path.name.startswith("__") and not rungs.match(path.name):
+                assert path.name in named, f"docs/architecture.md does not name {path.name}"
 
 
-def test_the_map_names_every_module_of_the_packages_that_it_lists() -> None:
+def test_the_architecture_names_the_modules_of_the_packages_it_lists() -> None:
     table = (DOCS / "architecture.md").read_text().partition("### Modules by package")[2]
     rows = re.findall(r"^\| `(\w+)/` \| (.+) \|$", table, flags=re.MULTILINE)
     assert rows
@@ -263,5 +263,5 @@ def test_the_map_names_every_module_of_the_packages_that_it_lists() -> None:
 
 
 @page
-def test_outputs_show_no_machine(page: Path) -> None:
+def test_no_page_shows_a_path_of_a_machine(page: Path) -> None:
     assert not re.search(r"/(home|root|tmp|work|Users)/", page.read_text())
