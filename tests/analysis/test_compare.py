@@ -410,7 +410,7 @@ def test_the_table_fits_80_columns_and_lists_every_kind_of_pair(invoke):
     assert "N16 C8 1024x1024 float32, shared weights, 4 directions cold L2" in text
     assert "+400 % " in text
     assert (
-        "Lost: a latency in BASE, none in NEW - N16 C8 1024x1024 float32, r05 down forward,"
+        "Lost: latency in BASE, none in NEW - N16 C8 1024x1024 float32, r05 down forward,"
         " graph device: oom: needs 150 GB" in text
     )
     assert "r04 down forward, graph: failed: boom; in NEW failed: boom" in text
