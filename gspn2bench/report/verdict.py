@@ -27,8 +27,8 @@ def conclusion(run: Run) -> Conclusion:
     if run.record.simulated:
         text = simulated_sentence(run.record)
         return Conclusion(text[0].upper() + text[1:], tuple(checks))
-    text = [sentence for phase in CASE_PHASES for sentence in _speedups(run.record, table, phase)]
-    headline, *details = text or [_without_speedup(table)]
+    sentences = [text for phase in CASE_PHASES for text in _speedups(run.record, table, phase)]
+    headline, *details = sentences or [_without_speedup(table)]
     return Conclusion(headline, (*details, *checks))
 
 
