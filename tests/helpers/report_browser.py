@@ -96,7 +96,7 @@ def requests(browser: Any) -> list[str]:
 
 
 def figure(browser: Any, name: str) -> dict[str, Any] | None:
-    """Data and layout of a figure as drawn; None if it has nothing to plot."""
+    """Data and layout of a figure as drawn; None if it is empty."""
     drawn: dict[str, Any] | None = browser.execute_script(FIGURE, name)
     return drawn
 
