@@ -1,4 +1,4 @@
-"""Reports that their tool exports first: what is read is the report's, and so is every error."""
+"""Reports that their tool exports first: results and errors are attributed to the report."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def exporter(tmp_path, monkeypatch):
-    """Plants an nsys or an ncu that exports a given file; the folder of its export is a guess."""
+    """Install a stand-in for nsys or ncu that exports a prepared file."""
 
     def plant(name: str, exported: Path) -> None:
         tool = tmp_path / name
@@ -40,7 +40,7 @@ def exporter(tmp_path, monkeypatch):
 
 
 def test_a_report_is_exported_by_its_tool(tmp_path, folder, exporter):
-    exporter("nsys", export(tmp_path / "made.sqlite", kernels(1024)))
+    exporter("nsys", export(tmp_path / "export-of-nsys.sqlite", kernels(1024)))
     file = tmp_path / "r01.nsys-rep"
     file.touch()
     assert ingest(file, folder).exit_code == 0
@@ -49,7 +49,7 @@ def test_a_report_is_exported_by_its_tool(tmp_path, folder, exporter):
     tool.write_text("#!/bin/sh\necho cannot import >&2; exit 1\n")
     refused(file, folder, "export failed: cannot import; try nsys export --type sqlite")
     tool.write_text("#!/bin/sh\n")
-    refused(file, folder, "nsys made no export")
+    refused(file, folder, "nsys wrote no export")
 
 
 def reports(tmp_path, exporter):
@@ -74,7 +74,7 @@ def test_a_report_and_its_export_are_one_profile(tmp_path, exporter):
 
 
 def test_profiles_recorded_before_are_read_and_not_added_again(tmp_path):
-    """Their files are named by the bytes of the report; what is compared is the content."""
+    """Their files are named by the hash of the report, but profiles are compared by content."""
     recorded = [path for path in RESULTS.iterdir() if list(path.glob("profile-*.json"))]
     assert recorded
     for path in recorded:
@@ -91,7 +91,7 @@ def test_profiles_recorded_before_are_read_and_not_added_again(tmp_path):
 
 
 def damaged_exports(tmp_path):
-    """Files that are refused, by the ending of the report that they are the export of."""
+    """Exports that are refused, with the suffix of their report."""
     text = csv(tmp_path / "page.csv", 4).read_text()
     files = {
         ".nsys-rep": [
@@ -110,7 +110,7 @@ def damaged_exports(tmp_path):
     return [(suffix, content) for suffix, contents in files.items() for content in contents]
 
 
-def test_whatever_is_refused_the_users_file_is_named(tmp_path, folder, exporter):
+def test_a_refusal_names_the_file_of_the_user(tmp_path, folder, exporter):
     exported = tmp_path / "exported"
     for suffix, content in damaged_exports(tmp_path):
         exported.write_bytes(content)
@@ -125,23 +125,23 @@ def test_whatever_is_refused_the_users_file_is_named(tmp_path, folder, exporter)
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ('echo "cannot write $5" >&2; exit 1', "the export failed: cannot write the export; try"),
         ('echo "$(dirname $5) is full"; exit 1', "the export failed: a temporary folder is full"),
-        ("sleep 60", "the export failed: .*nsys took over 0.2 s; try nsys export"),
-        ("exit 0", "nsys made no export; try nsys export"),
+        ("sleep 60", "the export failed: .*nsys took more than 0.2 s; try nsys export"),
+        ("exit 0", "nsys wrote no export; try nsys export"),
     ],
 )
-def test_a_tool_that_fails_does_not_bring_up_the_export(
-    tmp_path, folder, exporter, monkeypatch, script, said
+def test_a_failed_tool_is_reported_without_the_temporary_export(
+    tmp_path, folder, exporter, monkeypatch, script, message
 ):
     monkeypatch.setattr(runner, "EXPORT_SECONDS", 0.2 if "sleep" in script else 60)
     exporter("nsys", tmp_path)
     (tmp_path / "nsys").write_text(f"#!/bin/sh\n{script}\n")
     file = tmp_path / "mine.nsys-rep"
     file.touch()
-    refused(file, folder, f"^profile: {re.escape(str(file))}: {said}")
+    refused(file, folder, f"^profile: {re.escape(str(file))}: {message}")
 
 
 @pytest.mark.parametrize(
