@@ -63,7 +63,8 @@ def durations_ms(calls: list[Call]) -> list[float]:
     from torch.profiler import ProfilerActivity, profile
 
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    # acc_events: there is one cycle of events, and without it torch 2.11 warns that others are lost
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         for call in calls:
             call()
         torch.cuda.synchronize()
