@@ -1,8 +1,9 @@
-"""The arithmetic of the scan, used by every rung; the way through memory is each rung's own.
+"""The arithmetic of the scan, shared by all rungs. Each rung writes its own path through memory.
 
-Source: arXiv 2501.12381, equations 1 to 3, and the adjoint that follows from them. Operands are
-float32 scalars in registers. Terms that need no other thread come first, so that they are ready
-while a neighbour's are on their way.
+Operands are float32 scalars in registers. Terms that need no other thread come first: they are
+ready while those of a neighbour are still being read.
+
+Source: arXiv 2501.12381, equations 1 to 3, and the adjoint that follows from them.
 """
 
 from typing import Any, Final
@@ -16,7 +17,7 @@ from gspn2bench.kernels.jit import device_function, instruction
 def recurrence(
     wl: float, left: float, wm: float, middle: float, wr: float, right: float, lam: float, x: float
 ) -> float:
-    """h[i, p] from the line before: its neighbours at p - 1, p, p + 1, weighted, plus the input.
+    """h[i, p]: the weighted neighbours p - 1, p and p + 1 of the previous line, plus the input.
 
     Args:
         wl: weight of the left neighbour, at (i, p).
@@ -33,26 +34,26 @@ def recurrence(
 
 LOG2_E: Final = np.float32(1.4426950408889634)
 STEEP: Final = np.float32(-20)
-"""Logit below which the sigmoid is e^logit to the last bit of a float32."""
+"""Logit below which the sigmoid equals e^logit in float32."""
 MOST: Final = np.float32(60)
-"""Largest exponent of two to take part, so that the product of two powers is a float32 still."""
+"""Largest exponent of two used: the product of two such powers is still finite in float32."""
 
 
 @device_function
 def normalized(left: float, middle: float, right: float, has_left: bool, has_right: bool) -> Any:
-    """The weights of three logits: their sigmoids, over the sum of those inside the line.
+    """The weights of three logits: their sigmoids over the sum of those inside the line.
 
-    With d_k = 1 + e^-a_k, the sigmoid is 1 / d_k, and so the first weight is d_1 d_2 over
-    d_1 d_2 + d_0 d_2 + d_0 d_1: one division in all. Where every logit is steep, the 1 is nothing,
-    and e^-a_k is taken relative to the largest logit, so that nothing overflows and three very
-    negative logits do not make 0 / 0. A weight below 2**-30 is wrong by that much at most.
+    With d_k = 1 + e^-a_k the sigmoid is 1 / d_k, so the first weight is d_1 d_2 over
+    d_1 d_2 + d_0 d_2 + d_0 d_1: one division for all three. If every logit is below STEEP, the 1 is
+    left out and e^-a_k is taken relative to the largest logit. Then nothing overflows, and three
+    very negative logits do not give 0 / 0. The error of a weight below 2**-30 is at most 2**-30.
 
     Args:
         left: logit of the left neighbour.
-        middle: logit of the middle neighbour, which is always inside.
+        middle: logit of the middle neighbour, which is always inside the line.
         right: logit of the right neighbour.
-        has_left: whether the left neighbour is inside the line; else its weight is 0.
-        has_right: whether the right neighbour is.
+        has_left: whether the left neighbour is inside the line; if not, its weight is 0.
+        has_right: whether the right neighbour is inside the line.
 
     Returns:
         wl, wm and wr.
@@ -75,7 +76,7 @@ def normalized(left: float, middle: float, right: float, has_left: bool, has_rig
 
 
 def _approximate(name: str) -> Any:
-    """LLVM for a PTX instruction of one float32, which takes and gives no denormals."""
+    """LLVM code for an approximate PTX instruction on one float32, which flushes denormals to 0."""
 
     def generate(ir: Any, builder: Any, value: Any) -> Any:
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()])
@@ -87,13 +88,13 @@ def _approximate(name: str) -> Any:
 
 @instruction("ff", _approximate("ex2"))
 def _power(exponent: float) -> Any:
-    """2**exponent, within 2**-22 of itself."""
+    """2**exponent, with a relative error of at most 2**-22."""
     return np.exp2(np.float32(exponent))
 
 
 @instruction("ff", _approximate("rcp"))
 def _reciprocal(value: float) -> Any:
-    """1 / value, within 2**-23 of itself."""
+    """1 / value, with a relative error of at most 2**-23."""
     return np.float32(1) / value
 
 
@@ -101,10 +102,10 @@ def _reciprocal(value: float) -> Any:
 def adjoint(
     grad_h: float, wm: float, middle: float, wl: float, right: float, wr: float, left: float
 ) -> float:
-    """g[i, p], the whole gradient of h[i, p]: what came in, plus what the next line gives back.
+    """g[i, p], the whole gradient of h[i, p]: the incoming one, plus the next line's share.
 
-    h[i, p] was the middle of (i+1, p), the left neighbour of (i+1, p+1) and the right neighbour of
-    (i+1, p-1), and so gathers wm, wl and wr from there.
+    h[i, p] is the middle neighbour of (i+1, p), the left one of (i+1, p+1) and the right one of
+    (i+1, p-1), so their wm, wl and wr weight their gradients.
 
     Args:
         grad_h: incoming gradient at (i, p).
@@ -113,7 +114,7 @@ def adjoint(
         wl: weight at (i+1, p+1).
         right: g[i+1, p+1], 0 outside the line and after the last line.
         wr: weight at (i+1, p-1).
-        left: g[i+1, p-1], likewise.
+        left: g[i+1, p-1], 0 like ``right``.
     """
     return grad_h + wm * middle + wl * right + wr * left
 
@@ -126,7 +127,7 @@ def move(index: int, distance: int) -> Any:
 
 @device_function
 def gather(grad_h: float, middle: float, right: float, left: float) -> float:
-    """g[i, p] as ``adjoint`` has it, from products that the threads of the next line made.
+    """g[i, p] as in ``adjoint``, from products that were computed with the next line.
 
     Args:
         grad_h: incoming gradient at (i, p).

@@ -93,8 +93,8 @@ def block_rung(
         build_forward: compiles the forward kernel.
         build_backward: compiles the backward kernel.
         neighbours: memory from which a thread reads its neighbours on the previous line. With
-            "global" the tensors are float32, so that h is not rounded from line to line, and
-            backward gets a scratch array for g.
+            "global" the tensors must be float32, or h would be rounded at every line, and backward
+            gets a scratch array for g.
         choose: the shape of a problem's block.
         sizes: the last arguments of the kernels.
         native: "down": "right" and "left" run on transposed copies; "right": no other direction.
@@ -129,7 +129,7 @@ def block_rung(
         if native == "right" and problem.direction != "right":
             return f"direction: {problem.direction}; {id} scans right, as r01 does"
         if problem.weights != "channel":
-            return f"weights: shared; {id} has a set for each channel"
+            return f"weights: shared; {id} has one set per channel"
         if not in_global and (reason := line_limit_reason(problem)):
             return reason
         return grid_limit_reason(problem) or (

@@ -1,4 +1,4 @@
-"""What a rung is: the tensors it is given, what it declares, what it returns."""
+"""The contract of a rung: its operands, its declarations, and the call that it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class Operands:
     Args:
         x: input, (N, C, H, W).
         lam: input scale, (N, C, H, W).
-        w: left, middle and right weight of each element's neighbours on the line before,
-            (3, N, C, H, W), or (3, N, H, W) where the channels share them; their logits where the
-            problem says so.
+        w: weights of an element's left, middle and right neighbour on the previous line,
+            (3, N, C, H, W), or (3, N, H, W) if the channels share them; or their logits, if
+            ``problem.logits``.
         h: hidden state, (N, C, H, W): output of forward, input of backward.
-        grad_h: incoming gradient, like h; backward only, as are the three below.
+        grad_h: incoming gradient, like h. This and the following are for backward only.
         grad_x: output, like x.
         grad_lam: output, like lam.
         grad_w: output, like w.
@@ -43,11 +43,11 @@ OUTPUTS: Final = {"forward": ("h",), "backward": ("grad_x", "grad_lam", "grad_w"
 """Names of the tensors that a phase writes."""
 
 Call = Callable[[], None]
-"""The bare launches, on torch's current stream. A kernel's neither allocates nor synchronises; what
-a library does of its own accord is part of the call."""
+"""The bare launches, on torch's current stream. A call of kernels does not allocate or synchronise;
+if a library does, that is part of its call."""
 
 Bind = Callable[[ScanProblem, Operands], Call]
-"""Set-up outside the timed region: builds the kernel, makes its arguments, returns the call."""
+"""Set-up, which is not timed: compiles the kernel, lays out its arguments, returns the call."""
 
 
 def always_supported(problem: ScanProblem) -> str | None:  # noqa: ARG001
@@ -56,7 +56,7 @@ def always_supported(problem: ScanProblem) -> str | None:  # noqa: ARG001
 
 
 def one_launch(problem: ScanProblem) -> int:  # noqa: ARG001
-    """The launches of a rung that walks the scan inside its kernel."""
+    """The ``launches`` of a rung that walks the scan inside its kernel: 1."""
     return 1
 
 
@@ -77,19 +77,19 @@ class Rung:
     """One step of the ladder.
 
     Args:
-        id: "r01"; what rows and ``--rung`` use. No spaces, colons, quotes or control characters.
+        id: "r01", as in rows and ``--rung``. No spaces, colons, quotes or control characters.
         title: two or three words.
         idea: one line, for ``gspn2bench list``.
         source: paper and section.
-        native: the direction that the rung scans where a case leaves it open.
+        native: the direction that the rung scans if a case does not give one.
         forward: binds the forward kernel.
-        launches: kernel launches of one call; None where they are not declared, because a library
-            makes them: those seen are then recorded, and held to nothing.
-        backward: binds the backward kernel; None where there is none.
+        launches: kernel launches of one call; None if a library makes them, whose launches are
+            recorded but not checked.
+        backward: binds the backward kernel; None if the rung has none.
         unsupported_reason: why the rung's kernels can't run a problem; None if they can.
         traffic: bytes that one call must move.
         graph_unsupported_reason: why a CUDA graph can't hold the call; None if it can.
-        takes_logits: whether forward normalizes logits that it is given as weights.
+        takes_logits: whether forward normalizes weights that are given as logits.
 
     Raises:
         ValueError: an id that a profiler's range could not carry.
@@ -129,11 +129,11 @@ class Rung:
         return self.unsupported_reason(problem)
 
     def bind(self, problem: ScanProblem, operands: Operands) -> Call:
-        """Check the operands and make the problem's call.
+        """Check the operands and bind the call.
 
         Raises:
             ValueError: the rung can't run the problem, or an operand has the wrong shape, type,
-                device or layout; the message names the argument and what was expected.
+                device or layout; the message names the operand and what was expected.
         """
         reason = self.skip_reason(problem)
         if reason is not None:
@@ -146,10 +146,10 @@ class Rung:
 
 
 def check_operands(problem: ScanProblem, operands: Operands) -> None:
-    """Hold every tensor to the problem before anything is launched.
+    """Check every tensor against the problem before anything is launched.
 
     Raises:
-        ValueError: names the argument, what it is and what was expected.
+        ValueError: names the operand, what it is and what was expected.
     """
     names = ["x", "lam", "w", "h"]
     if problem.phase == "backward":

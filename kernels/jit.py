@@ -1,7 +1,7 @@
 """Compiling and launching: the only caller of ``numba.cuda.jit``.
 
-Numba's CUDA simulator takes over where NUMBA_ENABLE_CUDASIM=1 was set before this module was
-imported; the same kernels then run thread by thread on the CPU.
+If NUMBA_ENABLE_CUDASIM=1 is set before this module is imported, Numba's CUDA simulator runs the
+same kernels on the CPU, thread by thread.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
-# One block on a whole GPU is what some cases are about: Numba need not warn of it.
+# Some cases measure a single block on a whole GPU: silence the warning.
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")
 
 import torch
@@ -27,25 +27,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 Observer = Callable[[Any, Sequence[Any]], AbstractContextManager[Sequence[Any]]]
-"""Given a kernel and the arguments of a launch, a context around that launch, which gives the
-arguments to launch with."""
+"""Called with a kernel and the arguments of a launch. Returns a context for the launch, which
+yields the arguments to use."""
 
 _observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
 
 
 @dataclass
 class LaunchCount:
-    """Kernel launches seen by ``counting_launches``."""
+    """Kernel launches counted by ``counting_launches``."""
 
     launches: int = 0
 
 
 def kernel(name: str, *, max_registers: int | None = None) -> Callable[[Function], Any]:
-    """Make a kernel of a function, under a name that profilers show.
+    """Compile a function as a kernel.
 
     Args:
-        name: the kernel's name, so that a profiler tells the rungs apart.
-        max_registers: registers a thread may use, so that a block of that many threads fits.
+        name: of the kernel, as profilers show it.
+        max_registers: limit of registers per thread, with which a block fits a multiprocessor.
     """
 
     def decorate(function: Function) -> Any:
@@ -57,19 +57,19 @@ def kernel(name: str, *, max_registers: int | None = None) -> Callable[[Function
 
 
 def device_function(function: Function) -> Any:
-    """Make a function that kernels call; it is inlined."""
+    """Compile a function that kernels call; it is inlined."""
     return cuda.jit(function, device=True)
 
 
 def instruction(kinds: str, generate: Callable[..., Any]) -> Callable[[Function], Any]:
-    """Make a function that kernels call of instructions that Numba has no name for.
+    """Expose a PTX instruction that Numba lacks, as a function that kernels call.
 
-    The function decorated is what the simulator runs instead; it takes one value or two.
+    The decorated function is the simulator's fallback. It takes one or two values.
 
     Args:
-        kinds: of the result and of the arguments: "u" is uint32, "f" float32.
-        generate: given LLVM's module of types, a builder and the arguments' values, gives the
-            result's value.
+        kinds: types of the result and of the arguments: "u" for uint32, "f" for float32.
+        generate: called with llvmlite.ir, a builder and the arguments' values; returns the value of
+            the result.
     """
     if SIMULATED:
         return lambda function: function
@@ -95,11 +95,11 @@ def instruction(kinds: str, generate: Callable[..., Any]) -> Callable[[Function]
 
 
 class FlatArray(NamedTuple):
-    """A contiguous tensor as a kernel on a GPU takes it: in one dimension, word by word.
+    """A contiguous tensor as a kernel argument of one dimension, on a GPU.
 
     Args:
         tensor: of any shape.
-        dtype: of a word.
+        dtype: type of the words that the kernel sees.
     """
 
     tensor: torch.Tensor
@@ -110,10 +110,9 @@ def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
     """A contiguous tensor as a kernel argument of one dimension; no copy, no synchronisation.
 
     Args:
-        tensor: float32, float16, or bfloat16, which NumPy has not and which is passed as its 16
-            bits: see storage.py.
-        word_bytes: take the values as unsigned words of 4 or 8 bytes, to load several at once;
-            None or the size of a value leaves them as they are.
+        tensor: float32, float16 or bfloat16. A kernel sees bfloat16 as uint16: see storage.py.
+        word_bytes: 4 or 8 to pass several values as one unsigned word, for kernels that load them
+            at once; None, or the size of one value, to pass the values themselves.
     """
     dtype = torch.uint16 if tensor.dtype == torch.bfloat16 else tensor.dtype
     if word_bytes not in (None, tensor.element_size()):
@@ -130,16 +129,16 @@ def bind_launch(
     *arguments: Any,
     shared_bytes: int = 0,
 ) -> Callable[[], None]:
-    """The call that makes one launch: everything fixed but torch's current stream.
+    """Prepare one launch. The returned call makes it, on torch's current stream.
 
     Args:
-        compiled: by ``kernel``.
-        grid: blocks.
-        block: threads of a block.
-        arguments: arrays, by ``flat``, and whole numbers.
-        shared_bytes: dynamic shared memory of a block.
+        compiled: a kernel, from ``kernel``.
+        grid: number of blocks.
+        block: threads per block.
+        arguments: arrays, from ``flat``, and whole numbers.
+        shared_bytes: dynamic shared memory per block.
     """
-    if SIMULATED:  # whose kernels keep one configuration, the last
+    if SIMULATED:  # a simulated kernel remembers only its last configuration
         return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)
     from gspn2bench.kernels.prebound_launch import PreboundLaunch
 
@@ -148,7 +147,7 @@ def bind_launch(
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Put an observer around every launch made inside; in the simulator alone."""
+    """Observe every launch made inside the context; in the simulator only."""
     token = _observers.set((*_observers.get(), observer))
     try:
         yield
@@ -158,7 +157,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 @contextmanager
 def counting_launches() -> Iterator[LaunchCount]:
-    """Count the launches made inside, in the simulator; on a GPU the driver is asked instead."""
+    """Count the launches made inside the context; in the simulator only."""
     count = LaunchCount()
 
     @contextmanager

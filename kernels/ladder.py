@@ -1,4 +1,4 @@
-"""The one list of rungs; the command line, tests, docs and reports all read it."""
+"""The one list of rungs, which the command line, tests, docs and reports read."""
 
 from typing import Final
 
@@ -31,4 +31,4 @@ LADDER: Final[dict[str, Rung]] = {
         r07_gspn2.RUNG,
     )
 }
-"""Rungs by id, in the order of the paper; r06a to r06c are steps of ours from r06 to r07."""
+"""Rungs by id, in the order of the ladder."""

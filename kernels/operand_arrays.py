@@ -42,7 +42,7 @@ def _flat(operands: Operands, names: Sequence[str], word_bytes: int | None) -> l
         tensor = getattr(operands, name)
         if word_bytes is not None and tensor.data_ptr() % word_bytes:
             raise ValueError(
-                f"{name}: shape {tuple(tensor.shape)}, whose memory begins at no multiple of "
+                f"{name}: shape {tuple(tensor.shape)} at an address that is not a multiple of "
                 f"{word_bytes} bytes"
             )
         planes = tensor if name in ("w", "grad_w") else (tensor,)

@@ -1,8 +1,8 @@
-"""A launch on a GPU, made ready once and made with one call of the driver.
+"""A launch on a GPU that is prepared once and made with one call of the driver.
 
-Numba finds the types of a kernel's arguments and lays them out anew at each launch, which takes
-some 40 us from Python: with 1024 launches a call, that is what one would time. Here both are done
-when the call is bound.
+At each launch Numba finds the types of a kernel's arguments and lays them out in memory. This takes
+about 40 us, and a call of 1024 launches would measure little else. Here both are done once, when
+the call is bound.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from numba.cuda import types
 from gspn2bench.kernels.jit import FlatArray
 
 DEFAULT_SHARED_BYTES: Final = 48 * 1024
-"""Shared memory that a block may have without asking for more."""
+"""Dynamic shared memory of a block for which no attribute must be set."""
 
 
 class PreboundLaunch:
-    """One launch, with everything fixed but the stream.
+    """One launch; only its stream is chosen when it is made.
 
     Args:
-        compiled: by ``kernel``; it is compiled here for the types of the arguments.
-        grid: blocks.
-        block: threads of a block.
-        arguments: arrays, whose tensors it keeps alive, and whole numbers.
-        shared_bytes: dynamic shared memory of a block.
+        compiled: a kernel, from ``kernel``; compiled here for the types of the arguments.
+        grid: number of blocks.
+        block: threads per block.
+        arguments: arrays and whole numbers; the launch keeps the tensors of the arrays alive.
+        shared_bytes: dynamic shared memory per block.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PreboundLaunch:
 
     def __call__(self) -> None:
         """Launch on torch's current stream."""
-        # torch.cuda.current_stream() takes longer than the rest of the launch
+        # torch.cuda.current_stream() would take longer than the rest of the launch
         handle = torch._C._cuda_getCurrentRawStream(self._device)
         launch(_stream(self._device, handle), self._shape, self._kernel, *self._words)
 
@@ -64,13 +64,13 @@ def _shape(grid: int, block: int | tuple[int, int], shared_bytes: int) -> Launch
 def _specialized(
     compiled: Any, dtypes: tuple[torch.dtype | None, ...], shared_bytes: int, device: int
 ) -> Any:
-    """A kernel compiled for its arguments' types, and loaded on the current device.
+    """A kernel compiled for the types of its arguments, and loaded on the current device.
 
     Args:
-        compiled: by ``kernel``.
-        dtypes: of the arguments that are arrays; None of a number.
-        shared_bytes: dynamic shared memory of a block.
-        device: the current one.
+        compiled: a kernel, from ``kernel``.
+        dtypes: word type of each array; None for a number.
+        shared_bytes: dynamic shared memory per block.
+        device: the current device.
     """
     function = compiled.compile(signature(dtypes))._codelibrary.get_cufunc()
     if shared_bytes > DEFAULT_SHARED_BYTES:
@@ -80,17 +80,17 @@ def _specialized(
 
 @cache
 def _stream(device: int, handle: int) -> Any:  # noqa: ARG001
-    """The stream of a device as cuda.core has it; torch's streams are never destroyed."""
+    """The stream as an object of cuda.core; the cache is safe, as torch never destroys streams."""
     return Stream.from_handle(handle)
 
 
 def dtypes_of(arguments: Sequence[FlatArray | int]) -> tuple[torch.dtype | None, ...]:
-    """Of the words of each array; None of a number."""
+    """Word type of each array; None for a number."""
     return tuple(a.dtype if isinstance(a, FlatArray) else None for a in arguments)
 
 
 def signature(dtypes: Sequence[torch.dtype | None]) -> tuple[Any, ...]:
-    """Numba's types of a kernel's arguments: of arrays with these words; None is a number."""
+    """Numba's types of a kernel's arguments, from the word types of arrays; None for a number."""
 
     def array(dtype: torch.dtype) -> Any:
         word = from_dtype(np.dtype(str(dtype).removeprefix("torch.")))
@@ -100,10 +100,10 @@ def signature(dtypes: Sequence[torch.dtype | None]) -> tuple[Any, ...]:
 
 
 def words_of(argument: FlatArray | int) -> tuple[int, ...]:
-    """The 8-byte words in which Numba's kernels take an argument.
+    """The 8-byte words that represent an argument in Numba's kernels.
 
-    Of an array: two for the owner of its memory, whom a kernel does not need; its elements, bytes
-    of one, address, shape and strides.
+    An array takes seven: two pointers to the owner of its memory, unused in kernels; the number of
+    elements; bytes per element; the address; the shape; the stride.
     """
     if not isinstance(argument, FlatArray):
         return (argument,)
@@ -113,7 +113,7 @@ def words_of(argument: FlatArray | int) -> tuple[int, ...]:
 
 
 def _allow_shared_bytes(function: Any, shared_bytes: int, device: int) -> None:
-    """Raise the limit of a kernel's dynamic shared memory to what its launch asks for."""
+    """Raise the limit of a kernel's dynamic shared memory to this size."""
     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     arguments = (attribute, shared_bytes, function.handle, device)
     (error,) = driver.cuKernelSetAttribute(*arguments)

@@ -1,4 +1,4 @@
-"""Kernels that measure the machine instead of the scan."""
+"""Kernels that measure the machine, not the scan."""
 
 from functools import cache
 from typing import Any
@@ -11,10 +11,10 @@ from gspn2bench.kernels.jit import WARP, Array, kernel
 
 @cache
 def build_step() -> Any:
-    """The least work of a scan step: neighbours through shared memory, one barrier, no loads.
+    """The minimal scan step: neighbours through shared memory, one barrier, no loads.
 
-    One warp walks ``steps`` dependent lines of 32 columns; its time over ``steps`` is the latency
-    below which no rung that trades neighbours through shared memory can go.
+    One warp walks ``steps`` dependent lines of 32 columns. Its time per step is a lower bound for
+    every rung that passes neighbours through shared memory.
     """
     line_size = 2 * (WARP + 2)
 

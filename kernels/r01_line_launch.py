@@ -150,7 +150,7 @@ def unsupported_reason(problem: ScanProblem) -> str | None:
     if problem.direction != "right":
         return f"direction: {problem.direction}; r01 scans right, as GSPN-1 does"
     if problem.weights != "channel":
-        return "weights: shared; GSPN-1 has a set for each channel"
+        return "weights: shared; GSPN-1 has one set per channel"
     if problem.chunk_length != problem.steps:
         return f"chunk: {problem.chunk_length}; r01 scans the whole length"
     if problem.slices * problem.height > MAX_EXTENT:
@@ -161,7 +161,7 @@ def unsupported_reason(problem: ScanProblem) -> str | None:
 RUNG = Rung(
     id="r01",
     title="line launch",
-    idea="GSPN-1: the host launches one kernel for each line, uncoalesced",
+    idea="GSPN-1: the host launches one kernel per line, uncoalesced",
     source="arXiv 2501.12381, section 3",
     native="right",
     forward=bind_forward,

@@ -128,7 +128,7 @@ def build_backward(block: Block) -> Any:
 RUNG = block_rung(
     id="r02",
     title="fused",
-    idea="one launch, the loop inside; a block for each chunk of each slice, still uncoalesced",
+    idea="one launch, the loop inside; one block per chunk of a slice, still uncoalesced",
     source="arXiv 2512.07884, section 3.2",
     build_forward=build_forward,
     build_backward=build_backward,

@@ -153,7 +153,7 @@ def build_backward(block: Block) -> Any:
 RUNG = block_rung(
     id="r04",
     title="shared",
-    idea="the line before in shared memory, double-buffered, one barrier a line",
+    idea="the previous line in shared memory, double-buffered, one barrier per line",
     source="arXiv 2512.07884, section 3.2",
     build_forward=build_forward,
     build_backward=build_backward,

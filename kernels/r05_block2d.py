@@ -182,7 +182,7 @@ def build_backward(block: Block) -> Any:
 RUNG = block_rung(
     id="r05",
     title="block2d",
-    idea="blockDim (line, cSlice): several slices a block, each warp pinned to one",
+    idea="blockDim (line, cSlice): several slices per block, one per warp",
     source="arXiv 2512.07884, section 3.2",
     build_forward=build_forward,
     build_backward=build_backward,

@@ -1,8 +1,8 @@
-"""The scan in float64, written for reading: what every rung is held to.
+"""The scan in float64, written to be read. The gate compares every rung with it.
 
-Works on NumPy arrays and torch tensors alike. Tensors come in groups that share weights:
-x, lam, h of shape (G, M, H, W) and w of shape (3, G, 1, H, W), where G = N * C, M = 1 for weights
-of each channel's own, and G = N, M = C for shared weights.
+It takes NumPy arrays and torch tensors, in groups that share weights: x, lam and h of shape
+(G, M, H, W) and w of shape (3, G, 1, H, W). With weights per channel G = N * C and M = 1; with
+shared weights G = N and M = C.
 
 Source: arXiv 2501.12381, equations 1 to 3; the adjoint follows from them.
 """
@@ -21,14 +21,14 @@ Tensor = Any
 def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
     """H of the whole scan.
 
-    h[i,p] = wl[i,p] h[i-1,p-1] + wm[i,p] h[i-1,p] + wr[i,p] h[i-1,p+1] + lam[i,p] x[i,p], where h
-    before the first line of a chunk is 0, as is a neighbour outside the line.
+    h[i,p] = wl[i,p] h[i-1,p-1] + wm[i,p] h[i-1,p] + wr[i,p] h[i-1,p+1] + lam[i,p] x[i,p]. h is 0
+    before the first line of a chunk, and so is a neighbour outside the line.
 
     Args:
-        problem: direction and chunk; the sizes come from the tensors.
+        problem: gives direction and chunk; the sizes are those of the tensors.
         x: input, (G, M, H, W), float64.
         lam: input scale, like x.
-        w: weights, (3, G, 1, H, W), or their logits where the problem says so.
+        w: weights, (3, G, 1, H, W), or their logits if ``problem.logits``.
 
     Returns:
         h, like x.
@@ -48,17 +48,17 @@ def forward(problem: ScanProblem, x: Tensor, lam: Tensor, w: Tensor) -> Tensor:
 
 
 def normalize(problem: ScanProblem, logits: Tensor) -> Tensor:
-    """Weights of logits: sigmoids over their sum, the neighbour outside the line left out.
+    """Weights of logits: sigmoids over their sum, without neighbours outside the line.
 
-    As the softmax of log-sigmoids, which is the same, so that very negative logits do not make
-    0 / 0; log sigmoid(a) = min(a, 0) - log(1 + e^-|a|).
+    Computed as the softmax of log-sigmoids, which is the same but does not give 0 / 0 for very
+    negative logits. log sigmoid(a) = min(a, 0) - log(1 + e^-|a|).
 
     Args:
-        problem: direction; the sizes come from the tensor.
+        problem: gives the direction; the sizes are those of the tensor.
         logits: of the left, middle and right neighbour, (3, G, 1, H, W), float64.
 
     Returns:
-        w, like logits; the three of a position sum to 1.
+        w, like logits; the three weights of a position sum to 1.
     """
     logs = _lines(problem, logits)
     xp = _namespace(logs)
@@ -73,13 +73,13 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, lam and w.
 
-    The full gradient of h[i] gathers from the next line, g[i] = grad_h[i] + w[i+1]^T g[i+1]; then
-    dx = lam g, dlam = x g, dw_k[i,p] = g[i,p] h[i-1,p+k] for k = -1, 0, 1, summed over the
-    channels of a group.
+    The whole gradient of h[i] gathers from the next line: g[i] = grad_h[i] + w[i+1]^T g[i+1]. Then
+    dx = lam g, dlam = x g and dw_k[i,p] = g[i,p] h[i-1,p+k] for k = -1, 0, 1, where dw is summed
+    over the channels of a group.
 
     Args:
-        problem: direction and chunk; the sizes come from the tensors.
-        grad_h: gradient of h, (G, M, H, W), float64.
+        problem: gives direction and chunk; the sizes are those of the tensors.
+        grad_h: incoming gradient of h, (G, M, H, W), float64.
         x: input, like grad_h.
         lam: input scale, like grad_h.
         w: weights, (3, G, 1, H, W).
@@ -99,7 +99,7 @@ def backward(
             grad_w[i] = _zeros_like(w[..., i, :])
             continue
         weight = w[..., i, :]
-        # h[i,p] took wl from p-1 and wr from p+1: going back, p gets wl of p+1 and wr of p-1.
+        # h[i,p] weights p-1 with wl and p+1 with wr, so p gets back wl g of p+1 and wr g of p-1.
         from_right = _neighbours(weight[0] * g[i])[1]
         from_left = _neighbours(weight[2] * g[i])[0]
         carried = from_right + weight[1] * g[i] + from_left
@@ -113,7 +113,7 @@ def backward(
 
 
 def _order(problem: ScanProblem) -> list[tuple[int, int | None]]:
-    """Lines in scan order, each with the line before it, None where h starts at 0."""
+    """Lines in scan order, each with the previous line, or None where h starts at 0."""
     steps = list(range(problem.steps))
     if problem.direction in ("up", "left"):
         steps.reverse()
@@ -123,12 +123,12 @@ def _order(problem: ScanProblem) -> list[tuple[int, int | None]]:
 
 
 def _lines(problem: ScanProblem, tensor: Tensor) -> Tensor:
-    """Lines on the last axis but one, the positions of a line last; its own inverse."""
+    """Move lines to the second-to-last axis and their positions to the last; its own inverse."""
     return tensor if problem.vertical else tensor.swapaxes(-1, -2)
 
 
 def _neighbours(line: Tensor) -> tuple[Tensor, Tensor]:
-    """The line shifted so that position p holds its left and its right neighbour, 0 outside."""
+    """The left and the right neighbour of every position; 0 outside the line."""
     xp = _namespace(line)
     zero = _zeros_like(line[..., :1])
     left = xp.concatenate([zero, line[..., :-1]], -1)

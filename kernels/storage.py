@@ -1,9 +1,8 @@
-"""How values lie in memory; kernels compute in float32 whatever the storage type.
+"""Storage types. Kernels compute in float32, whatever type the tensors store.
 
-bfloat16 has no NumPy type, so that its arrays travel as their 16 bits: the upper half of a
-float32. Where one load brings several values, they travel as an unsigned word of 4 or 8 bytes, the
-first value in its lowest bits; 16-bit values are taken apart and rounded in pairs, as the hardware
-does, by one instruction each.
+NumPy has no bfloat16, so kernels take it as uint16: the upper half of a float32. Kernels that load
+several values at once take them as unsigned words of 4 or 8 bytes, with the first value in the
+lowest bits. Two 16-bit values are unpacked, or rounded and joined, by one instruction each.
 """
 
 from collections.abc import Callable
@@ -21,12 +20,12 @@ class Storage:
     """One storage type.
 
     Args:
-        raw: NumPy type of a value as it lies in memory, for arrays in registers.
+        raw: NumPy type of a stored value.
         widen: device function, raw -> float32.
-        narrow: device function, float32 -> raw, to the nearest, ties to even.
-        unpack: device function, (uint32, i) -> float32: value i of those in 4 bytes.
-        join: device function, (float32, float32) -> uint32: the other way; of float32 the first
-            alone.
+        narrow: device function, float32 -> raw, rounded to nearest, ties to even.
+        unpack: device function, (uint32, i) -> float32: value i of a 4-byte word.
+        join: device function, (float32, float32) -> uint32: the inverse. With float32, a word is
+            the first value and the second is ignored.
     """
 
     raw: Any
@@ -38,13 +37,13 @@ class Storage:
 
 @cache
 def storage_of(dtype: str) -> Storage:
-    """The storage of "float32", "float16" or "bfloat16"."""
+    """The storage type of this name: "float32", "float16" or "bfloat16"."""
     return {"float32": _float32, "float16": _float16, "bfloat16": _bfloat16}[dtype]()
 
 
 @cache
 def storage(dtype: str) -> tuple[Any, Any]:
-    """Device functions ``load(array, at) -> float32`` and ``store(array, at, float32)``.
+    """Device functions ``load(array, index) -> float32`` and ``store(array, index, float32)``.
 
     Args:
         dtype: "float32", "float16" or "bfloat16".
@@ -69,11 +68,11 @@ def words(dtype: str, pack: int) -> tuple[Any, Any]:
 
     Args:
         dtype: storage type.
-        pack: values in a word; ``join`` takes as many from an array of float32.
+        pack: values per word; ``join`` reads as many from an array of float32.
     """
     kind = storage_of(dtype)
     widen, narrow, unpack_piece, join_piece = kind.widen, kind.narrow, kind.unpack, kind.join
-    each = 4 // np.dtype(kind.raw).itemsize  # values in 4 bytes
+    each = 4 // np.dtype(kind.raw).itemsize  # values per 4 bytes
 
     @device_function
     def unpack_one(word: Any, _i: int) -> Any:
@@ -162,11 +161,11 @@ def _bfloat16() -> Storage:
 
 
 HIGH = np.uint32(0xFFFF0000)
-"""The half of a 4-byte word in which its second 16-bit value lies."""
+"""Mask of the second 16-bit value in a 4-byte word."""
 
 
 def _pair(name: str, simulated: Callable[[Any, Any], Any]) -> Any:
-    """Two float32 rounded to a 16-bit type, the first in the lower half; one PTX instruction."""
+    """One PTX instruction: two float32 rounded to a 16-bit type, the first in the lower half."""
 
     def convert(ir: Any, builder: Any, low: Any, high: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(32), [ir.FloatType(), ir.FloatType()])
@@ -176,7 +175,7 @@ def _pair(name: str, simulated: Callable[[Any, Any], Any]) -> Any:
     return instruction("uff", convert)(simulated)
 
 
-# What the simulator runs for these instructions.
+# The simulator's fallbacks for these instructions.
 
 
 def _low_half(piece: int) -> Any:
@@ -189,7 +188,7 @@ def _join_halves(low: float, high: float) -> Any:
 
 
 def _rounded(value: float) -> Any:
-    """The bits of a float32, rounded so that the upper 16 are the nearest bfloat16."""
+    """The bits of a float32 after rounding: the upper 16 are the nearest bfloat16."""
     bits = np.float32(value).view(np.uint32)
     if np.isnan(value):
         return bits | np.uint32(0x400000)

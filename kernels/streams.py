@@ -1,4 +1,4 @@
-"""Several calls side by side: a stream each, forked from and joined to the current one.
+"""Several calls side by side, each on a stream that forks from the current one and joins it.
 
 Source: arXiv 2512.07884, section 3.3: the four directions do not depend on each other.
 """
@@ -12,19 +12,19 @@ from gspn2bench.kernels.jit import SIMULATED
 
 
 def side_by_side(calls: Sequence[Call]) -> Call:
-    """One call that runs several at once and is done when all of them are.
+    """One call that runs several calls at once.
 
-    Each runs on a non-blocking stream of its own, which starts after what the current stream was
-    given before, and which the current stream waits for: a CUDA graph captures fork and join. The
-    simulator knows no streams and runs them in turn.
+    Each has a non-blocking stream. The streams wait for the work already on the current stream, and
+    the current stream waits for them, so a CUDA graph captures fork and join. The simulator has no
+    streams and runs the calls one after another.
     """
 
-    def in_turn() -> None:
+    def one_after_another() -> None:
         for call in calls:
             call()
 
     if SIMULATED:
-        return in_turn
+        return one_after_another
     streams = [torch.cuda.Stream() for _ in calls]  # type: ignore[no-untyped-call]
     fork, *joins = (torch.cuda.Event() for _ in range(len(calls) + 1))  # type: ignore[no-untyped-call]
 

@@ -1,13 +1,13 @@
 """Directions "right" and "left" for kernels that scan "down" and "up": transpose, scan, undo.
 
-Scanning the columns of a plane is scanning the rows of its transpose. Every input is transposed
-into a scratch tensor, the vertical kernel runs on the scratch tensors, and its outputs are
-transposed back. All of it happens inside the call and is counted, in launches and in bytes: one
-launch for each tensor, read once and written once more than the scan itself needs.
+A scan over the columns of a plane is a scan over the rows of its transpose. Every input is
+transposed into a scratch tensor, the vertical kernel runs on the scratch tensors, and its outputs
+are transposed back. All of this is part of the call, and is counted in its launches and bytes: one
+launch per tensor, which reads and writes it once more than the scan does.
 
-A block transposes a tile of 32 x 32 elements through shared memory, so that a warp reads 32
-consecutive elements of a row and writes 32 consecutive elements of a row. A line of the tile is 33
-elements, so that the 32 elements of one of its columns lie in 32 different banks.
+A block transposes a tile of 32 x 32 elements through shared memory, so a warp both reads and writes
+32 consecutive elements. A row of the tile is padded to 33 elements, so the 32 elements of a column
+are in 32 different banks.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ from gspn2bench.problem import Direction, ScanProblem, ceil_div
 
 TILE: Final = 32
 ROWS: Final = 8
-"""Rows of a tile that the block's 8 warps move at a time."""
+"""Rows of a tile that the 8 warps of a block move at once."""
 
 _VERTICAL: Final[dict[Direction, Direction]] = {"right": "down", "left": "up"}
 
 
 @cache
 def build_transpose(item_bytes: int) -> Any:
-    """Compile the kernel that transposes one tile of one plane per block."""
+    """Compile the kernel: each block transposes one tile of one plane."""
     bits = {4: np.float32, 2: np.uint16}[item_bytes]
     padded = TILE + 1
     tile_size = TILE * padded
@@ -47,7 +47,7 @@ def build_transpose(item_bytes: int) -> Any:
         tile = cuda.shared.array(tile_size, bits)
         lane = np.uint32(np.uint32(cuda.threadIdx.x) % np.uint32(TILE))
         warp = np.uint32(np.uint32(cuda.threadIdx.x) // np.uint32(TILE))
-        # unsigned and of 32 bits: a 64-bit division would cost more than the copy
+        # unsigned 32-bit divisions: 64-bit ones would take longer than the copy
         strip = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(tiles_across))
         side = np.uint32(np.uint32(cuda.blockIdx.x) % np.uint32(tiles_across)) * TILE
         top = np.uint32(strip % np.uint32(tiles_down)) * TILE
@@ -69,9 +69,9 @@ def build_transpose(item_bytes: int) -> Any:
 
 
 def transposed(bind: Bind) -> Bind:
-    """Make a binding that takes every direction of one that takes "down" and "up".
+    """Extend a binding for "down" and "up" to every direction.
 
-    The scratch tensors, as large as the operands, are allocated when the call is bound.
+    Scratch tensors as large as the operands are allocated when the call is bound.
     """
 
     def bind_any(problem: ScanProblem, operands: Operands) -> Call:
@@ -104,19 +104,19 @@ def transposed(bind: Bind) -> Bind:
 
 
 def transposed_launches(problem: ScanProblem) -> int:
-    """Launches that the transposes add to one call: one a tensor, none for "down" and "up"."""
+    """Launches that transposes add to one call: one per tensor, none for "down" and "up"."""
     if problem.vertical:
         return 0
     return len(INPUTS[problem.phase]) + len(OUTPUTS[problem.phase])
 
 
 def transposed_traffic(problem: ScanProblem) -> int:
-    """Bytes that the transposes add to one call: each operand read once and written once more."""
+    """Bytes that transposes add to one call: each operand is read and written once more."""
     return 0 if problem.vertical else 2 * compulsory_traffic(problem)
 
 
 def tile_limit_reason(problem: ScanProblem) -> str | None:
-    """Why the largest tensor has more tiles than a grid has blocks, or None."""
+    """Why a grid cannot have one block per tile of the largest tensor; None if it can."""
     weights = 3 * (problem.slices if problem.weights == "channel" else problem.batch)
     tiles = max(weights, problem.slices) * _tiles(problem.height) * _tiles(problem.width)
     if not problem.vertical and tiles > MAX_GRID:
@@ -125,7 +125,7 @@ def tile_limit_reason(problem: ScanProblem) -> str | None:
 
 
 def _scratch(operands: Operands) -> Operands:
-    """Tensors for the transposed operands, NaN until they are written, as the gate has it."""
+    """Tensors for the transposed operands; NaN until written, like every scratch tensor."""
     tensors = {
         field.name: scratch_tensor(tensor, (*tensor.shape[:-2], *tensor.shape[:-3:-1]))
         for field in fields(operands)

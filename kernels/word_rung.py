@@ -55,6 +55,16 @@ class WordBlock:
         return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
 
     @property
+    def full(self) -> bool:
+        """Whether every thread has a word inside the line."""
+        return self.line_words == self.threads
+
+    @property
+    def longest_line(self) -> int:
+        """Most columns of a line: above, a thread has too few registers for a ring of words."""
+        return MAX_THREADS * 4 // max(4, self.word_bytes) * self.pack
+
+    @property
     def max_registers(self) -> int:
         """Registers per thread with which one block fits a multiprocessor."""
         return registers_per_thread(self.threads)
@@ -76,13 +86,21 @@ def choose(problem: ScanProblem) -> WordBlock:
     )
 
 
-def word_rung(rung_id: str, title: str, idea: str, build: Callable[[WordBlock], Any]) -> Rung:
+def word_rung(
+    *,
+    id: str,  # noqa: A002
+    title: str,
+    idea: str,
+    source: str,
+    build: Callable[[WordBlock], Any],
+) -> Rung:
     """A rung of one forward launch, with weights per channel or shared.
 
     Args:
-        rung_id: see ``Rung``, as for ``title`` and ``idea``.
+        id: see ``Rung``, as for ``title``, ``idea`` and ``source``.
         title: see ``Rung``.
         idea: see ``Rung``.
+        source: see ``Rung``.
         build: compiles the kernel.
     """
 
@@ -95,17 +113,17 @@ def word_rung(rung_id: str, title: str, idea: str, build: Callable[[WordBlock], 
 
     def unsupported_reason(problem: ScanProblem) -> str | None:
         block = choose(problem)
-        if block.line_words > MAX_THREADS:
+        if problem.line > block.longest_line:
             field = "width" if problem.vertical else "height"
-            longest = MAX_THREADS * block.pack
-            return f"{field}: {problem.line} is above {longest}, {block.pack} columns per thread"
+            limit = f"{block.longest_line}, the most for words of {block.word_bytes} bytes"
+            return f"{field}: {problem.line} is above {limit}"
         return grid_limit_reason(problem) or tile_limit_reason(problem)
 
     return Rung(
-        id=rung_id,
+        id=id,
         title=title,
         idea=idea,
-        source="ours",
+        source=source,
         native="down",
         forward=transposed(forward),
         launches=lambda problem: 1 + transposed_launches(problem),

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from gspn2bench.kernels.jit import WARP
-from gspn2bench.kernels.launch_limits import MAX_THREADS, registers_per_thread
-from gspn2bench.kernels.storage import storage_of
+from gspn2bench.kernels.launch_limits import MAX_THREADS
+from gspn2bench.kernels.word_rung import WordBlock
 from gspn2bench.problem import ITEM_BYTES, ScanProblem, ceil_div
 
 MAX_WORDS: Final = 4
@@ -31,52 +29,24 @@ BACKWARD_OPERANDS: Final = 7  # grad_h, x, lam, wl, wm, wr, and h of the previou
 
 
 @dataclass(frozen=True)
-class Config:
-    """The constants that a kernel is compiled with.
+class Config(WordBlock):
+    """The constants that a kernel is compiled with, besides those of r06a to r06c.
 
     Args:
-        dtype: storage type.
-        line_words: words per line; as a constant it makes the distance between lines one too.
-        threads: threads per block, a multiple of a warp.
         words: adjacent words per thread.
-        pack: columns per word, and so per load.
         depth: lines in the ring; even, so the compiler knows which half of shared memory a line
             uses once the loop over the ring is unrolled.
-        upward: whether the scan starts at the last row.
-        shared: whether the channels share one set of weights.
         logits: whether the weights are given as logits.
     """
 
-    dtype: str
-    line_words: int
-    threads: int
     words: int
-    pack: int
     depth: int
-    upward: bool
-    shared: bool
     logits: bool
-
-    @property
-    def word_bytes(self) -> int:
-        """Bytes per load."""
-        return self.pack * ITEM_BYTES[self.dtype]
-
-    @property
-    def word_type(self) -> Any:
-        """NumPy type of a word."""
-        unsigned = {4: np.uint32, 8: np.uint64}
-        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
 
     @property
     def full(self) -> bool:
         """Whether every word of every thread is inside the line."""
         return self.line_words == self.threads * self.words
-
-    @property
-    def max_registers(self) -> int:
-        """Registers per thread with which one block fits a multiprocessor."""
-        return registers_per_thread(self.threads)
 
 
 @cache
@@ -109,13 +79,13 @@ def choose(problem: ScanProblem) -> Config:
     max_depth = MAX_DEPTH_OF_LOGITS[problem.dtype] if problem.logits else MAX_DEPTH
     depth = min(ring // registers, problem.chunk_length // 8, max_depth)
     return Config(
-        problem.dtype,
-        line_words,
-        threads,
-        words,
-        pack,
-        max(2, depth - depth % 2),
+        dtype=problem.dtype,
+        line_words=line_words,
+        threads=threads,
+        pack=pack,
         upward=problem.direction in ("up", "left"),
         shared=problem.weights == "shared",
+        words=words,
+        depth=max(2, depth - depth % 2),
         logits=problem.logits,
     )

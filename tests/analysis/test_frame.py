@@ -267,7 +267,8 @@ def test_published_rate_is_no_latency():
 
 
 def test_rungs_in_the_order_of_the_ladder():
-    assert sorted(["mine", "r10", "a", "r09"], key=rung_order) == ["r09", "r10", "a", "mine"]
+    ladder = ["r06", "r06a", "r06b", "r07", "r10"]
+    assert sorted(["mine", *ladder[::-1], "a"], key=rung_order) == [*ladder, "a", "mine"]
 
 
 def test_empty_run():

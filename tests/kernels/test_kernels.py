@@ -21,6 +21,7 @@ from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
 from gspn2bench.workload import gate, inputs
 
 TINY = [(1, 1, 1, 1), (2, 1, 1, 5), (1, 2, 5, 1), (1, 3, 7, 8), (2, 2, 3, 33), (1, 1, 17, 31)]
+STEPS = ("r06a", "r06b", "r06c")  # they take lines of up to 1024 columns
 RAGGED = [(2, 3, 63, 500), (1, 2, 500, 1025), (3, 1, 32, 2049), (1, 1, 31, 4096)]
 
 
@@ -59,7 +60,14 @@ def test_tiny(rung_id: str, shape: tuple[int, int, int, int], device: str) -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rung_id", "shape"), list(product(LADDER, RAGGED)))
+@pytest.mark.parametrize(
+    ("rung_id", "shape"),
+    [
+        (rung_id, shape)
+        for rung_id, shape in product(LADDER, RAGGED)
+        if shape[-1] <= 1024 or rung_id not in STEPS
+    ],
+)
 def test_ragged(rung_id: str, shape: tuple[int, int, int, int], device: str) -> None:
     if rung_id in ("r06a", "r06b", "r06c") and shape[-1] > 1024:
         pytest.skip(f"{rung_id}: one word per thread, up to 1024 of them")
@@ -201,7 +209,7 @@ def test_memory_that_begins_between_two_words_is_refused(width: int, refused: bo
         return
     with pytest.raises(ValueError) as caught:
         LADDER["r07"].bind(problem, operands)
-    expected = "x: shape (1, 1, 2, 512), whose memory begins at no multiple of 8 bytes"
+    expected = "x: shape (1, 1, 2, 512) at an address that is not a multiple of 8 bytes"
     assert str(caught.value) == expected
 
 
@@ -238,7 +246,7 @@ def test_a_field_of_an_older_rung_is_refused_by_its_new_name(old: str, new: str)
 def test_every_rung_file_is_in_the_ladder_with_its_header() -> None:
     folder = resources.files("gspn2bench.kernels")
     files = sorted(f.name for f in folder.iterdir() if f.name[:1] == "r" and f.name[1:3].isdigit())
-    assert [f"{name[:3]}" for name in files] == list(LADDER)
+    assert [name.partition("_")[0] for name in files] == list(LADDER)
     for number, name in enumerate(files):
         file = folder.joinpath(name)
         if file.is_dir():

@@ -7,7 +7,6 @@ that a scan of 5 lines stays one of 5 lines whichever way it runs.
 import importlib
 import sys
 import types
-from collections.abc import Iterable
 from dataclasses import replace
 from importlib import resources
 from itertools import product
@@ -44,6 +43,14 @@ from gspn2bench.workload import gate, inputs
 Geometry = tuple[int, int, int, int, int | None]
 
 VERTICAL = [rung_id for rung_id, rung in LADDER.items() if rung.native == "down"]
+STEPS = ("r06a", "r06b", "r06c")
+"""Steps between r06 and r07: forward only, lines of up to 1024 columns."""
+IN_PHASES: list[tuple[str, Phase]] = [
+    (rung_id, phase)
+    for rung_id, phase in product(LADDER, PHASES)
+    if phase == "forward" or rung_id not in STEPS
+]
+"""Every rung in the phases that it has."""
 
 
 def oriented(geometry: Geometry, direction: Direction, phase: Phase) -> ScanProblem:
@@ -51,11 +58,6 @@ def oriented(geometry: Geometry, direction: Direction, phase: Phase) -> ScanProb
     batch, channels, steps, line, chunk = geometry
     height, width = (steps, line) if direction in ("down", "up") else (line, steps)
     return ScanProblem(batch, channels, height, width, "float32", direction, chunk, phase=phase)
-
-
-def with_kernels(cases: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The (rung id, phase, ...) for which the rung has a kernel: steps of the ladder only scan."""
-    return [case for case in cases if case[1] == "forward" or LADDER[case[0]].backward is not None]
 
 
 def taken(rung: Rung, problem: ScanProblem) -> ScanProblem | None:
@@ -135,7 +137,7 @@ TINY: list[Geometry] = [
 
 @pytest.mark.parametrize(
     ("rung_id", "phase", "geometry"),
-    with_kernels(product([r for r in LADDER if r != "r01"], PHASES, TINY)),
+    [(*each, geometry) for each, geometry in product(IN_PHASES, TINY) if each[0] != "r01"],
 )
 def test_chunks(rung_id: str, phase: Phase, geometry: Geometry, device: str) -> None:
     rung = LADDER[rung_id]
@@ -152,7 +154,12 @@ def test_r01_backward(geometry: Geometry, device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rung_id", "phase", "direction"), with_kernels(product(VERTICAL, PHASES, ("right", "left")))
+    ("rung_id", "phase", "direction"),
+    [
+        (*each, direction)
+        for each, direction in product(IN_PHASES, ("right", "left"))
+        if each[0] in VERTICAL
+    ],
 )
 def test_transposed_directions(
     rung_id: str, phase: Phase, direction: Direction, device: str, small_transposes: None
@@ -214,15 +221,15 @@ def test_a_transpose_moves_every_element(shape: tuple[int, ...], dtype: DType, d
     assert torch.equal(target, source.mT)
 
 
-@pytest.mark.parametrize("rung_id", VERTICAL)
-def test_transposes_are_counted(rung_id: str) -> None:
-    rung = LADDER[rung_id]
-    for phase, tensors in (("forward", 4), ("backward", 8)):
-        down = taken(rung, ScanProblem(2, 3, 41, 50, phase=phase))  # type: ignore[arg-type]
-        assert down is not None
-        right = replace(down, height=50, width=41, direction="right")  # odd: r07 transposes too
-        assert rung.launches(right) == rung.launches(down) + tensors
-        assert rung.traffic(right) == rung.traffic(down) + 2 * down.compulsory_bytes
+@pytest.mark.parametrize(("rung_id", "phase"), [each for each in IN_PHASES if each[0] in VERTICAL])
+def test_transposes_are_counted(rung_id: str, phase: Phase) -> None:
+    rung, tensors = LADDER[rung_id], 4 if phase == "forward" else 8
+    down = taken(rung, ScanProblem(2, 3, 41, 50, phase=phase))
+    assert down is not None
+    right = replace(down, height=50, width=41, direction="right")  # odd: r07 transposes too
+    assert rung.launches is not None
+    assert rung.launches(right) == rung.launches(down) + tensors
+    assert rung.traffic(right) == rung.traffic(down) + 2 * down.compulsory_bytes
 
 
 SIXTEEN_BITS = [d for d in DTYPES if d != "float32"]
@@ -230,12 +237,38 @@ SIXTEEN_BITS = [d for d in DTYPES if d != "float32"]
 
 @pytest.mark.parametrize(
     ("rung_id", "phase", "dtype"),
-    with_kernels(product(("r04", "r05", "r06"), PHASES, SIXTEEN_BITS)),
+    list(product(("r04", "r05", "r06"), PHASES, SIXTEEN_BITS)),
 )
 def test_sixteen_bit_storage(rung_id: str, phase: Phase, dtype: DType, device: str) -> None:
     problem = replace(oriented((1, 2, 4, 5, 3), "down", phase), dtype=dtype)
     problem = replace(problem, weights="shared" if rung_id == "r06" else "channel")
     hold(LADDER[rung_id], problem, device)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize("rung_id", STEPS)
+@pytest.mark.parametrize(
+    ("steps", "line", "chunk", "weights", "dtype"),
+    [
+        (11, 6, None, "channel", "float32"),  # passes of the ring, and three lines more
+        (9, 33, 5, "shared", "float32"),  # words of one column; a second warp of one thread
+        (8, 12, None, "shared", "bfloat16"),
+        (12, 64, None, "channel", "float16"),
+        (10, 66, 9, "shared", "float32"),
+    ],
+)
+def test_steps_to_the_ring(
+    steps: int,
+    line: int,
+    chunk: int | None,
+    weights: Weights,
+    dtype: DType,
+    rung_id: str,
+    direction: Direction,
+    device: str,
+) -> None:
+    problem = oriented((1, 2, steps, line, chunk), direction, "forward")
+    hold(LADDER[rung_id], replace(problem, weights=weights, dtype=dtype), device)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -314,6 +347,9 @@ UNSUPPORTED = [
     ("r05", {"width": 6143}, "width: 6143 is above 6142"),
     ("r06", {"weights": "channel"}, "weights: channel"),
     ("r06", {"width": 6143, "weights": "shared"}, "width: 6143 is above 6142"),
+    ("r06a", {"phase": "backward"}, "phase: r06a has no backward kernel"),
+    ("r06b", {"width": 1026}, "width: 1026 is above 1024, the most for words of 8 bytes"),
+    ("r06c", {"width": 1025}, "width: 1025 is above 1024, the most for words of 4 bytes"),
     ("r03", {"batch": 2**20, "height": 2**12, "chunk": 1}, "batch * channels * chunks: "),
     ("r03", {"batch": 2**30, "direction": "left"}, "direction: left takes "),
 ]
@@ -343,6 +379,9 @@ FAULTS = [
         "store(grad_wr, index, g * right)",
         "store(grad_wr, index, g * left)",
     ),
+    ("r06a_columns", "forward", "if i + 1 < pack else beyond", "if i + 1 < pack else left"),
+    ("r06b_ring", "forward", "ahead = DEPTH * stride", "ahead = stride"),
+    ("r06c_branchless", "forward", "ahead = (k + DEPTH) * stride", "ahead = k * stride"),
     ("r06_compact.backward", "backward", "in range(members):", "in range(members - 1):"),
     ("r06_compact.forward", "forward", "store(h, index, value)", "pass"),  # it stays NaN
 ]
@@ -366,23 +405,23 @@ def test_a_planted_fault_is_found(
     else:
         rung = module.RUNG
     chunk = None if name.startswith("r01") else 2
-    problem = taken(rung, oriented((1, 2, 5, 3, chunk), rung.native, phase))
+    geometry = (1, 2, 11, 6, None) if rung.id in STEPS else (1, 2, 5, 3, chunk)
+    problem = taken(rung, oriented(geometry, rung.native, phase))
     assert problem is not None
     assert not verdict_of(rung, problem, device).passed
 
 
 EXTENTS = (1, 2, 31, 32, 33, 63, 500, 1025, 2049)
-STEPS = ("r06a", "r06b", "r06c")
-"""Rungs whose threads own one word, so odd lines end at 1024 columns."""
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("rung_id", "phase", "direction"), with_kernels(product(LADDER, PHASES, DIRECTIONS))
+    ("rung_id", "phase", "direction"), list(product(LADDER, PHASES, DIRECTIONS))
 )
 def test_every_extent(rung_id: str, phase: Phase, direction: Direction, device: str) -> None:
     rung, tried = LADDER[rung_id], 0
-    for k, (steps, line) in enumerate(product(EXTENTS, EXTENTS)):
+    lines = [line for line in EXTENTS if line <= 1024 or rung_id not in STEPS]
+    for k, (steps, line) in enumerate(product(EXTENTS, lines)):
         # Chunks and channels take turns, at periods without a factor in common with the extents.
         chunk = (1, 7, 64, None)[k % 4]
         channels = (1, 2, 3, 8, 1)[k % 5]
@@ -395,21 +434,20 @@ def test_every_extent(rung_id: str, phase: Phase, direction: Direction, device: 
     if not tried:
         reason = rung.skip_reason(oriented((1, 1, 1, 1, None), direction, phase))
         pytest.skip(f"{rung_id}: {reason}")
-    lines = [
-        line for line in EXTENTS if taken(rung, oriented((1, 1, 1, line, None), direction, phase))
-    ]
-    assert lines == [line for line in EXTENTS if rung_id not in STEPS or line < 1025]
     assert tried > 0.9 * len(EXTENTS) * len(lines)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("rung_id", "phase", "dtype"), with_kernels(product(VERTICAL, PHASES, SIXTEEN_BITS))
+    ("rung_id", "phase", "dtype"),
+    [(*each, dtype) for each, dtype in product(IN_PHASES, SIXTEEN_BITS) if each[0] in VERTICAL],
 )
 def test_every_storage_type(rung_id: str, phase: Phase, dtype: DType, device: str) -> None:
     rung = LADDER[rung_id]
     sizes: list[Geometry] = [(2, 3, 33, 500, 7), (3, 2, 64, 1025, None), (1, 8, 65, 63, 64)]
     for geometry, direction in product(sizes, DIRECTIONS):
+        if rung_id in STEPS and geometry[3] > 1024:
+            continue
         problem = taken(rung, replace(oriented(geometry, direction, phase), dtype=dtype))
         if problem is None:
             pytest.skip(f"{rung_id} does not store {dtype}")
@@ -417,7 +455,7 @@ def test_every_storage_type(rung_id: str, phase: Phase, dtype: DType, device: st
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rung_id", "phase"), with_kernels(product(LADDER, PHASES)))
+@pytest.mark.parametrize(("rung_id", "phase"), IN_PHASES)
 def test_more_slices_than_a_grid_axis_of_65535(rung_id: str, phase: Phase, device: str) -> None:
     rung = LADDER[rung_id]
     for direction in (rung.native, *(("left",) if rung.native == "down" else ())):
@@ -427,7 +465,7 @@ def test_more_slices_than_a_grid_axis_of_65535(rung_id: str, phase: Phase, devic
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rung_id", "phase"), with_kernels(product(LADDER, PHASES)))
+@pytest.mark.parametrize(("rung_id", "phase"), IN_PHASES)
 def test_a_call_allocates_nothing(rung_id: str, phase: Phase, device: str) -> None:
     rung = LADDER[rung_id]
     problem = taken(rung, oriented((1, 3, 8, 33, None), "right", phase))

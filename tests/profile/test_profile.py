@@ -393,6 +393,7 @@ def test_the_base_name_of_a_kernel(name, base):
     [
         ("r01_line_launch_forward", ("r01", "forward")),
         ("r07_gspn2_backward", ("r07", "backward")),
+        ("r06a_columns_forward", ("r06a", "forward")),
         ("r07_gspn2_weight_sum", ("r07", None)),
         ("transpose_tile", None),
         ("r1_forward", None),
