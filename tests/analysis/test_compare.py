@@ -59,7 +59,6 @@ REALISTIC = {
 
 
 MISSED = {
-    "graph time, halves of a row": "66 of 69, one too few: docs/measured/calibration.md names them",
     "graph time, halves of a library's row": "54 of 69: their samples scatter",
 }
 """Sources of samples in which too few slowdowns are found, and how many."""
