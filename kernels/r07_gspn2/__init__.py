@@ -23,8 +23,8 @@ Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 wi
 to 16 on short lines.
 
 Expect: launches 1. On figure 3 DRAM throughput stays that of a copy, 86 % of peak, and the time
-stays 0.78 ms. Where a pass of the ring is short, the time falls: with shared weights to 0.455 ms,
-on a single slice to 0.24 ms. The remaining long_scoreboard stalls are those of the memory itself.
+stays 0.78 ms. Where latency is the limit, the time falls on an H200: with shared weights to
+0.455 ms, on a single slice to 0.24 ms. An H100 does not gain with shared weights: docs/notes.md.
 
 Source: arXiv 2512.07884, section 3.3. The ring of registers is ours.
 """
