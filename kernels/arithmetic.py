@@ -58,6 +58,18 @@ def normalized(left: float, middle: float, right: float, has_left: bool, has_rig
     Returns:
         wl, wm and wr.
     """
+    wl, wm, wr, _ = normalized_with_sum(left, middle, right, has_left, has_right)
+    return wl, wm, wr
+
+
+@device_function
+def normalized_with_sum(
+    left: float, middle: float, right: float, has_left: bool, has_right: bool
+) -> Any:
+    """As ``normalized``, and the sum of the sigmoids inside the line, for ``logit_gradients``.
+
+    The sum is 0 if every logit is below STEEP: its sigmoids are then below 2**-28.
+    """
     left = left if has_left else middle
     right = right if has_right else middle
     beside = max(left, right)
@@ -71,8 +83,36 @@ def normalized(left: float, middle: float, right: float, has_left: bool, has_rig
     wl = d_middle * d_right if has_left else np.float32(0)
     wm = d_left * d_right
     wr = d_left * d_middle if has_right else np.float32(0)
-    share = _reciprocal(wl + wm + wr)
-    return wl * share, wm * share, wr * share
+    total = wl + wm + wr
+    share = _reciprocal(total)
+    # three factors of up to 2**60 would overflow
+    sigmoids = total * _reciprocal(d_left) * _reciprocal(d_middle * d_right)
+    return wl * share, wm * share, wr * share, np.float32(0) if steep else sigmoids
+
+
+@device_function
+def logit_gradients(
+    grad_wl: float, grad_wm: float, grad_wr: float, wl: float, wm: float, wr: float, sigmoids: float
+) -> Any:
+    """The gradients of three logits, from those of their weights.
+
+    A weight is w_k = s_k / S, where s_k is the sigmoid of its logit and S their sum. So its logit
+    has the gradient (grad_k - sum_j grad_j w_j) w_k (1 - s_k), with s_k = w_k S.
+
+    Args:
+        grad_wl: gradient of the left weight.
+        grad_wm: gradient of the middle weight.
+        grad_wr: gradient of the right weight.
+        wl: left weight; 0 if the neighbour is outside the line. Its gradient is then 0.
+        wm: middle weight.
+        wr: right weight, as ``wl``.
+        sigmoids: S, from ``normalized_with_sum``.
+    """
+    mean = grad_wl * wl + grad_wm * wm + grad_wr * wr
+    left = (grad_wl - mean) * wl * (np.float32(1) - wl * sigmoids)
+    middle = (grad_wm - mean) * wm * (np.float32(1) - wm * sigmoids)
+    right = (grad_wr - mean) * wr * (np.float32(1) - wr * sigmoids)
+    return left, middle, right
 
 
 def _approximate(name: str) -> Any:

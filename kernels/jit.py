@@ -114,12 +114,29 @@ def flat(tensor: torch.Tensor, word_bytes: int | None = None) -> Array:
         word_bytes: 4 or 8 to pass several values as one unsigned word, for kernels that load them
             at once; None, or the size of one value, to pass the values themselves.
     """
-    dtype = torch.uint16 if tensor.dtype == torch.bfloat16 else tensor.dtype
-    if word_bytes not in (None, tensor.element_size()):
-        dtype = {4: torch.uint32, 8: torch.uint64}[word_bytes]
+    dtype = word_type(tensor.dtype, word_bytes)
     if SIMULATED:
         return tensor.detach().view(-1).view(dtype).numpy()
     return FlatArray(tensor, dtype)
+
+
+class ArrayType(NamedTuple):
+    """An array argument of a prepared launch.
+
+    Args:
+        word: type of the words that the kernel sees.
+        elements: number of words.
+    """
+
+    word: torch.dtype
+    elements: int
+
+
+def word_type(dtype: torch.dtype, word_bytes: int | None = None) -> torch.dtype:
+    """The type of the words that a kernel sees of a tensor; arguments as ``flat``."""
+    if word_bytes not in (None, dtype.itemsize):
+        return {4: torch.uint32, 8: torch.uint64}[word_bytes]
+    return torch.uint16 if dtype == torch.bfloat16 else dtype
 
 
 def bind_launch(
@@ -128,6 +145,7 @@ def bind_launch(
     block: int | tuple[int, int],
     *arguments: Any,
     shared_bytes: int = 0,
+    cluster: int = 1,
 ) -> Callable[[], None]:
     """Prepare one launch. The returned call makes it, on torch's current stream.
 
@@ -137,12 +155,49 @@ def bind_launch(
         block: threads per block.
         arguments: arrays, from ``flat``, and whole numbers.
         shared_bytes: dynamic shared memory per block.
+        cluster: blocks per cluster; in the simulator 1.
     """
     if SIMULATED:  # a simulated kernel remembers only its last configuration
         return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)
     from gspn2bench.kernels.prebound_launch import PreboundLaunch
 
-    return PreboundLaunch(compiled, grid, block, arguments, shared_bytes)
+    return PreboundLaunch(compiled, grid, block, arguments, shared_bytes, cluster)
+
+
+def prepare_launch(
+    compiled: Any,
+    grid: int,
+    block: int,
+    arrays: Sequence[ArrayType],
+    numbers: Sequence[int],
+    *,
+    shared_bytes: int = 0,
+    cluster: int = 1,
+) -> Callable[..., None]:
+    """Prepare one launch for tensors of given sizes. The returned call takes the tensors.
+
+    Args:
+        compiled: a kernel, from ``kernel``, whose arrays come before its numbers.
+        grid: number of blocks.
+        block: threads per block.
+        arrays: type of each array.
+        numbers: the whole numbers.
+        shared_bytes: dynamic shared memory per block.
+        cluster: blocks per cluster; in the simulator 1.
+    """
+    if SIMULATED:
+
+        def simulate(*tensors: torch.Tensor) -> None:
+            views = [
+                _storage_of(tensor).view(array.word).numpy()
+                for array, tensor in zip(arrays, tensors, strict=True)
+            ]
+            _observed(compiled[grid, block, 0, shared_bytes])(*views, *numbers)
+
+        return simulate
+    from gspn2bench.kernels.prebound_launch import PreparedLaunch
+
+    return PreparedLaunch(compiled, grid, block, arrays, numbers, shared_bytes, cluster)
 
 
 @contextmanager
@@ -167,6 +222,11 @@ def counting_launches() -> Iterator[LaunchCount]:
 
     with observing(add):
         yield count
+
+
+def _storage_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements of a tensor without gaps, in the order of memory, as one axis."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 
 def _observed(compiled: Any) -> Callable[..., None]:

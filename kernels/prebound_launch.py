@@ -1,8 +1,9 @@
 """A launch on a GPU that is prepared once and made with one call of the driver.
 
 At each launch Numba finds the types of a kernel's arguments and lays them out in memory. This takes
-about 40 us, and a call of 1024 launches would measure little else. Here both are done once, when
-the call is bound.
+about 40 us, and a call of 1024 launches would measure little else. Here both are done once. A
+``PreparedLaunch`` still takes the addresses of its tensors at every call. A ``PreboundLaunch`` has
+them too.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from cuda.core import LaunchConfig, Stream, launch
 from numba import from_dtype
 from numba.cuda import types
 
-from gspn2bench.kernels.jit import FlatArray
+from gspn2bench.kernels.jit import ArrayType, FlatArray
 
 DEFAULT_SHARED_BYTES: Final = 48 * 1024
 """Dynamic shared memory of a block for which no attribute must be set."""
@@ -31,6 +32,7 @@ class PreboundLaunch:
         block: threads per block.
         arguments: arrays and whole numbers; the launch keeps the tensors of the arrays alive.
         shared_bytes: dynamic shared memory per block.
+        cluster: blocks per cluster.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class PreboundLaunch:
         block: int | tuple[int, int],
         arguments: Sequence[FlatArray | int],
         shared_bytes: int,
+        cluster: int = 1,
     ) -> None:
         dtypes = dtypes_of(arguments)
         self._device = torch.cuda.current_device()
-        self._shape = _shape(grid, block, shared_bytes)
+        self._shape = _shape(grid, block, shared_bytes, cluster)
         self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device)
         self._arguments = arguments
         self._words = [word for argument in arguments for word in words_of(argument)]
@@ -55,9 +58,59 @@ class PreboundLaunch:
         launch(_stream(self._device, handle), self._shape, self._kernel, *self._words)
 
 
+class PreparedLaunch:
+    """One launch, prepared for tensors of given sizes; called with the tensors.
+
+    It can be called from several threads and on several streams, because a call changes nothing
+    here.
+
+    Args:
+        compiled: a kernel, from ``kernel``, whose arrays come before its numbers.
+        grid: number of blocks.
+        block: threads per block.
+        arrays: type of each array.
+        numbers: the whole numbers.
+        shared_bytes: dynamic shared memory per block.
+        cluster: blocks per cluster.
+    """
+
+    def __init__(
+        self,
+        compiled: Any,
+        grid: int,
+        block: int,
+        arrays: Sequence[ArrayType],
+        numbers: Sequence[int],
+        shared_bytes: int,
+        cluster: int,
+    ) -> None:
+        self._device = torch.cuda.current_device()
+        self._shape = _shape(grid, block, shared_bytes, cluster)
+        dtypes = (*(array.word for array in arrays), *(None for _ in numbers))
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device)
+        self._arrays = [array_words(array.elements, array.word.itemsize, 0) for array in arrays]
+        self._numbers = tuple(numbers)
+
+    def __call__(self, *tensors: torch.Tensor) -> None:
+        """Launch on torch's current stream."""
+        words: list[int] = []
+        for array, tensor in zip(self._arrays, tensors, strict=True):
+            words += array
+            words[-ADDRESS_FROM_END] = tensor.data_ptr()
+        handle = torch._C._cuda_getCurrentRawStream(self._device)
+        stream = _stream(self._device, handle)
+        launch(stream, self._shape, self._kernel, *words, *self._numbers)
+
+
 @cache
-def _shape(grid: int, block: int | tuple[int, int], shared_bytes: int) -> LaunchConfig:
-    return LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
+def _shape(
+    grid: int, block: int | tuple[int, int], shared_bytes: int, cluster: int
+) -> LaunchConfig:
+    if cluster == 1:
+        return LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
+    # cuda.core counts the clusters of such a grid, not its blocks
+    clusters = grid // cluster
+    return LaunchConfig(grid=clusters, cluster=cluster, block=block, shmem_size=shared_bytes)
 
 
 @cache
@@ -102,14 +155,22 @@ def signature(dtypes: Sequence[torch.dtype | None]) -> tuple[Any, ...]:
 def words_of(argument: FlatArray | int) -> tuple[int, ...]:
     """The 8-byte words that represent an argument in Numba's kernels.
 
-    An array takes seven: two pointers to the owner of its memory, unused in kernels; the number of
-    elements; bytes per element; the address; the shape; the stride.
+    A number takes one, an array those of ``array_words``.
     """
     if not isinstance(argument, FlatArray):
         return (argument,)
     tensor, item = argument.tensor, argument.dtype.itemsize
     elements = tensor.numel() * tensor.element_size() // item
-    return (0, 0, elements, item, tensor.data_ptr(), elements, item)
+    return array_words(elements, item, tensor.data_ptr())
+
+
+def array_words(elements: int, item: int, address: int) -> tuple[int, ...]:
+    """The words of an array: two unused pointers, elements, item bytes, address, shape, stride."""
+    return (0, 0, elements, item, address, elements, item)
+
+
+ADDRESS_FROM_END: Final = 3
+"""Position of the address among the words of an array, counted from the end."""
 
 
 def _allow_shared_bytes(function: Any, shared_bytes: int, device: int) -> None:

@@ -1,0 +1,216 @@
+"""r09 quad: four directions in one launch, without transposed copies.
+
+Idea: the direction is an axis of the grid. A block takes a few lines of its scan at a time, a tile:
+rows for "down" and "up", columns for "right" and "left". All threads load the tile in words as they
+lie in memory, normalize the logits, multiply lam by x, and write float32 values to shared memory
+line by line, whatever the direction. Then each thread of the walk computes a few positions of every
+line, while the words of the next tile are on their way to registers. Finally all threads write the
+tile in words again. Only the place of an element in shared memory depends on the direction.
+
+Channels that share their weights are walked side by side in one block, so a tile of weights is
+loaded and normalized once for all of them. Backward sums their weight gradients on chip. A second
+launch adds the sums of several blocks if one block does not have all channels.
+
+A cluster of blocks divides long lines: see edges.py.
+
+A call can also multiply by u. Forward then writes u h, and h only if backward needs it. Backward
+takes the gradient of u h, and returns those of u and of the logits.
+
+Changes since r07: one launch in place of four and up to 24 transposes. The walk reads shared memory
+instead of registers. Lines of up to 128 positions are walked by one warp, without a barrier.
+
+Expect: launches 1. There are no transposes. On small maps the time is one memory latency, the
+normalization, and about 60 cycles per line.
+
+Source: ours. Independent directions: arXiv 2512.07884, section 3.3, which runs them on streams.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+
+from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
+from gspn2bench.kernels.four import FourCall, FourOperands, FourProblem
+from gspn2bench.kernels.jit import ArrayType, prepare_launch, word_type
+from gspn2bench.kernels.launch_limits import grid_limit_reason
+from gspn2bench.kernels.operand_arrays import scratch_tensor, scratch_traffic
+from gspn2bench.kernels.r09_quad.backward import build_backward
+from gspn2bench.kernels.r09_quad.configuration import Config, choose, shared_floats
+from gspn2bench.kernels.r09_quad.forward import build_forward
+from gspn2bench.kernels.r09_quad.weight_gradient import SUM_THREADS, build_weight_gradient
+from gspn2bench.problem import ScanProblem, ceil_div
+
+MAX_LINE: Final = 4096
+"""Longest line, in positions: a tile of one line with its weights fits in shared memory."""
+
+
+def prepare(problem: FourProblem, config: Config | None = None) -> FourCall:
+    """Compile the kernels of a problem. The returned call takes the tensors.
+
+    Args:
+        problem: what to compute.
+        config: the constants to compile with; None: those of ``choose``.
+    """
+    config = config or choose(problem)
+    return _forward(problem, config) if problem.phase == "forward" else _backward(problem, config)
+
+
+def _forward(problem: FourProblem, config: Config) -> FourCall:
+    x, data, weights = _array_types(problem, config)
+    launch = _scan(problem, config, build_forward(config), [x, data, weights, data, data, data])
+
+    def call(four: FourOperands) -> None:
+        lam = four.lam  # stands for a tensor that is None, which the kernel does not access
+        u, h, y = (lam if tensor is None else tensor for tensor in (four.u, four.h, four.y))
+        launch(four.x, lam, four.w, u, h, y)
+
+    return call
+
+
+def _backward(problem: FourProblem, config: Config) -> FourCall:
+    x, data, weights = _array_types(problem, config)
+    dtype = getattr(torch, problem.scan.dtype)
+    single_values = ArrayType(word_type(dtype), data.elements * config.pack)
+    partial = groups_of(problem, config) > 1
+    sums = ArrayType(torch.float32, _sums_of(problem, config)) if partial else weights
+    reads = [data, x, data, weights, data, data, single_values]
+    compiled = build_backward(config, partial)
+    launch = _scan(problem, config, compiled, [*reads, data, data, data, sums])
+    add_groups = _weight_gradient(problem, config) if partial else None
+
+    def call(four: FourOperands) -> None:
+        lam, h, grad_w = four.lam, four.h, four.grad_w
+        assert h is not None
+        assert grad_w is not None
+        partial_sums = grad_w
+        if partial:
+            partial_sums = scratch_tensor(lam, (sums.elements,), torch.float32)
+        u, grad_u = (lam if tensor is None else tensor for tensor in (four.u, four.grad_u))
+        reads = (four.grad, four.x, lam, four.w, h, u, h)
+        launch(*reads, four.grad_x, four.grad_lam, grad_u, partial_sums)
+        if add_groups is not None:
+            add_groups(partial_sums, four.w, grad_w)
+
+    return call
+
+
+def _scan(
+    problem: FourProblem, config: Config, compiled: object, arrays: list[ArrayType]
+) -> Callable[..., None]:
+    """The launch of the scans: a block per image, chunk, direction, group of channels and part."""
+    scan, shared = problem.scan, config.shared
+    chunk = problem.steps if scan.chunk is None else scan.chunk
+    chunks = ceil_div(problem.steps, chunk)
+    groups = scan.channels // config.group
+    image_step, channel_step = scan.channels, 1
+    if problem.channels_outermost:
+        image_step, channel_step = 1, scan.batch
+    sets = scan.batch if shared else scan.slices
+    steps = (image_step, channel_step, sets, 1)
+    return prepare_launch(
+        compiled,
+        scan.batch * chunks * config.directions * groups * config.parts,
+        config.threads,
+        arrays,
+        (scan.slices, groups, *steps, chunk, chunks),
+        shared_bytes=4 * shared_floats(config, scan.phase),
+        cluster=config.parts,
+    )
+
+
+def _weight_gradient(problem: FourProblem, config: Config) -> Callable[..., None]:
+    """The launch that adds the weight gradients of the groups of channels."""
+    scan, dtype = problem.scan, word_type(getattr(torch, problem.scan.dtype))
+    compiled = build_weight_gradient(scan.dtype, problem.logits, problem.first)
+    positions = config.directions * scan.batch * scan.plane
+    weights = ArrayType(dtype, 3 * positions)
+    groups = groups_of(problem, config)
+    return prepare_launch(
+        compiled,
+        ceil_div(positions, SUM_THREADS),
+        SUM_THREADS,
+        [ArrayType(torch.float32, groups * weights.elements), weights, weights],
+        (scan.height, scan.width, scan.batch, config.directions, groups),
+    )
+
+
+def groups_of(problem: FourProblem, config: Config) -> int:
+    """Blocks whose sums of weight gradients are added by a second launch; 1 if there is none."""
+    return problem.scan.channels // config.group if config.shared else 1
+
+
+def _sums_of(problem: FourProblem, config: Config) -> int:
+    """Float32 values of the sums of all groups."""
+    positions = config.directions * problem.scan.batch * problem.scan.plane
+    return groups_of(problem, config) * 3 * positions
+
+
+def _array_types(problem: FourProblem, config: Config) -> tuple[ArrayType, ArrayType, ArrayType]:
+    """Types of x; of lam and the tensors like it; and of the weights."""
+    scan = problem.scan
+    word = word_type(getattr(torch, scan.dtype), config.word_bytes)
+    words = scan.slices * scan.plane // config.pack
+    sets = scan.batch if config.shared else scan.slices
+    weight_words = config.directions * 3 * sets * scan.plane // config.pack
+    return (
+        ArrayType(word, words),
+        ArrayType(word, config.directions * words),
+        ArrayType(word, weight_words),
+    )
+
+
+def bind(problem: ScanProblem, operands: Operands) -> Call:
+    """One direction: the same kernels, with one direction in the grid."""
+    call = prepare(FourProblem.of_scan(problem))
+    four = FourOperands(
+        operands.x,
+        operands.lam[None],
+        operands.w[None],
+        h=operands.h[None],
+        grad=operands.grad_h,
+        grad_x=operands.grad_x,
+        grad_lam=operands.grad_lam,
+        grad_w=operands.grad_w,
+    )
+    return lambda: call(four)
+
+
+def launches(problem: ScanProblem) -> int:
+    """One, and one more if several blocks share the sums of weight gradients."""
+    four = FourProblem.of_scan(problem)
+    partial = problem.phase == "backward" and groups_of(four, choose(four)) > 1
+    return 2 if partial else 1
+
+
+def traffic(problem: ScanProblem) -> int:
+    """The compulsory bytes, and the sums of weight gradients if a second launch adds them."""
+    four = FourProblem.of_scan(problem)
+    moved = compulsory_traffic(problem)
+    if launches(problem) > 1:
+        moved += scratch_traffic(_sums_of(four, choose(four)))
+    return moved
+
+
+def unsupported_reason(problem: ScanProblem) -> str | None:
+    """Why the kernels cannot run a problem: its lines are too long; None if they can."""
+    if problem.line > MAX_LINE:
+        field = "width" if problem.vertical else "height"
+        return f"{field}: {problem.line} is above {MAX_LINE}, the longest line of a tile"
+    return grid_limit_reason(problem)
+
+
+RUNG: Final = Rung(
+    id="r09",
+    title="quad",
+    idea="four directions in one launch; tiles in shared memory, no transposes",
+    source="ours",
+    native="down",
+    forward=bind,
+    backward=bind,
+    four=prepare,
+    launches=launches,
+    unsupported_reason=unsupported_reason,
+    traffic=traffic,
+    takes_logits=True,
+)
