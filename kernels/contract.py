@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 import torch
 
-from gspn2bench.kernels.four import PrepareFour
+from gspn2bench.kernels.four import FourKernels
 from gspn2bench.label import check_rung_id
 from gspn2bench.problem import Direction, ScanProblem
 
@@ -91,9 +91,8 @@ class Rung:
         traffic: bytes that one call must move.
         graph_unsupported_reason: why a CUDA graph can't hold the call; None if it can.
         takes_logits: whether forward normalizes weights that are given as logits.
-        four: prepares one call that scans four directions of one x; None if each direction has a
-            call of its own. Its launches and traffic are those of a problem of one direction,
-            whatever the direction.
+        four: scans four directions of one x in one call; None if each direction has a call of its
+            own.
 
     Raises:
         ValueError: an id that a profiler's range could not carry.
@@ -111,7 +110,7 @@ class Rung:
     traffic: Callable[[ScanProblem], int] = compulsory_traffic
     graph_unsupported_reason: str | None = None
     takes_logits: bool = False
-    four: PrepareFour | None = None
+    four: FourKernels | None = None
 
     def __new__(cls, *_: Any, **fields: Any) -> Self:
         """Refuse a field by its old name, and name the new one."""

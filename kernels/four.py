@@ -104,5 +104,18 @@ class FourOperands:
 
 FourCall = Callable[[FourOperands], None]
 """Launches the kernels on these tensors, on torch's current stream."""
-PrepareFour = Callable[[FourProblem], FourCall]
-"""Set-up that does not depend on the tensors: compiles the kernels, returns the call."""
+
+
+@dataclass(frozen=True)
+class FourKernels:
+    """How a rung scans four directions in one call.
+
+    Args:
+        prepare: set-up that does not depend on the tensors: compiles the kernels, returns the call.
+        launches: kernel launches of one call.
+        traffic: bytes that one call must move.
+    """
+
+    prepare: Callable[[FourProblem], FourCall]
+    launches: Callable[[FourProblem], int]
+    traffic: Callable[[FourProblem], int]

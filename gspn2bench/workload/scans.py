@@ -1,13 +1,18 @@
-"""The workload of a rung: one scan, or the four directions of one input side by side."""
+"""The workload of a rung: one scan, or the four directions of one input.
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+The four run in one launch if the rung can do that, otherwise side by side on streams.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import INPUTS, Call, Operands, Rung
+from gspn2bench.kernels.four import FourKernels, FourOperands, FourProblem
 from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.problem import ScanProblem
 from gspn2bench.workload import gate, inputs
@@ -50,6 +55,8 @@ class Scans(Workload[tuple[Operands, ...]]):
     @property
     def launches(self) -> int | None:
         """Kernel launches per call that the rung declares; None if undeclared."""
+        if self._four is not None:
+            return self._four.launches(FourProblem.of_scans(self.problems))
         declared = self.rung.launches
         return None if declared is None else sum(map(declared, self.problems))
 
@@ -61,6 +68,8 @@ class Scans(Workload[tuple[Operands, ...]]):
     @property
     def traffic(self) -> int:
         """Bytes that one call must move, as declared by the rung."""
+        if self._four is not None:
+            return self._four.traffic(FourProblem.of_scans(self.problems))
         return sum(map(self.rung.traffic, self.problems))
 
     @property
@@ -100,11 +109,11 @@ class Scans(Workload[tuple[Operands, ...]]):
             inputs.make(problem, device, seed + index)
             for index, problem in enumerate(self.problems)
         )
-        return _sharing_x(scans)
+        return _joined(list(scans))
 
     def clone(self, operands: tuple[Operands, ...]) -> tuple[Operands, ...]:
-        """Copy operands to new memory; the copies share x too."""
-        return _sharing_x(map(inputs.clone, operands))
+        """Copy operands to new memory, laid out alike."""
+        return _joined(list(map(inputs.clone, operands)))
 
     def bind(self, operands: tuple[Operands, ...]) -> Call:
         """Set up the call that runs every scan.
@@ -112,6 +121,10 @@ class Scans(Workload[tuple[Operands, ...]]):
         Raises:
             ValueError: as for ``Rung.bind``.
         """
+        if self._four is not None:
+            four = _four_operands(operands)
+            call = self._four.prepare(FourProblem.of_scans(self.problems))
+            return lambda: call(four)
         scans = zip(self.problems, operands, strict=True)
         calls = [self.rung.bind(problem, scan) for problem, scan in scans]
         return calls[0] if len(calls) == 1 else side_by_side(calls)
@@ -129,7 +142,44 @@ class Scans(Workload[tuple[Operands, ...]]):
         """Change x and grad_h in place: see ``inputs.vary``."""
         inputs.vary(operands)
 
+    @property
+    def _four(self) -> FourKernels | None:
+        """How the rung scans four directions in one call, if the case has four."""
+        return self.rung.four if len(self.problems) > 1 else None
 
-def _sharing_x(operands: Iterable[Operands]) -> tuple[Operands, ...]:
-    first, *others = operands
-    return (first, *(replace(scan, x=first.x) for scan in others))
+
+def _joined(scans: list[Operands]) -> tuple[Operands, ...]:
+    """The same scans, which share x. Their other tensors of one name lie side by side in memory."""
+    first = scans[0]
+    if len(scans) == 1:
+        return (first,)
+    parts: list[dict[str, Tensor]] = [{"x": first.x} for _ in scans]
+    for name in _present(first) - {"x"}:
+        joined = torch.stack([getattr(scan, name) for scan in scans])
+        for part, tensor in zip(parts, joined.unbind(0), strict=True):
+            part[name] = tensor
+    return tuple(Operands(**part) for part in parts)
+
+
+def _four_operands(scans: tuple[Operands, ...]) -> FourOperands:
+    """The tensors of ``_joined`` scans with a leading axis of directions."""
+    first = scans[0]
+
+    def join(name: str) -> Tensor:
+        tensor: Tensor = getattr(first, name)
+        distance = tensor.numel()
+        for index, scan in enumerate(scans):
+            offset = getattr(scan, name).data_ptr() - tensor.data_ptr()
+            if offset != index * distance * tensor.element_size():
+                raise ValueError(f"{name}: the tensors of the directions do not lie side by side")
+        return tensor.as_strided((len(scans), *tensor.shape), (distance, *tensor.stride()))
+
+    tensors = {name: join(name) for name in _present(first) - {"x", "grad_h"}}
+    if first.grad_h is not None:
+        tensors["grad"] = join("grad_h")
+    return FourOperands(first.x, **tensors)
+
+
+def _present(operands: Operands) -> set[str]:
+    """Names of the tensors that are not None."""
+    return {field.name for field in fields(operands) if getattr(operands, field.name) is not None}

@@ -31,12 +31,12 @@ from typing import Final
 import torch
 
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
-from gspn2bench.kernels.four import FourCall, FourOperands, FourProblem
+from gspn2bench.kernels.four import FourCall, FourKernels, FourOperands, FourProblem
 from gspn2bench.kernels.jit import ArrayType, prepare_launch, word_type
 from gspn2bench.kernels.launch_limits import grid_limit_reason
 from gspn2bench.kernels.operand_arrays import scratch_tensor, scratch_traffic
 from gspn2bench.kernels.r09_quad.backward import build_backward
-from gspn2bench.kernels.r09_quad.configuration import Config, choose, shared_floats
+from gspn2bench.kernels.r09_quad.configuration import Config, blocks, choose, shared_floats
 from gspn2bench.kernels.r09_quad.forward import build_forward
 from gspn2bench.kernels.r09_quad.weight_gradient import SUM_THREADS, build_weight_gradient
 from gspn2bench.problem import ScanProblem, ceil_div
@@ -110,7 +110,7 @@ def _scan(
     steps = (image_step, channel_step, sets, 1)
     return prepare_launch(
         compiled,
-        scan.batch * chunks * config.directions * groups * config.parts,
+        blocks(problem, config),
         config.threads,
         arrays,
         (scan.slices, groups, *steps, chunk, chunks),
@@ -176,19 +176,20 @@ def bind(problem: ScanProblem, operands: Operands) -> Call:
     return lambda: call(four)
 
 
-def launches(problem: ScanProblem) -> int:
+def launches(problem: FourProblem) -> int:
     """One, and one more if several blocks share the sums of weight gradients."""
-    four = FourProblem.of_scan(problem)
-    partial = problem.phase == "backward" and groups_of(four, choose(four)) > 1
+    partial = problem.phase == "backward" and groups_of(problem, choose(problem)) > 1
     return 2 if partial else 1
 
 
-def traffic(problem: ScanProblem) -> int:
-    """The compulsory bytes, and the sums of weight gradients if a second launch adds them."""
-    four = FourProblem.of_scan(problem)
-    moved = compulsory_traffic(problem)
+def traffic(problem: FourProblem) -> int:
+    """The bytes of every scan, and the sums of weight gradients if a second launch adds them.
+
+    Every scan reads x.
+    """
+    moved = len(problem.directions) * compulsory_traffic(problem.scan)
     if launches(problem) > 1:
-        moved += scratch_traffic(_sums_of(four, choose(four)))
+        moved += scratch_traffic(_sums_of(problem, choose(problem)))
     return moved
 
 
@@ -208,9 +209,9 @@ RUNG: Final = Rung(
     native="down",
     forward=bind,
     backward=bind,
-    four=prepare,
-    launches=launches,
+    four=FourKernels(prepare, launches, traffic),
+    launches=lambda problem: launches(FourProblem.of_scan(problem)),
     unsupported_reason=unsupported_reason,
-    traffic=traffic,
+    traffic=lambda problem: traffic(FourProblem.of_scan(problem)),
     takes_logits=True,
 )

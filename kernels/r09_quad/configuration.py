@@ -1,6 +1,5 @@
 """The constants that r09's kernels are compiled with, and how a problem's are chosen."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -26,12 +25,17 @@ MAX_RUN: Final = 8
 """Positions per thread of the walk."""
 MAX_LOADS: Final = 4
 """Words per thread and tensor of a tile: with 8, the compiler does not unroll the loop."""
-LINES: Final = (32, 16, 8, 4, 2, 1)
-"""Lines per tile."""
-THREADS: Final = (256, 512, 1024)
-"""Threads per block."""
+MAX_LOADS_OF_GROUP: Final = {"forward": 8, "backward": 4}
+"""The same, times the channels of the group: with more, the words of a tile leave registers."""
+TILE_BYTES: Final = 64
+"""Bytes of a row in a tile of columns: two sectors, the unit in which DRAM is read."""
+THREADS: Final = (640, 1024)
+"""Most threads per block. With 640 a thread has 96 registers; with more threads 64."""
 OTHER_REGISTERS: Final = 24
 """Registers per thread besides those of the next tile's words."""
+ONE_WAVE: Final = {"forward": 132, "backward": 100}
+"""Blocks that run at once, one per SM of an H100 or H200. Backward takes fewer and larger groups,
+because a second launch reads the sums of every group."""
 LONG_LINE: Final = 1024
 """Positions from which a cluster of blocks divides a line."""
 PARTS: Final = 8
@@ -160,52 +164,64 @@ def shared_floats(config: Config, phase: str) -> int:
 def choose(problem: FourProblem) -> Config:
     """The configuration for a problem.
 
-    A block takes as many of the channels that share weights as fit, so weights are normalized as
-    few times as possible; then as many lines per tile as fit. A cluster divides long lines.
+    A cluster divides long lines. A tile has as many lines as fill ``TILE_BYTES``, or fewer where
+    they do not fit. A block has the fewest channels with which all blocks run at once: more blocks
+    would wait for the first, fewer would leave SMs idle. If even the largest group has too many
+    blocks, a block takes as many channels as fit, so weights are normalized as rarely as possible.
 
     Raises:
         ValueError: no tile fits in shared memory; the message names the length of the line.
     """
-    config = next(candidates(problem), None)
-    if config is None:
-        line = problem.line
-        raise ValueError(f"height or width: a tile of lines of {line} does not fit in shared memory")
-    return config
-
-
-def candidates(problem: FourProblem) -> Iterator[Config]:
-    """Configurations that fit a block, in the order of preference."""
     scan = problem.scan
-    shared = scan.weights == "shared"
-    groups = [g for g in range(MAX_GROUP, 0, -1) if scan.channels % g == 0] if shared else [1]
-    parts = (PARTS, 1) if problem.line >= LONG_LINE and not SIMULATED else (1,)
-    for part, group, lines in product(parts, groups, LINES):
-        for config in _of_tile(problem, part, group, lines):
-            if _fits(config, scan.phase):
-                yield config
+    clusters = (PARTS, 1) if problem.line >= LONG_LINE and not SIMULATED else (1,)
+    lines = TILE_BYTES // ITEM_BYTES[scan.dtype]
+    halved = [lines >> shift for shift in range(lines.bit_length())]
+    for parts, threads, count in product(clusters, THREADS, halved):
+        fitting = [
+            config
+            for group in range(1, MAX_GROUP + 1)
+            if (config := _of_tile(problem, parts, threads, count, group)) is not None
+        ]
+        if fitting:
+            at_once = (c for c in fitting if blocks(problem, c) <= ONE_WAVE[scan.phase])
+            return next(at_once, fitting[-1])
+    line = problem.line
+    raise ValueError(f"height or width: a tile of lines of {line} does not fit in shared memory")
 
 
-def _of_tile(problem: FourProblem, parts: int, group: int, lines: int) -> Iterator[Config]:
-    """Configurations of one tile: words, positions per thread and threads per block."""
+def blocks(problem: FourProblem, config: Config) -> int:
+    """Blocks of the grid: one per image, chunk, direction, group of channels, and part."""
+    scan = problem.scan
+    chunks = ceil_div(problem.steps, scan.chunk or problem.steps)
+    groups = scan.channels // config.group
+    return scan.batch * chunks * config.directions * groups * config.parts
+
+
+def _of_tile(
+    problem: FourProblem, parts: int, max_threads: int, lines: int, group: int
+) -> Config | None:
+    """The configuration with a tile of this size, or None if there is none."""
     scan, line = problem.scan, problem.line
-    item = ITEM_BYTES[scan.dtype]
-    widest = gcd(scan.width, 8 // item, scan.chunk or 8)
-    if parts > 1 and 2 * lines > line // parts:
-        return
-    for pack, threads in product((4, 2, 1), THREADS):
-        if pack > widest or lines % pack:
-            continue
-        if parts > 1 and (scan.width % (parts * pack) or scan.height % parts):
-            continue
-        span = line // parts + (2 * lines if parts > 1 else 0)
-        run = 4 if 2 * WARP < span <= 4 * WARP else 2
-        while group * ceil_div(span, run) > threads and run < MAX_RUN:
-            run *= 2
-        yield Config(
-            scan.dtype, scan.height, scan.width, scan.weights == "shared", problem.logits,
-            problem.with_u, problem.with_h, group, pack, lines, run, threads, parts,
-            problem.first, len(problem.directions),
-        )  # fmt: skip
+    shared = scan.weights == "shared"
+    pack = gcd(scan.width, 8 // ITEM_BYTES[scan.dtype], scan.chunk or 8, lines)
+    if scan.channels % group or (group > 1 and not shared):
+        return None
+    if parts > 1 and (
+        2 * lines > line // parts or scan.width % (parts * pack) or scan.height % parts
+    ):
+        return None
+    span = line // parts + (2 * lines if parts > 1 else 0)
+    words = span * lines // pack
+    run = 2
+    while group * ceil_div(span, run) > max_threads and run < MAX_RUN:
+        run *= 2
+    threads = max(ceil_div(words, ceil_div(words, max_threads)), group * ceil_div(span, run))
+    config = Config(
+        scan.dtype, scan.height, scan.width, shared, problem.logits, problem.with_u,
+        problem.with_h, group, pack, lines, run, whole_warps(threads), parts, problem.first,
+        len(problem.directions),
+    )  # fmt: skip
+    return config if _fits(config, scan.phase) else None
 
 
 def _fits(config: Config, phase: str) -> bool:
@@ -215,6 +231,7 @@ def _fits(config: Config, phase: str) -> bool:
     return (
         config.group * config.walkers <= config.threads
         and config.loads <= MAX_LOADS
+        and (config.group == 1 or config.loads * config.group <= MAX_LOADS_OF_GROUP[phase])
         and registers + OTHER_REGISTERS <= config.max_registers
         and 4 * shared_floats(config, phase) <= MAX_SHARED_BYTES
     )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from numba import cuda
 
 from gspn2bench.kernels import launch_limits, prebound_launch
 from gspn2bench.kernels.contract import Rung
+from gspn2bench.kernels.jit import ArrayType
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
 from gspn2bench.workload import inputs
@@ -48,13 +49,29 @@ def record_launches() -> list[Launch]:
         block: int | tuple[int, int],
         arguments: tuple[Any, ...],
         _shared_bytes: int,
+        _cluster: int = 1,
     ) -> Callable[[], None]:
         words = sum(len(prebound_launch.words_of(argument)) for argument in arguments)
         types = prebound_launch.signature(prebound_launch.dtypes_of(arguments))
         launched = compiled, int(np.prod(block)), types, words
         return lambda: seen.append(launched)
 
+    def record_prepared(
+        compiled: Any,
+        _grid: int,
+        block: int,
+        arrays: Sequence[ArrayType],
+        numbers: Sequence[int],
+        _shared_bytes: int,
+        _cluster: int,
+    ) -> Callable[..., None]:
+        dtypes = (*(array.word for array in arrays), *(None for _ in numbers))
+        types = prebound_launch.signature(dtypes)
+        launched = compiled, block, types, 7 * len(arrays) + len(numbers)
+        return lambda *_: seen.append(launched)
+
     prebound_launch.PreboundLaunch = record  # type: ignore[assignment,misc]
+    prebound_launch.PreparedLaunch = record_prepared  # type: ignore[assignment,misc]
     return seen
 
 

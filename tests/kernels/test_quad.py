@@ -98,13 +98,14 @@ def check(problem: FourProblem, device: str, *, expect_launches: int = 1, **chan
     four = make(problem, device)
     config = configuration.choose(problem)
     if SIMULATED:
-        changes = {**SMALL, **changes}
-        config = replace(config, **changes)
+        group = problem.scan.channels if problem.scan.weights == "shared" else 1
+        config = replace(config, **{**SMALL, "group": group, **changes})
     prepared = r09_quad.prepare(problem, config)
     inputs = ("x", "lam", "w", "u", "grad", "h" if problem.phase == "backward" else "u")
     before = {name: getattr(four, name).clone() for name in inputs if getattr(four, name) is not None}
     wanted = expected(problem, four)
-    assert launches.count_launches(lambda: prepared(four)) == expect_launches
+    count = launches.count_launches(lambda: prepared(four))
+    assert count == (expect_launches if SIMULATED else r09_quad.launches(problem))
     for name, want in wanted.items():
         result = getattr(four, name).double().cpu().reshape(want.shape)
         assert torch.isfinite(result).all(), name
