@@ -3,15 +3,16 @@
 Modules that import numba are imported when the first scan runs on a GPU.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from gspn2bench.kernels.contract import Operands
-from gspn2bench.ops.check import each, shares_weights
+from gspn2bench.ops.check import ALL, each, shares_weights
+from gspn2bench.ops.device import device_of
+from gspn2bench.ops.plans import Options, plan_of
 from gspn2bench.ops.weights import weights_of
 from gspn2bench.problem import Direction, Phase, ScanProblem
 
@@ -37,6 +38,9 @@ def forward(
     """
     if lam.numel() == 0:
         return lam.new_empty(lam.shape)
+    if direction == ALL and scans_four(rung):
+        _, h = scaled_forward(x, lam, w, None, Options(chunk, rung, logits))
+        return h
     if logits and not _takes_logits(rung):
         w, logits = weights_of(w, direction), False
     x, lam, w = (tensor.contiguous() for tensor in (x, lam, w))
@@ -63,12 +67,75 @@ def backward(
     """
     if lam.numel() == 0:
         return lam.new_zeros(lam.shape), lam.new_zeros(lam.shape), w.new_zeros(w.shape)
+    if direction == ALL and scans_four(rung):
+        options = Options(chunk, rung, logits=False)
+        grad_x, grad_lam, grad_w, _ = scaled_backward(grad_h, x, lam, w, None, h, options)
+        return grad_x, grad_lam, grad_w
     grad_h, x, lam, w, h = (tensor.contiguous() for tensor in (grad_h, x, lam, w, h))
     grad_x, grad_lam, grad_w = (torch.empty_like(tensor) for tensor in (lam, lam, w))
     tensors = (lam, w, h, grad_h, grad_x, grad_lam, grad_w)
     scans = [(towards, Operands(x, *own)) for towards, own in each(direction, *tensors)]
     _run("backward", scans, shares_weights(w, direction), chunk, rung)
     return grad_x, grad_lam, grad_w
+
+
+def scaled_forward(
+    x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+) -> tuple[Tensor | None, Tensor | None]:
+    """Four scans in one call, by a rung for which ``scans_four``.
+
+    Returns:
+        u h, or None without u; and h, or None if ``options.with_h`` is false.
+
+    Raises:
+        ValueError: an argument is invalid; the message names it and says what was expected.
+    """
+    from gspn2bench.kernels.four import FourOperands
+
+    plan = plan_of("forward", x, lam, w, u, options)
+    u = None if u is None else plan.lay_out(u)
+    y = None if u is None else plan.output(lam)
+    h = plan.output(lam) if options.with_h else None
+    x, lam, w = plan.lay_out(x), plan.lay_out(lam), plan.lay_out_weights(w)
+    plan(FourOperands(x, lam, w, h=h, u=u, y=y))
+    return y, h
+
+
+def scaled_backward(
+    grad: Tensor, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, h: Tensor, options: Options
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Backward of ``scaled_forward``.
+
+    Args:
+        grad: gradient of u h, or of h without u; like lam.
+        x: as for forward, like the following.
+        lam: as for forward.
+        w: as for forward.
+        u: as for forward.
+        h: from forward.
+        options: as for forward.
+
+    Returns:
+        Gradients of x (one per direction, like lam), of lam, w and u.
+    """
+    from gspn2bench.kernels.four import FourOperands
+
+    plan = plan_of("backward", x, lam, w, u, options)
+    grad, x, lam, h = (plan.lay_out(tensor) for tensor in (grad, x, lam, h))
+    w = plan.lay_out_weights(w)
+    u = None if u is None else plan.lay_out(u)
+    grad_x, grad_lam, grad_w = torch.empty_like(lam), torch.empty_like(lam), torch.empty_like(w)
+    grad_u = None if u is None else torch.empty_like(lam)
+    gradients = {"grad_x": grad_x, "grad_lam": grad_lam, "grad_w": grad_w, "grad_u": grad_u}
+    plan(FourOperands(x, lam, w, h=h, u=u, grad=grad, **gradients))
+    return grad_x, grad_lam, grad_w, grad_u
+
+
+def scans_four(rung: str) -> bool:
+    """Whether a rung scans four directions in one call."""
+    from gspn2bench.kernels.ladder import LADDER
+
+    return LADDER[rung].four is not None
 
 
 def _takes_logits(rung: str) -> bool:
@@ -85,7 +152,7 @@ def _run(
     rung_id: str,
     logits: bool = False,
 ) -> None:
-    with _device_of(scans[0][1].x):
+    with device_of(scans[0][1].x):
         from gspn2bench.kernels.ladder import LADDER
         from gspn2bench.kernels.operand_arrays import unpoisoned
         from gspn2bench.kernels.streams import side_by_side
@@ -125,20 +192,3 @@ def _problem(
         phase=phase,
         logits=logits,
     )
-
-
-@contextmanager
-def _device_of(tensor: Tensor) -> Iterator[None]:
-    """Make the tensor's GPU the current one, for torch and numba."""
-    if tensor.device.type != "cuda":  # the simulator in tests
-        yield
-        return
-    from gspn2bench.kernels.jit import SIMULATED
-
-    if SIMULATED:
-        raise ValueError(
-            f"x: on {tensor.device}, expected cpu: with NUMBA_ENABLE_CUDASIM=1 kernels are "
-            "simulated; unset it to run on a GPU"
-        )
-    with torch.cuda.device(tensor.device):
-        yield

@@ -164,8 +164,8 @@ def shared_floats(config: Config, phase: str) -> int:
 def choose(problem: FourProblem) -> Config:
     """The configuration for a problem.
 
-    A cluster divides long lines. A tile has as many lines as fill ``TILE_BYTES``, or fewer where
-    they do not fit. A block has the fewest channels with which all blocks run at once: more blocks
+    A cluster divides long lines. A tile has as many lines as fill ``TILE_BYTES``, or fewer
+    where they do not fit or the scan is shorter. A block has the fewest channels with which all blocks run at once: more blocks
     would wait for the first, fewer would leave SMs idle. If even the largest group has too many
     blocks, a block takes as many channels as fit, so weights are normalized as rarely as possible.
 
@@ -174,7 +174,8 @@ def choose(problem: FourProblem) -> Config:
     """
     scan = problem.scan
     clusters = (PARTS, 1) if problem.line >= LONG_LINE and not SIMULATED else (1,)
-    lines = TILE_BYTES // ITEM_BYTES[scan.dtype]
+    longest = min(problem.steps, scan.chunk or problem.steps)
+    lines = min(TILE_BYTES // ITEM_BYTES[scan.dtype], 1 << (longest - 1).bit_length())
     halved = [lines >> shift for shift in range(lines.bit_length())]
     for parts, threads, count in product(clusters, THREADS, halved):
         fitting = [

@@ -1,0 +1,182 @@
+"""Four scans in one call on a GPU, prepared once per kind of its tensors.
+
+A plan holds everything but addresses: checked arguments, compiled kernels, sizes of launches. A
+call then costs a look-up, its outputs and its launches. A plan never changes after it is made, so
+threads, streams and CUDA graphs can share it.
+
+Modules that import numba are imported when the first plan is made.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gspn2bench.ops.check import ALL, check, check_like, shares_weights
+from gspn2bench.ops.device import device_of
+from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
+
+if TYPE_CHECKING:
+    from gspn2bench.kernels.four import FourCall, FourOperands, FourProblem
+
+MAX_PLANS: Final = 512
+"""Plans kept. When there are more, all are dropped; kernels stay compiled, so new ones are cheap."""
+WORD_BYTES: Final = 8
+"""Kernels load words of up to this size. A tensor at another address is copied."""
+
+
+class Options(NamedTuple):
+    """The arguments of a call that are not tensors.
+
+    Args:
+        chunk: lines after which h restarts at 0; None: never.
+        rung: the rung that computes, by id.
+        logits: whether w holds logits.
+        with_h: whether forward writes h if there is a u.
+    """
+
+    chunk: int | None
+    rung: str
+    logits: bool
+    with_h: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A prepared call.
+
+    Args:
+        launch: launches the kernels.
+        outermost: whether images lie channel by channel: memory is (C, N, H, W).
+        shared: whether the channels share one set of weights.
+        direct: whether kernels can write to tensors like lam, by ``torch.empty_like``.
+        device: of the tensors.
+    """
+
+    launch: "FourCall"
+    outermost: bool
+    shared: bool
+    direct: bool
+    device: torch.device
+
+    def __call__(self, operands: "FourOperands") -> None:
+        """Launch on the current stream of the tensors' device."""
+        if self.device.type == "cuda" and self.device.index != torch.cuda.current_device():
+            with torch.cuda.device(self.device):
+                self.launch(operands)
+        else:
+            self.launch(operands)
+
+    def lay_out(self, tensor: Tensor) -> Tensor:
+        """A tensor of images in the layout of the plan; copied only if necessary."""
+        if self.outermost:
+            tensor = _swapped(_swapped(tensor).contiguous())
+        else:
+            tensor = tensor.contiguous()
+        return _aligned(tensor)
+
+    def output(self, lam: Tensor) -> Tensor:
+        """A new tensor like lam, in the layout of the plan."""
+        if self.direct:
+            return torch.empty_like(lam)
+        return lam.new_empty(lam.shape)
+
+    def lay_out_weights(self, w: Tensor) -> Tensor:
+        """Weights in the layout of the plan; copied only if necessary."""
+        return _aligned(w.contiguous()) if self.shared else self.lay_out(w)
+
+
+_plans: dict[tuple[Any, ...], Plan] = {}
+
+
+def plan_of(
+    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+) -> Plan:
+    """The plan of a call, made if there is none yet.
+
+    Args:
+        phase: forward or backward.
+        x: input, (N, C, H, W).
+        lam: input scale, (4, N, C, H, W).
+        w: weights or logits, (4, 3, N, C, H, W) or (4, 3, N, H, W).
+        u: output scale, like lam, or None.
+        options: the other arguments.
+
+    Raises:
+        ValueError: an argument is invalid, or the rung cannot run it; the message says why.
+    """
+    key = (phase, options, _kind(x), _kind(lam), _kind(w), None if u is None else _kind(u))
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _make(phase, x, lam, w, u, options)
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    """The part of a tensor that a plan depends on."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _make(
+    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+) -> Plan:
+    check(x, lam, w, ALL, options.chunk, options.rung)
+    if u is not None:
+        check_like("u", u, lam)
+    from gspn2bench.kernels.ladder import LADDER
+
+    problem = _problem(phase, x, lam, w, u, options)
+    rung = LADDER[options.rung]
+    assert rung.four is not None
+    for direction in DIRECTIONS:
+        scan = replace(problem.scan, direction=direction, chunk=None)
+        reason = rung.unsupported_reason(scan)
+        if reason is not None:
+            raise ValueError(reason)
+    with device_of(x):
+        launch = rung.four.prepare(problem)
+    outermost, shared = problem.channels_outermost, problem.scan.weights == "shared"
+    like = torch.empty_like(lam)
+    direct = (_swapped(like) if outermost else like).is_contiguous()
+    return Plan(launch, outermost, shared, direct, x.device)
+
+
+def _problem(
+    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+) -> "FourProblem":
+    from gspn2bench.kernels.four import FourProblem
+
+    batch, channels, height, width = x.shape
+    chunk, longest = options.chunk, max(height, width)
+    scan = ScanProblem(
+        batch,
+        channels,
+        height,
+        width,
+        dtype=str(x.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+        direction="down" if height >= width else "right",
+        chunk=None if chunk is None or chunk >= longest else chunk,
+        weights="shared" if shares_weights(w, ALL) else "channel",
+        phase=phase,
+    )
+    return FourProblem(
+        scan,
+        logits=options.logits,
+        with_u=u is not None,
+        with_h=options.with_h,
+        channels_outermost=not lam.is_contiguous() and _swapped(lam).is_contiguous(),
+    )
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy if kernels cannot load words from its address."""
+    return tensor.clone() if tensor.data_ptr() % WORD_BYTES else tensor
+
+
+def _swapped(tensor: Tensor) -> Tensor:
+    """A tensor with its axes of images and channels swapped."""
+    return tensor.transpose(-4, -3)
