@@ -3,14 +3,16 @@
 ``scan.py`` has the public functions, ``library.py`` registers them as operators with gradients,
 ``double_backward.py`` has the second derivatives and ``flops.py`` the formulas of FlopCounterMode.
 ``check.py`` checks arguments, ``forward_mode.py`` refuses forward-mode differentiation. ``cpu.py``
-(with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights.
+(with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights. ``expand.py``
+projects planes to tokens.
 
 Importing this package registers the operators. A program that loads an exported model must import
 it first. Examples: docs/operator.md.
 """
 
 from gspn2bench.ops import flops  # noqa: F401  registers its formulas
+from gspn2bench.ops.expand import expand
 from gspn2bench.ops.scan import line_scan, line_scan4
 from gspn2bench.ops.weights import normalize_weights
 
-__all__ = ["line_scan", "line_scan4", "normalize_weights"]
+__all__ = ["expand", "line_scan", "line_scan4", "normalize_weights"]

@@ -1,11 +1,12 @@
-"""Floating-point operations of the scan, registered with torch's FlopCounterMode."""
+"""Floating-point operations of the operators, registered with torch's FlopCounterMode."""
 
 from typing import Any, Final
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-import gspn2bench.ops.library  # noqa: F401  defines torch.ops.gspn2bench
+import gspn2bench.ops.expand
+import gspn2bench.ops.library  # noqa: F401  both define operators of torch.ops.gspn2bench
 
 SCAN_MACS: Final = 4
 """Multiply-accumulates per element of h: three neighbours times their weights, and lam times x."""
@@ -23,3 +24,9 @@ def scan_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
 def scan_backward_flops(grad_h_shape: torch.Size, *_: Any, **__: Any) -> int:
     """Operations of a scan's backward."""
     return 2 * BACKWARD_MACS * grad_h_shape.numel()
+
+
+@register_flop_formula(torch.ops.gspn2bench.expand)
+def expand_flops(planes_shape: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    """Operations of the product, as those of a linear layer; the bias is not counted."""
+    return 2 * planes_shape[0] * out_shape.numel()

@@ -9,8 +9,12 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 
-def refuse_forward_mode(*tensors: Tensor) -> None:
+def refuse_forward_mode(*tensors: Tensor, name: str = "line_scan") -> None:
     """Check that no tensor carries a tangent (torch.func.jvp, torch.autograd.forward_ad).
+
+    Args:
+        tensors: of a call.
+        name: of the function, for the message.
 
     Raises:
         NotImplementedError: one does.
@@ -18,7 +22,7 @@ def refuse_forward_mode(*tensors: Tensor) -> None:
     for tensor in tensors:
         if unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
             raise NotImplementedError(
-                "line_scan: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, "
+                f"{name}: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, "
                 "torch.autograd.forward_ad) is not implemented; use reverse mode "
                 "(torch.autograd.grad)"
             )

@@ -52,7 +52,7 @@ def line_scan(
     """
     check_kinds(x, lam, w, direction, chunk, rung, logits)
     refuse_forward_mode(x, lam, w)
-    h: Tensor = scan(*_autocast(x, lam, w), direction, chunk, rung, logits)
+    h: Tensor = scan(*autocast(x, lam, w), direction, chunk, rung, logits)
     return h
 
 
@@ -89,11 +89,11 @@ def line_scan4(
     """
     check_kinds(x, lam, w, ALL, chunk, rung, logits)
     refuse_forward_mode(x, lam, w)
-    h: Tensor = scan(*_autocast(x, lam, w), ALL, chunk, rung, logits)
+    h: Tensor = scan(*autocast(x, lam, w), ALL, chunk, rung, logits)
     return h
 
 
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's type if it is on."""
     device = tensors[0].device.type
     if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):

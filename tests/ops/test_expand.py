@@ -1,0 +1,164 @@
+"""Planes to tokens as an operator: a linear layer that reads planes, and what torch asks of one."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.library import opcheck
+from torch.nn.functional import linear
+from torch.utils.flop_counter import FlopCounterMode
+
+from gspn2bench.kernels.expand_block import ExpandBlock
+from gspn2bench.kernels.jit import SIMULATED, counting_launches
+from gspn2bench.ops import expand
+from gspn2bench.ops.expand import FEW_PLANES, expand_op, on_gpu
+from gspn2bench.problem import DTYPES, DType
+from gspn2bench.workload.gate import TOLERANCE
+
+biased = pytest.mark.parametrize("bias", [False, True])
+simulated = pytest.mark.skipif(not SIMULATED, reason="the simulator counts launches")
+
+
+def operands(
+    inner: int = 3,
+    positions: int = 5,
+    channels: int = 8,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(inner, positions), (channels, inner), (channels,)][: 3 if bias else 2]
+    values = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    return [tensor.to(dtype).requires_grad_() for tensor in values]
+
+
+@biased
+def test_it_is_a_linear_layer(bias: bool) -> None:
+    planes, *parameters = operands(bias=bias)
+    tokens = expand(planes, *parameters)
+    expected = linear(planes.t(), *parameters)
+    torch.testing.assert_close(tokens, expected, rtol=1e-13, atol=1e-13)
+    assert tokens.is_contiguous()
+
+
+@biased
+def test_gradients_to_second_order(bias: bool) -> None:
+    arguments = operands(2, 3, 4, bias)
+    assert torch.autograd.gradcheck(expand, arguments)
+    assert torch.autograd.gradgradcheck(expand, arguments)
+
+
+def test_a_frozen_weight_has_no_gradient() -> None:
+    planes, weight, bias = operands()
+    expand(planes, weight.detach(), bias).sum().backward()  # type: ignore[no-untyped-call]
+    assert planes.grad is not None
+    assert bias.grad is not None
+    assert weight.grad is None
+
+
+@biased
+@pytest.mark.parametrize("sizes", [(3, 5, 8), (3, 0, 8), (3, 5, 0)])
+def test_torch_accepts_the_operator(sizes: tuple[int, int, int], bias: bool) -> None:
+    planes, weight, *rest = operands(*sizes, bias=bias)
+    opcheck(expand_op, (planes, weight, rest[0] if rest else None))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_float32_on_a_cpu(dtype: DType) -> None:
+    arguments = operands(40, 3, 4, dtype=getattr(torch, dtype))
+    tokens = expand(*arguments)
+    assert tokens.dtype == arguments[0].dtype
+    planes, weight, bias = (tensor.double() for tensor in arguments)
+    expected = linear(planes.t(), weight, bias)
+    error = (tokens.double() - expected).abs().max()
+    assert error <= TOLERANCE[dtype] * expected.abs().max()
+
+
+def test_planes_of_no_row_give_the_bias() -> None:
+    planes, weight, bias = operands(0, 5, 4)
+    assert torch.equal(expand(planes, weight, bias), bias.expand(5, 4))
+    assert torch.equal(on_gpu(planes, weight, bias), bias.expand(5, 4))
+
+
+def test_it_compiles_with_dynamic_sizes() -> None:
+    compiled = torch.compile(expand, backend="eager", fullgraph=True, dynamic=True)
+    for positions in (5, 9):
+        arguments = operands(positions=positions)
+        torch.testing.assert_close(compiled(*arguments), expand(*arguments))
+
+
+def test_autocast() -> None:
+    arguments = operands(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert expand(*arguments).dtype == torch.bfloat16
+
+
+def test_operations_are_counted() -> None:
+    with FlopCounterMode(display=False) as counter:
+        expand(*operands(3, 5, 8))
+    assert counter.get_total_flops() == 2 * 3 * 5 * 8
+
+
+# On a GPU: the kernel, in the simulator.
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExpandBlock.__init__, "__defaults__", (32, 4, False))
+
+
+@simulated
+@biased
+@pytest.mark.parametrize(("inner", "launches"), [(3, 1), (FEW_PLANES + 1, 0)])
+def test_a_gpu_uses_the_kernel_for_few_planes(
+    inner: int, launches: int, bias: bool, small_blocks: None
+) -> None:
+    planes, *parameters = (tensor.detach() for tensor in operands(inner, 6, 8, bias, torch.float32))
+    start = parameters[1] if bias else None
+    with counting_launches() as count:
+        tokens = on_gpu(planes, parameters[0], start)
+    assert count.launches == launches
+    torch.testing.assert_close(tokens, expand(planes, *parameters), rtol=1e-5, atol=1e-5)
+
+
+@simulated
+def test_any_layout_and_address(small_blocks: None) -> None:
+    planes, weight, bias = (tensor.detach() for tensor in operands(3, 6, 8, True, torch.float32))
+    expected = expand(planes, weight, bias)
+    shifted = torch.zeros(9)[1:].copy_(bias)
+    columns = planes.t().contiguous().t()
+    transposed = weight.t().contiguous().t()
+    assert shifted.data_ptr() % 8
+    for layout in ((columns, weight, bias), (planes, transposed, bias), (planes, weight, shifted)):
+        torch.testing.assert_close(on_gpu(*layout), expected, rtol=1e-5, atol=1e-5)
+
+
+# Invalid arguments.
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"planes": None}, "planes: NoneType, expected a torch.Tensor"),
+        ({"planes": torch.ones(3)}, r"planes: shape \(3,\), expected two sizes, \(K, P\)"),
+        ({"planes": torch.ones(3, 5, dtype=torch.int64)}, "planes: torch.int64 on cpu, expected"),
+        ({"weight": 1}, "weight: int, expected a torch.Tensor"),
+        ({"weight": torch.ones(8, 4)}, r"weight: shape \(8, 4\), expected \(C, 3\), one column"),
+        ({"weight": torch.ones(8, 3).half()}, "weight: torch.float16 on cpu, expected torch.float"),
+        ({"bias": 0.0}, "bias: float, expected a torch.Tensor or None"),
+        ({"bias": torch.ones(7)}, r"bias: shape \(7,\), expected \(8,\)"),
+        ({"bias": torch.ones(8, device="meta")}, "bias: torch.float32 on meta, expected .* on cpu"),
+    ],
+)
+def test_invalid_arguments(change: dict[str, object], message: str) -> None:
+    arguments = {
+        "planes": torch.ones(3, 5), "weight": torch.ones(8, 3), "bias": torch.ones(8)
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        expand(**arguments | change)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch.func.jvp
+def test_forward_mode_is_refused() -> None:
+    planes, weight, bias = operands()
+    with pytest.raises(NotImplementedError, match="expand: forward-mode"):
+        torch.func.jvp(lambda p: expand(p, weight, bias), (planes,), (planes,))
