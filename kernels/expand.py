@@ -61,10 +61,9 @@ def build(block: ExpandBlock) -> Any:
         own = cuda.local.array(weights, np.float32)
         origin = cuda.local.array(pack, np.float32)
         total = cuda.local.array(pack, np.float32)
-        thread, own_block = np.uint32(cuda.threadIdx.x), np.uint32(cuda.blockIdx.x)
-        lane, column = thread // np.uint32(width), thread % np.uint32(width)
-        word = np.uint32(np.uint32(own_block % np.uint32(parts)) * np.uint32(width) + column)
-        first = np.int64(np.uint32(own_block // np.uint32(parts))) * span
+        lane = np.uint32(cuda.threadIdx.x // width)
+        word = np.uint32(cuda.blockIdx.x % parts * width + cuda.threadIdx.x % width)
+        first = cuda.blockIdx.x // parts * span
         stop = min(first + span, positions)
         computes = lane < lanes and word < token_words
         if computes:
@@ -77,8 +76,8 @@ def build(block: ExpandBlock) -> Any:
                 origin[i] = unpack(piece, i) if has_bias else np.float32(0)
 
         while first < stop:
-            count = np.uint32(min(np.int64(tile), stop - first))
-            j = thread
+            count = np.uint32(min(tile, stop - first))
+            j = np.uint32(cuda.threadIdx.x)
             while j < count:
                 for k in range(inner):
                     source = np.uint64(k * positions + first + j)

@@ -1,7 +1,7 @@
-"""Compile every rung's kernels for sm_90 without a GPU, and print the assembler's statistics.
+"""Compile the kernels of every rung, and of expand, for sm_90 without a GPU.
 
 This is a separate program because the other tests run in the simulator, which infers no types. It
-prints a JSON object per kernel: name, threads per block, registers, stack (bytes of local memory
+prints the assembler's statistics, a JSON object per kernel: name, threads per block, registers, stack (bytes of local memory
 per thread), spills (bytes), double (whether it has float64 arithmetic), limit (registers per thread
 that the launch allows), parameters (their types), and words (8 bytes each) passed to a launch.
 """
@@ -21,10 +21,12 @@ from typing import Any
 
 import numba.cuda.dispatcher
 import numpy as np
+import torch
 from numba import cuda
 
 from gspn2bench.kernels import launch_limits, prebound_launch
 from gspn2bench.kernels.contract import Rung
+from gspn2bench.kernels.expand import MAX_PLANES, bind_expand
 from gspn2bench.kernels.jit import ArrayType
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
@@ -86,6 +88,19 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
                     yield problem
 
 
+def expand_calls() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Projections of planes in words of 8 bytes with a bias, and of one value without."""
+    for dtype, inner, channels in product(DTYPES, (8, MAX_PLANES), (768, 767)):
+        kind = getattr(torch, dtype)
+        planes, weight = (
+            torch.empty(inner, 64, dtype=kind),
+            torch.empty(inner, channels, dtype=kind),
+        )
+        bias = weight[0] if channels == 768 else None
+        case = f"{inner} planes, {channels} channels {dtype}"
+        yield case, bind_expand(planes, weight, bias, planes.new_empty(64, channels))
+
+
 def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:
     """The assembler's statistics of one kernel."""
     ptx, _ = cuda.compile_ptx(compiled.py_func, arguments, cc=CAPABILITY)
@@ -122,19 +137,25 @@ def main() -> None:
     """Compile each kernel once per configuration."""
     seen = record_launches()
     done: set[tuple[int, tuple[str, ...]]] = set()
+
+    def compile_launched(rung: str, case: str) -> None:
+        for compiled, threads, arguments, words in seen:
+            key = (id(compiled), tuple(map(str, arguments)))
+            if key not in done:
+                done.add(key)
+                result = {"rung": rung, "case": case, "words": words}
+                print(json.dumps(result | assembled(compiled, threads, arguments)), flush=True)
+        seen.clear()
+
     for rung in LADDER.values():
         for problem in problems(rung):
             rung.bind(problem, inputs.make(problem, "cpu", 0))()
-            for compiled, threads, arguments, words in seen:
-                key = (id(compiled), tuple(map(str, arguments)))
-                if key not in done:
-                    done.add(key)
-                    weights = f"{problem.weights} logits" if problem.logits else problem.weights
-                    case = f"{problem.width} {problem.dtype} {weights} {problem.phase}"
-                    result = {"rung": rung.id, "case": case, "words": words}
-                    result |= assembled(compiled, threads, arguments)
-                    print(json.dumps(result), flush=True)
-            seen.clear()
+            weights = f"{problem.weights} logits" if problem.logits else problem.weights
+            case = f"{problem.width} {problem.dtype} {weights} {problem.phase}"
+            compile_launched(rung.id, case)
+    for case, call in expand_calls():
+        call()
+        compile_launched("expand", case)
 
 
 if __name__ == "__main__":
