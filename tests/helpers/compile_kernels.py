@@ -1,9 +1,10 @@
 """Compile the kernels of every rung, and of expand, for sm_90 without a GPU.
 
 This is a separate program because the other tests run in the simulator, which infers no types. It
-prints the assembler's statistics, a JSON object per kernel: name, threads per block, registers, stack (bytes of local memory
-per thread), spills (bytes), double (whether it has float64 arithmetic), limit (registers per thread
-that the launch allows), parameters (their types), and words (8 bytes each) passed to a launch.
+prints the assembler's statistics, a JSON object per kernel: name, threads per block, registers,
+stack (bytes of local memory per thread), spills (bytes), double (whether it has float64
+arithmetic), limit (registers per thread that the launch allows), parameters (their types), and
+words (8 bytes each) passed to a launch.
 """
 
 import json
