@@ -8,7 +8,7 @@ threads read the same K values, and each stores one word.
 Counted per position and warp, K = 8, 16-bit types: 32 multiply-adds, 2 loads of four values, 2
 conversions, 1 store; 45 instructions with addresses and the loop. With 131,072 positions of 768
 channels a scheduler of an H100 issues 67,000 instructions in 38 us. Writing the tokens takes 67 us,
-so memory is the limit. Above K = 16 it is arithmetic, and a product on tensor cores is faster.
+so memory is the limit. From K = 16 on it is arithmetic, and a product on tensor cores is faster.
 
 Source: ours.
 """

@@ -15,7 +15,7 @@ from gspn2bench.ops.device import device_of
 from gspn2bench.ops.lines import wide
 from gspn2bench.ops.scan import autocast
 
-FEW_PLANES: Final = 16
+FEW_PLANES: Final = 12
 """Most planes for which the kernel is used on a GPU; above, the tensor cores are faster."""
 ALIGNMENT: Final = 8
 """Bytes of the widest words that the kernel loads and stores."""
