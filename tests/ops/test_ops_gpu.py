@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.library import opcheck
 
 from gspn2bench.nn import GSPN2Attention
-from gspn2bench.ops import line_scan, line_scan4
+from gspn2bench.ops import expand, line_scan, line_scan4
+from gspn2bench.ops.expand import FEW_PLANES, expand_op
 from gspn2bench.ops.library import scan
 from gspn2bench.problem import DIRECTIONS, DTYPES, WEIGHTS, Direction, DType, ScanProblem, Weights
 from gspn2bench.workload import inputs
@@ -213,3 +214,15 @@ def test_a_module_trains_like_on_a_cpu() -> None:
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad.cpu(), expected[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("inner", "channels"), [(8, 768), (3, 767), (FEW_PLANES + 1, 64)])
+def test_planes_to_tokens(inner: int, channels: int, dtype: DType) -> None:
+    sizes = (inner, 1003), (channels, inner), (channels,)
+    on_gpu = tuple(
+        torch.randn(size, device="cuda").to(getattr(torch, dtype)).requires_grad_()
+        for size in sizes
+    )
+    like_a_cpu(expand, on_gpu, dtype)
+    opcheck(expand_op, on_gpu)
