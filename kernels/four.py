@@ -87,6 +87,8 @@ class FourOperands:
         grad_lam: like lam.
         grad_w: like w.
         grad_u: like lam.
+        scratch: float32 memory that the call writes, then reads: as many values as
+            ``FourKernels.scratch`` says.
     """
 
     x: Tensor
@@ -100,6 +102,7 @@ class FourOperands:
     grad_lam: Tensor | None = None
     grad_w: Tensor | None = None
     grad_u: Tensor | None = None
+    scratch: Tensor | None = None
 
 
 FourCall = Callable[[FourOperands], None]
@@ -114,8 +117,10 @@ class FourKernels:
         prepare: set-up that does not depend on the tensors: compiles the kernels, returns the call.
         launches: kernel launches of one call.
         traffic: bytes that one call must move.
+        scratch: float32 values of scratch memory that one call needs.
     """
 
     prepare: Callable[[FourProblem], FourCall]
     launches: Callable[[FourProblem], int]
     traffic: Callable[[FourProblem], int]
+    scratch: Callable[[FourProblem], int]

@@ -126,8 +126,9 @@ def scaled_backward(
     u = None if u is None else plan.lay_out(u)
     grad_x, grad_lam, grad_w = torch.empty_like(lam), torch.empty_like(lam), torch.empty_like(w)
     grad_u = None if u is None else torch.empty_like(lam)
+    scratch = lam.new_empty(plan.scratch, dtype=torch.float32) if plan.scratch else None
     gradients = {"grad_x": grad_x, "grad_lam": grad_lam, "grad_w": grad_w, "grad_u": grad_u}
-    plan(FourOperands(x, lam, w, h=h, u=u, grad=grad, **gradients))
+    plan(FourOperands(x, lam, w, h=h, u=u, grad=grad, scratch=scratch, **gradients))
     return grad_x, grad_lam, grad_w, grad_u
 
 

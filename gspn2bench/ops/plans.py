@@ -52,6 +52,7 @@ class Plan:
         shared: whether the channels share one set of weights.
         direct: whether kernels can write to tensors like lam, by ``torch.empty_like``.
         device: of the tensors.
+        scratch: float32 values of scratch memory that a call needs.
     """
 
     launch: "FourCall"
@@ -59,6 +60,7 @@ class Plan:
     shared: bool
     direct: bool
     device: torch.device
+    scratch: int
 
     def __call__(self, operands: "FourOperands") -> None:
         """Launch on the current stream of the tensors' device."""
@@ -138,11 +140,11 @@ def _make(
         if reason is not None:
             raise ValueError(reason)
     with device_of(x):
-        launch = rung.four.prepare(problem)
+        launch, scratch = rung.four.prepare(problem), rung.four.scratch(problem)
     outermost, shared = problem.channels_outermost, problem.scan.weights == "shared"
     like = torch.empty_like(lam)
     direct = (_swapped(like) if outermost else like).is_contiguous()
-    return Plan(launch, outermost, shared, direct, x.device)
+    return Plan(launch, outermost, shared, direct, x.device, scratch)
 
 
 def _problem(

@@ -4,7 +4,7 @@ The four run in one launch if the rung can do that, otherwise side by side on st
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import INPUTS, Call, Operands, Rung
 from gspn2bench.kernels.four import FourKernels, FourOperands, FourProblem
+from gspn2bench.kernels.operand_arrays import scratch_tensor
 from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.problem import ScanProblem
 from gspn2bench.workload import gate, inputs
@@ -122,8 +123,10 @@ class Scans(Workload[tuple[Operands, ...]]):
             ValueError: as for ``Rung.bind``.
         """
         if self._four is not None:
-            four = _four_operands(operands)
-            call = self._four.prepare(FourProblem.of_scans(self.problems))
+            problem = FourProblem.of_scans(self.problems)
+            four, call = _four_operands(operands), self._four.prepare(problem)
+            memory = scratch_tensor(four.x, (self._four.scratch(problem),), torch.float32)
+            four = replace(four, scratch=memory)
             return lambda: call(four)
         scans = zip(self.problems, operands, strict=True)
         calls = [self.rung.bind(problem, scan) for problem, scan in scans]

@@ -73,24 +73,20 @@ def _backward(problem: FourProblem, config: Config) -> FourCall:
     dtype = getattr(torch, problem.scan.dtype)
     single_values = ArrayType(word_type(dtype), data.elements * config.pack)
     partial = groups_of(problem, config) > 1
-    sums = ArrayType(torch.float32, _sums_of(problem, config)) if partial else weights
+    sums = ArrayType(torch.float32, sums_of(problem, config)) if partial else weights
     reads = [data, x, data, weights, data, data, single_values]
     compiled = build_backward(config, partial)
     launch = _scan(problem, config, compiled, [*reads, data, data, data, sums])
     add_groups = _weight_gradient(problem, config) if partial else None
 
     def call(four: FourOperands) -> None:
-        lam, h, grad_w = four.lam, four.h, four.grad_w
-        assert h is not None
-        assert grad_w is not None
-        partial_sums = grad_w
-        if partial:
-            partial_sums = scratch_tensor(lam, (sums.elements,), torch.float32)
+        lam, h = four.lam, four.h
         u, grad_u = (lam if tensor is None else tensor for tensor in (four.u, four.grad_u))
         reads = (four.grad, four.x, lam, four.w, h, u, h)
-        launch(*reads, four.grad_x, four.grad_lam, grad_u, partial_sums)
+        target = four.scratch if partial else four.grad_w
+        launch(*reads, four.grad_x, four.grad_lam, grad_u, target)
         if add_groups is not None:
-            add_groups(partial_sums, four.w, grad_w)
+            add_groups(four.scratch, four.w, four.grad_w)
 
     return call
 
@@ -140,10 +136,16 @@ def groups_of(problem: FourProblem, config: Config) -> int:
     return problem.scan.channels // config.group if config.shared else 1
 
 
-def _sums_of(problem: FourProblem, config: Config) -> int:
-    """Float32 values of the sums of all groups."""
+def sums_of(problem: FourProblem, config: Config) -> int:
+    """Float32 values of the sums of all groups; 0 if no second launch adds them."""
+    groups = groups_of(problem, config)
     positions = config.directions * problem.scan.batch * problem.scan.plane
-    return groups_of(problem, config) * 3 * positions
+    return groups * 3 * positions if groups > 1 and problem.phase == "backward" else 0
+
+
+def scratch(problem: FourProblem) -> int:
+    """Float32 values of scratch memory: the sums of weight gradients of all groups."""
+    return sums_of(problem, choose(problem))
 
 
 def _array_types(problem: FourProblem, config: Config) -> tuple[ArrayType, ArrayType, ArrayType]:
@@ -162,7 +164,8 @@ def _array_types(problem: FourProblem, config: Config) -> tuple[ArrayType, Array
 
 def bind(problem: ScanProblem, operands: Operands) -> Call:
     """One direction: the same kernels, with one direction in the grid."""
-    call = prepare(FourProblem.of_scan(problem))
+    one = FourProblem.of_scan(problem)
+    call = prepare(one)
     four = FourOperands(
         operands.x,
         operands.lam[None],
@@ -171,15 +174,15 @@ def bind(problem: ScanProblem, operands: Operands) -> Call:
         grad=operands.grad_h,
         grad_x=operands.grad_x,
         grad_lam=operands.grad_lam,
-        grad_w=operands.grad_w,
+        grad_w=None if operands.grad_w is None else operands.grad_w[None],
+        scratch=scratch_tensor(operands.x, (scratch(one),), torch.float32),
     )
     return lambda: call(four)
 
 
 def launches(problem: FourProblem) -> int:
     """One, and one more if several blocks share the sums of weight gradients."""
-    partial = problem.phase == "backward" and groups_of(problem, choose(problem)) > 1
-    return 2 if partial else 1
+    return 2 if scratch(problem) else 1
 
 
 def traffic(problem: FourProblem) -> int:
@@ -188,9 +191,7 @@ def traffic(problem: FourProblem) -> int:
     Every scan reads x.
     """
     moved = len(problem.directions) * compulsory_traffic(problem.scan)
-    if launches(problem) > 1:
-        moved += scratch_traffic(_sums_of(problem, choose(problem)))
-    return moved
+    return moved + scratch_traffic(scratch(problem))
 
 
 def unsupported_reason(problem: ScanProblem) -> str | None:
@@ -209,7 +210,7 @@ RUNG: Final = Rung(
     native="down",
     forward=bind,
     backward=bind,
-    four=FourKernels(prepare, launches, traffic),
+    four=FourKernels(prepare, launches, traffic, scratch),
     launches=lambda problem: launches(FourProblem.of_scan(problem)),
     unsupported_reason=unsupported_reason,
     traffic=lambda problem: traffic(FourProblem.of_scan(problem)),

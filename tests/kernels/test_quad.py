@@ -102,6 +102,8 @@ def check(problem: FourProblem, device: str, *, expect_launches: int = 1, **chan
         config = replace(config, **{**SMALL, "group": group, **changes})
     prepared = r09_quad.prepare(problem, config)
     inputs = ("x", "lam", "w", "u", "grad", "h" if problem.phase == "backward" else "u")
+    memory = torch.full((r09_quad.sums_of(problem, config),), math.nan, device=device)
+    four = replace(four, scratch=memory)
     before = {name: getattr(four, name).clone() for name in inputs if getattr(four, name) is not None}
     wanted = expected(problem, four)
     count = launches.count_launches(lambda: prepared(four))
@@ -176,6 +178,7 @@ def test_several_groups_of_channels_take_a_second_launch(logits: bool, device: s
         return
     config = replace(configuration.choose(problem), group=2)
     four = make(problem, device)
+    four = replace(four, scratch=torch.empty(r09_quad.sums_of(problem, config), device=device))
     prepared = r09_quad.prepare(problem, config)
     prepared(four)
     assert four.grad_w is not None
