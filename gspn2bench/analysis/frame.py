@@ -39,8 +39,12 @@ OBSERVED: Final = [
     "sectors_load",
     "sectors_store",
 ]
+ROW_TIMES: Final = [*LATENCIES, "host_ms"]
+"""Times that only a row with a number has."""
+SAMPLES: Final = {"samples_ms", "host_samples_ms"}
+"""Raw samples, which the table leaves out."""
 NUMBERS: Final = [
-    *LATENCIES,
+    *ROW_TIMES,
     *OBSERVED,
     *("launches_expected", "bytes_model"),
     *("copy_gbps", "floor_ms", "compile_s", "peak_memory_bytes"),
@@ -56,7 +60,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns:
         One line per row, in the order recorded. The columns are those of ``schema.Row`` without
-        ``samples_ms``; missing numbers are NaN. Additional columns:
+        ``SAMPLES``; missing numbers are NaN. Additional columns:
 
         - ``run``: id of the run.
         - ``machine``: see ``machine``; "" if unknown.
@@ -77,10 +81,10 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         - ``launches_agree``: True, False or NA.
         - ``extrapolated_ms``: see ``_extrapolated``; only in rows without a latency.
     """
-    fields = [name for name in Row.model_fields if name != "samples_ms"]
+    fields = [name for name in Row.model_fields if name not in SAMPLES]
     lines = [
         {"run": run.record.run_id, "machine": run.record.machine or ""}
-        | row.model_dump(exclude={"samples_ms"})
+        | row.model_dump(exclude=SAMPLES)
         | {"copy_gbps": row.copy_gbps or run.record.copy_gbps}
         for run in runs
         for row in run.rows
@@ -224,7 +228,7 @@ def _withhold(table: pd.DataFrame) -> None:
         table.loc[bad & (table["status"] == "ok"), "withheld"] = reason
     table.loc[~table["gate_green"], OBSERVED] = float("nan")
     hidden = (table["status"] != "ok") | (table["withheld"] != "")
-    table.loc[hidden, LATENCIES] = float("nan")
+    table.loc[hidden, ROW_TIMES] = float("nan")
 
 
 def _pair(table: pd.DataFrame, runs: Sequence[Run]) -> None:

@@ -5,6 +5,9 @@ graph: the time of one CUDA graph replay over the number of calls that the graph
     the replay itself and its events, about 10 us, is spread over many calls.
 device: the sum of the durations of the call's kernels, from CUPTI through torch.profiler.
 
+Eager time comes with host time (``measure.host``), the part of it that Python spends issuing the
+call.
+
 Samples are taken in sample blocks. The caller interleaves the blocks of several calls, A B A B, and
 a drift of the GPU then affects all of them alike. Clock and throttling are read after each sample
 block. A sample block during throttling is measured again. Sampling stops once the interval of the
@@ -25,7 +28,7 @@ from typing import Final
 import torch
 
 from gspn2bench.kernels.contract import Call
-from gspn2bench.measure import clocks, launches
+from gspn2bench.measure import clocks, host, launches
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.events import elapsed_ms
 from gspn2bench.measure.intervals import median_interval
@@ -76,6 +79,7 @@ class Measurement:
         clocks: median clock, highest temperature, every throttle reason observed.
         slowed: whether the GPU was still throttled after ``MAX_RETRIES`` repeated sample blocks.
         nodes: launches per call in the CUDA graph; None in other modes.
+        host_samples: host time of one call, ms, in the order taken; empty if it is not measured.
     """
 
     samples: tuple[float, ...]
@@ -83,6 +87,7 @@ class Measurement:
     clocks: Clocks
     slowed: bool
     nodes: int | None = None
+    host_samples: tuple[float, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -100,6 +105,8 @@ class Sampler:
         set_indices: indices of the operand sets to use next, taken modulo their number. Samplers on
             the same operand sets share one iterator, or one sampler would warm the L2 for the next.
         nodes: launches per call that a CUDA graph must hold; None accepts any number above 0.
+        launches_observed: launches per call. None if they are unknown, as under a profiler; no
+            host time is then measured.
     """
 
     def __init__(
@@ -109,13 +116,16 @@ class Sampler:
         budget: Budget,
         set_indices: Iterator[int] | None = None,
         nodes: int | None = None,
+        launches_observed: int | None = None,
     ) -> None:
         self._timing = timing
         self._calls = calls
         self._budget = budget
         self._set_indices = count() if set_indices is None else set_indices
         self._nodes = nodes
+        self._launches_observed = launches_observed
         self._take_samples: TakeSamples | None = None
+        self._host_samples: list[float] = []
         self._samples: list[float] = []
         self._readings: list[Clocks] = []
         self._retries = 0
@@ -139,11 +149,13 @@ class Sampler:
         start = time.perf_counter()
         samples, reading = self._take_samples(size), clocks.read()
         self._seconds += time.perf_counter() - start
+        host_samples = self._take_host_samples(samples)
         if reading.slowed and self._retries < MAX_RETRIES:
             self._retries += 1
             return None
         self._slowed = self._slowed or reading.slowed
         self._samples += samples
+        self._host_samples += host_samples
         self._readings.append(reading)
         out_of_time = self._seconds > self._budget.seconds
         stopped = _stop_reason(self._samples, self._budget, out_of_time)
@@ -155,7 +167,19 @@ class Sampler:
             clocks.combine(self._readings),
             self._slowed,
             self._nodes if self._timing == "graph" else None,
+            tuple(self._host_samples),
         )
+
+    def _take_host_samples(self, samples: Sequence[float]) -> list[float]:
+        """Host samples that go with a sample block of eager time; their time is not budgeted."""
+        if self._timing != "eager" or self._launches_observed is None:
+            return []
+        calls = host.batch_calls(self._launches_observed, median(samples))
+        wanted = min(host.BLOCK, host.MAX_SAMPLES - len(self._host_samples))
+        if not calls or wanted <= 0:
+            return []
+        call = self._calls[next(self._set_indices) % len(self._calls)]
+        return host.samples_ms(call, calls, wanted)
 
     def _set_up(self) -> TakeSamples:
         if self._timing == "graph":

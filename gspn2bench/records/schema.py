@@ -98,6 +98,10 @@ class Row(Record):
     latency_ms_high: Positive | None = None
     samples_ms: tuple[Positive, ...] = ()
     stopped: Stopped | None = None
+    # the host time, of eager rows only
+    host_ms: Positive | None = None
+    """Time that Python spends issuing one call, without waiting for the GPU: median."""
+    host_samples_ms: tuple[Positive, ...] = ()
     # launches of one call
     launches_expected: Count | None = None
     launches_observed: Count | None = None

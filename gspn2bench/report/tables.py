@@ -51,6 +51,7 @@ ROW_COLUMNS: Final = (
     Column("latency, ms", "latency_ms", number),
     Column("95 % low, ms", "latency_ms_low", number),
     Column("95 % high, ms", "latency_ms_high", number),
+    Column("host time, ms", "host_ms", number, optional=True),
     Column("speed-up", "speedup", speedup),
     Column("base", "base_rung"),
     Column("model bytes / latency, GB/s", "gbps", number),

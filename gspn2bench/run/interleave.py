@@ -153,7 +153,14 @@ def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
         return
     for mode in dict.fromkeys(mode for trial in trials for mode in trial.remaining):
         samplers = {
-            trial: Sampler(mode, calls, trial.settings.budget, set_indices, trial.work.launches)
+            trial: Sampler(
+                mode,
+                calls,
+                trial.settings.budget,
+                set_indices,
+                trial.work.launches,
+                trial.observed.launches_observed,
+            )
             for trial, (calls, set_indices) in zip(trials, bound, strict=True)
             if mode in trial.remaining
         }

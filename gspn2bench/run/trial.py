@@ -134,6 +134,8 @@ class Trial:
             latency_ms_high=high,
             samples_ms=measurement.samples,
             stopped=measurement.stopped,
+            host_ms=median(measurement.host_samples) if measurement.host_samples else None,
+            host_samples_ms=measurement.host_samples,
             clock_mhz=measurement.clocks.clock_mhz,
             temperature_c=measurement.clocks.temperature_c,
             throttle=measurement.clocks.throttle,

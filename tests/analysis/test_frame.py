@@ -39,6 +39,13 @@ def test_base_is_the_lowest_rung_that_is_ok():
     assert result["speedup"].iloc[1] == pytest.approx(2.0)
 
 
+def test_a_host_time_is_withheld_with_the_latency():
+    eager = {"timing": "eager", "host_ms": 0.5, "host_samples_ms": (0.5,)}
+    result = table(timed(1.0, **eager), timed(1.0, status="unstable", **eager), timed(1.0))
+    assert result["host_ms"].fillna(0).to_list() == [0.5, 0, 0]
+    assert "host_samples_ms" not in result
+
+
 ATTENTION = ("attention_efficient", "attention_flash", "gspn2")
 
 

@@ -24,6 +24,7 @@ from ..helpers.report_fixtures import (
     NO_GATE,
     cases_of_every_kind,
     hostile_run,
+    module_run,
     real_run,
     record,
     row,
@@ -48,7 +49,7 @@ def plain(run, width=80):
 
 
 def test_fits_80_columns_with_nothing_cut():
-    for run in (real_run(), simulated_run()):
+    for run in (real_run(), simulated_run(), module_run()):
         lines = plain(run).splitlines()
         assert max(map(len, lines)) <= 80
         assert "…" not in "".join(lines)
@@ -66,6 +67,19 @@ def test_rows_and_reasons():
     assert "41.0x" in r07
     assert "- N16 C8 1024x1024 float32, r06 forward, incorrect: h[3, 0, 1, 2] is nan" in lines
     assert sum("needs 512 columns" in line for line in lines) == 1
+
+
+def test_host_time_is_a_column_where_a_run_has_it():
+    table = plain(module_run(), 120).rpartition("module, C_proxy 80")[2]
+    header, _rule, *lines = table.splitlines()[1:]
+    start = header.index("host ms")
+    cells = {
+        tuple(line.split()[:3]): line[start : start + len("host ms")].strip() for line in lines
+    }
+    assert cells["gspn2", "fwd", "eager"] == "0.821"
+    assert cells["attention_torch", "fwd", "eager"] == "0.0783"
+    assert cells["gspn2", "fwd", "graph"] == ""
+    assert "host" not in plain(real_run(), 120)
 
 
 def test_simulated_run_shows_no_latency_column():
@@ -229,7 +243,8 @@ def test_json_has_the_content_of_the_terminal(app, tmp_path):
     assert first["overlaps"] is True
     assert bad["status"] == "incorrect"
     assert bad["latency_ms"] is bad["speedup"] is bad["gate_error"] is None
-    assert "samples_ms" not in first
+    assert first["host_ms"] is None
+    assert not {"samples_ms", "host_samples_ms"} & first.keys()
 
 
 def test_csv_has_the_rows_of_json(app, tmp_path):

@@ -199,6 +199,32 @@ def sweep_run(**changes: Any) -> Run:
     return Run(Path("sweep"), run, tuple(rows))
 
 
+def module_run() -> Run:
+    """A run of modules in eager and graph time; eager rows have host times."""
+    case: dict[str, Any] = {
+        "batch": 1,
+        "channels": 640,
+        "height": 64,
+        "width": 64,
+        "dtype": "bfloat16",
+        "part": "module",
+        "proxy": 80,
+    }
+    rows = []
+    for rung, graph_ms, host_ms in (
+        ("attention_efficient", 0.412, 0.0951),
+        ("attention_torch", 0.239, 0.0783),
+        ("gspn2", 0.0591, 0.821),
+    ):
+        eager = {"timing": "eager", "host_ms": host_ms, "host_samples_ms": (host_ms,) * 3}
+        rows += [
+            timed(graph_ms + host_ms, rung=rung, launches_observed=27, **case, **eager),
+            timed(graph_ms, rung=rung, launches_observed=27, **case),
+        ]
+    run = record(run_id="module-20260101T000000Z-0c0c0c", title="Fixture: modules")
+    return Run(Path("module"), run, tuple(rows))
+
+
 def slower(run: Run, rung: str, times: float) -> Run:
     """A copy of the run in which one rung takes ``times`` as long."""
     rows = tuple(

@@ -65,6 +65,18 @@ def test_a_run_that_was_recorded_before_there_were_bases_is_read(tmp_path: Path)
     assert read.plan.ids == ()
 
 
+def test_a_run_that_was_recorded_before_there_were_host_times_is_read(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row(timing="eager", host_ms=0.5, host_samples_ms=(0.5, 0.6)))
+    (new,) = store.read_run(path).rows
+    assert (new.host_ms, new.host_samples_ms) == (0.5, (0.5, 0.6))
+    file = path / store.ROWS_FILE
+    older = json.loads(file.read_text())
+    del older["host_ms"], older["host_samples_ms"]
+    file.write_text(json.dumps(older) + "\n")
+    (old,) = store.read_run(path).rows
+    assert (old.host_ms, old.host_samples_ms) == (None, ())
+
+
 def environment_of(file: Path) -> str:
     """As it stands in run.json, key by key in order."""
     return json.dumps(json.loads(file.read_text())["environment"])

@@ -22,6 +22,7 @@ from gspn2bench.report.text.ladder import Lesson
 from ..helpers.report_fixtures import (
     NO_GATE,
     hostile_run,
+    module_run,
     real_run,
     record,
     row,
@@ -104,6 +105,16 @@ def test_a_ratio_below_1_reads_as_a_slow_down() -> None:
     assert shown["speed-up"].to_list() == ["1.00x", "2.30x slower"]
     assert shown["base"].to_list() == ["r07", "r07"]
     assert "**r07\\_unfused is 2.30x slower than r07 on" in page
+
+
+def test_host_time_is_a_column_and_a_note_where_a_run_has_it() -> None:
+    page = markdown.render([module_run()])
+    (shown,) = tables(page).values()
+    shown = shown.set_index(["timing", "rung"])["host time, ms"]
+    assert shown["eager", "gspn2"] == "0.821"
+    assert set(shown["graph"]) == {""}
+    assert page.endswith(f"{markdown.NOTES} {markdown.HOST_NOTE}\n")
+    assert "host time" not in markdown.render([real_run()]).lower()
 
 
 def test_interval_launches_and_reasons() -> None:

@@ -25,6 +25,7 @@ from ..helpers.report_fixtures import (
     HOSTILE,
     hostile_run,
     large_run,
+    module_run,
     profile_of,
     real_run,
     record,
@@ -161,6 +162,16 @@ def test_rows_are_embedded_without_withheld_numbers(real):
     incorrect = next(each for each in rows if each["status"] == "incorrect")
     assert incorrect["launches_observed"] is None
     assert incorrect["gate_green"] is False
+
+
+def test_host_times_are_embedded_and_have_a_column():
+    page = Page(render([module_run()]))
+    assert page.data["columns"]["host_ms"]["values"][::2] == [0.0951, 0.0783, 0.821]
+    assert set(page.data["columns"]["host_ms"]["values"][1::2]) == {None}
+    for columns in (page.data["rowColumns"], page.data["figures"]["ladder"]["columns"]):
+        (column,) = (column for column in columns if column["key"] == "host_ms")
+        assert column["header"] == "host time, ms"
+        assert column["optional"]
 
 
 def test_published_figures_belong_to_their_rows(real):

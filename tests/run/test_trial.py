@@ -1,18 +1,20 @@
 """A trial on a fake GPU: its rows, and the numbers that are flagged."""
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
 
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.measure import timing
+from gspn2bench.measure import launches, timing
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.problem import ScanProblem
 from gspn2bench.records.schema import Row
 from gspn2bench.run import interleave
 from gspn2bench.run.trial import Settings
+from gspn2bench.system import executables
 
 from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, FOOTPRINT, L2_BYTES, bind, pretended_gpu
 from ..helpers.pretended_gpu import RUNG as REFERENCE
@@ -59,6 +61,24 @@ def test_a_whole_trial() -> None:
         assert row.latency_ms_low <= (row.latency_ms or 0) <= row.latency_ms_high
     assert device.latency_ms == pytest.approx(COPY_MS)
     assert device.stopped == "interval"
+    assert eager.host_ms == median(eager.host_samples_ms)
+    assert len(eager.host_samples_ms) >= 3
+    assert (device.host_ms, device.host_samples_ms) == (None, ())
+
+
+def test_no_host_time_if_launches_are_unknown_or_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = {"timings": ("eager",), "budget": timing.Budget(1, 60.0)}
+    (row,) = rows(**once)
+    assert row.host_ms is not None
+    with monkeypatch.context() as patch:
+        patch.setenv(executables.PROFILED, "nsys")
+        (row,) = rows(**once)
+    assert row.latency_ms is not None
+    assert (row.host_ms, row.launches_observed) == (None, None)
+    monkeypatch.setattr(launches, "durations_ms", lambda calls: [COPY_MS] * 1024 * len(calls))
+    many = replace(RUNG, launches=lambda problem: 1024)
+    (row,) = interleave.measure_rung(CASE, many, Settings("pretended", **once), BOUNDS)  # type: ignore[arg-type]
+    assert (row.status, row.launches_observed, row.host_ms) == ("ok", 1024, None)
 
 
 def test_a_cold_cache_takes_enough_operand_sets() -> None:

@@ -67,6 +67,7 @@ LADDER: Final = Drawing(
         *KEYS,
         Column("status", "status"),
         *LATENCY,
+        Column("host time, ms", "host_ms", number, optional=True),
         *SPEEDUP,
         FLOOR,
         Column("published, ms", "published_ms", number, optional=True),

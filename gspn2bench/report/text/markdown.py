@@ -25,6 +25,10 @@ NOTES: Final = (
     " kernels, so no speed-up is shown for it. A latency is shown only if the correctness gate is"
     " green. 1 GB is 10^9 bytes."
 )
+HOST_NOTE: Final = (
+    "Host time is the time that Python spends issuing one call, without waiting for the GPU."
+)
+"""Added to the notes if a run has host times."""
 
 NAMES: Final = (
     Column("rung", "rung"),
@@ -45,6 +49,7 @@ MEASURED: Final = (
     *NAMES,
     Column("latency, ms", "latency_ms", number),
     Column("95 % interval, ms", "interval"),
+    Column("host time, ms", "host_ms", number, optional=True),
     Column("speed-up", "speedup", speedup),
     Column("base", "base_rung", optional=True),
     Column("model bytes / latency, GB/s", "gbps", number),
@@ -85,7 +90,8 @@ def render(runs: Sequence[Run]) -> str:
         parts += [f"## {escape(run.record.run_id)}", *conclusion_lines(run)]
         parts += ["Recorded:", "\n".join(facts), "Run it again:", f"    {printable(head.command)}"]
         parts += case_tables(run, "###", TIMINGS)
-    return "\n\n".join([*parts, NOTES]) + "\n"
+    timed = any(row.host_ms for run in runs for row in run.rows)
+    return "\n\n".join([*parts, f"{NOTES} {HOST_NOTE}" if timed else NOTES]) + "\n"
 
 
 def write(runs: Sequence[Run], path: Path) -> None:

@@ -17,7 +17,7 @@ COUNTS = [name for name, field in Row.model_fields.items() if field.annotation =
 def to_json(run: Run) -> dict[str, Any]:
     """The run for JSON: ``run``, ``verdict``, ``facts``, ``command`` and ``rows``.
 
-    Rows have the columns of docs/columns.md except ``samples_ms``. Withheld values are None.
+    Rows have the columns of docs/columns.md except raw samples. Withheld values are None.
     """
     head = summary(run)
     table = _rows(run).astype(object)

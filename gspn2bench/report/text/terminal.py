@@ -92,8 +92,10 @@ def _heading(rows: pd.DataFrame) -> Text:
 
 
 def _real(rows: pd.DataFrame) -> Table:
+    host = ["host ms"] if rows["host_ms"].notna().any() else []
     table = _table(
-        "rung", "phase", "time", "ms", "±", "speed-up", "GB/s", "floor", "launches", "status"
+        *("rung", "phase", "time", "ms", "±", *host, "speed-up", "GB/s", "floor", "launches"),
+        "status",
     )
     for row in _records(rows):
         half = (row["latency_ms_high"] - row["latency_ms_low"]) / 2
@@ -102,6 +104,7 @@ def _real(rows: pd.DataFrame) -> Table:
             *_names(row, row["timing"]),
             number(row["latency_ms"]),
             percent(spread),
+            *(number(row["host_ms"]) for _ in host),
             _speedup(row),
             number(row["gbps"]),
             "" if math.isnan(row["floor_share"]) else f"{100 * row['floor_share']:.0f} %",

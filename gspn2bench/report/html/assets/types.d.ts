@@ -49,6 +49,8 @@ type RecordedRow = {
   latency_ms_low: number | null;
   latency_ms_high: number | null;
   stopped: string | null;
+  /** Time that Python spends issuing one call, without waiting for the GPU; of eager rows only. */
+  host_ms: number | null;
   launches_expected: number | null;
   launches_observed: number | null;
   bytes_model: number | null;
