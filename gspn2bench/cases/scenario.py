@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -29,11 +29,12 @@ from gspn2bench.problem import (
     ScanProblem,
     Weights,
 )
-from gspn2bench.records.schema import L2State, Published, Record
+from gspn2bench.records.schema import L2State, Published, Record, Timing
 
 CaseDirection = Literal[Direction, "native"]
 
 MAX_CASES: Final = 10_000
+TIMINGS: Final[tuple[Timing, ...]] = get_args(Timing)
 CASE_FIELDS: Final = tuple(name for name in AXES if name != "size")
 _EXTENTS: Final = frozenset({"height", "width"})
 
@@ -141,6 +142,8 @@ class Scenario(Record):
     base: str | None = None
     """The one of ``rungs`` that speed-ups refer to; without it see ``analyze.base_order``."""
     l2: L2State = "cold"
+    timing: tuple[Timing, ...] = TIMINGS
+    """Latency modes that a sweep measures unless it is given others."""
     axes: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
     case: tuple[dict[str, Value], ...] = ()
     published: tuple[Published, ...] = ()
@@ -160,6 +163,19 @@ class Scenario(Record):
         if base is not None and rungs is not None and base not in rungs:
             raise ValueError(f"{base!r} is not one of the scenario's rungs: {', '.join(rungs)}")
         return base
+
+    @field_validator("timing", mode="before")
+    @classmethod
+    def _read_timing(cls, words: object) -> object:
+        choices = ", ".join(TIMINGS)
+        if not isinstance(words, list) or not words:
+            raise ValueError(f"{words!r} is not a list of {choices}")
+        for word in words:
+            if word not in TIMINGS:
+                raise ValueError(f"{word!r} is not one of {choices}")
+            if words.count(word) > 1:
+                raise ValueError(f"{word} is given twice")
+        return words
 
     @field_validator("axes", mode="before")
     @classmethod

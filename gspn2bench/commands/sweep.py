@@ -50,13 +50,14 @@ def sweep(
     ] = False,
     resume: Resume = None,
     timing: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar=f"[{'|'.join(Timing)}],...",
             help="Latencies to measure, separated by commas.",
+            show_default="those of the scenario",
             autocompletion=completion.timings,
         ),
-    ] = ",".join(Timing),
+    ] = None,
     l2: Annotated[
         L2 | None,
         typer.Option(
@@ -102,8 +103,10 @@ def sweep(
 
     plan = load(name)
     chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
-    words = comma_separated("timing", timing, [*Timing])
-    timings: tuple[schema.Timing, ...] = tuple(Timing(word).value for word in words)
+    timings: tuple[schema.Timing, ...] = plan.timing
+    if timing is not None:
+        words = comma_separated("timing", timing, [*Timing])
+        timings = tuple(Timing(word).value for word in words)
     chosen_backend = backend.activate(device)
 
     from gspn2bench import registry

@@ -28,8 +28,8 @@ def expand(folder: Path, text: str, *overrides: str) -> list[Case]:
 
 def test_shipped_scenarios() -> None:
     assert scenario.names() == [
-        "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "normalize", "peers", "quick", "sdxl",
-        "single", "table1", "tableS2", "tableS4", "train",
+        "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "module", "normalize", "peers", "quick",
+        "sdxl", "single", "table1", "tableS2", "tableS4", "train",
     ]  # fmt: skip
 
 
@@ -73,6 +73,13 @@ def test_a_scenario_names_one_of_its_rungs_as_the_base(tmp_path: Path) -> None:
     two = ONE.replace('["r01"]', '["r01", "mine"]')
     assert read(tmp_path, two).base is None
     assert read(tmp_path, "base = 'mine'\n" + two).base == "mine"
+
+
+def test_a_scenario_lists_its_latency_modes(tmp_path: Path) -> None:
+    assert read(tmp_path, ONE).timing == ("eager", "graph", "device")
+    assert read(tmp_path, "timing = ['graph', 'eager']\n" + ONE).timing == ("graph", "eager")
+    for name in ("module", "tableS4"):
+        assert scenario.load(name).timing == ("eager", "graph")
 
 
 def test_axes_vary_in_file_order(tmp_path: Path) -> None:
@@ -161,6 +168,11 @@ def test_chunk_none_is_the_whole_scan(tmp_path: Path) -> None:
         ("nmae = 'x'\n" + ONE, "nmae: Extra inputs are not permitted"),
         ("name = '../up'\n" + ONE, "name: "),
         ("l2 = 'tepid'\n" + ONE, "l2: Input should be 'cold' or 'warm'"),
+        ("timing = 'graph'\n" + ONE, "timing: 'graph' is not a list of eager, graph, device"),
+        ("timing = []\n" + ONE, "timing: [] is not a list of eager, graph, device"),
+        ("timing = ['grap']\n" + ONE, "timing: 'grap' is not one of eager, graph, device"),
+        ("timing = [1]\n" + ONE, "timing: 1 is not one of eager, graph, device"),
+        ("timing = ['graph', 'graph']\n" + ONE, "timing: graph is given twice"),
         (HEAD, "there are no cases"),
         (HEAD + "[axes]\n", "there are no cases"),
         ("axes = 5\n" + HEAD, "axes: Input should be a valid dictionary"),

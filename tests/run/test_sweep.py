@@ -105,6 +105,27 @@ def test_a_run_records_the_base_of_its_scenario_and_keeps_it_when_resumed(tmp_pa
     assert (resumed.record.base, resumed.record.plan) == ("r07", run.record.plan)
 
 
+@pytest.mark.parametrize(
+    ("line", "option", "timings"),
+    [
+        ("", (), ("eager", "graph", "device")),
+        ("timing = ['eager', 'graph']\n", (), ("eager", "graph")),
+        ("timing = ['eager', 'graph']\n", ("--timing", "device"), ("device",)),
+    ],
+)
+def test_a_run_measures_the_timings_of_its_scenario_unless_given_others(
+    line: str, option: tuple[str, ...], timings: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "named.toml"
+    file.write_text(line + NAMED)
+    results = tmp_path / "results"
+    assert invoke("sweep", str(file), "--results", str(results), *option).exit_code == 0
+    (folder,) = results.iterdir()
+    run = read_run(folder)
+    assert run.record.plan
+    assert run.record.plan.timings == timings
+
+
 def test_a_run_records_the_ids_of_its_rungs_and_no_base_that_is_not_run(tmp_path: Path) -> None:
     file, rung = tmp_path / "named.toml", tmp_path / "file.py"
     file.write_text(NAMED)
