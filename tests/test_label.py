@@ -9,7 +9,7 @@ import pytest
 from gspn2bench import registry
 from gspn2bench.baselines.modules import MODULES
 from gspn2bench.baselines.scans import SCANS
-from gspn2bench.cases import scenario
+from gspn2bench.cases import scenario, selection
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.label import MODES, Label, check_rung_id
@@ -36,7 +36,7 @@ BAD = [
 
 def labels_of_cases() -> list[str]:
     shipped = [
-        case.label for name in scenario.names() for case in scenario.cases(scenario.load(name))
+        case.label for name in scenario.names() for case in selection.cases(scenario.load(name))
     ]
     return list(dict.fromkeys(shipped + [case.label for case in cases_of_every_kind()]))
 

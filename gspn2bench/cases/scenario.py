@@ -8,16 +8,16 @@ its own lists.
 import itertools
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, cast, get_args
+from typing import Annotated, Final, Literal, Self, cast, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from gspn2bench.cases.axes import AXES, NATIVE, Axis, Value, check_value, make_axis
+from gspn2bench.cases.axes import AXES, NATIVE, Value, check_value, make_axis
 from gspn2bench.errors import UsageError, unknown
 from gspn2bench.problem import (
     DIRECTIONS,
@@ -36,7 +36,7 @@ CaseDirection = Literal[Direction, "native"]
 MAX_CASES: Final = 10_000
 TIMINGS: Final[tuple[Timing, ...]] = get_args(Timing)
 CASE_FIELDS: Final = tuple(name for name in AXES if name != "size")
-_EXTENTS: Final = frozenset({"height", "width"})
+EXTENTS: Final = frozenset({"height", "width"})
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ class Scenario(Record):
                 block = _read_block(table)
             except ValueError as error:
                 raise ValueError(f"case {number}: {error}") from error
-            _check_count(len(expanded) + math.prod(map(len, block.values())))
-            expanded.extend(_product(block))
+            check_count(len(expanded) + math.prod(map(len, block.values())))
+            expanded.extend(product(block))
         return expanded
 
     @field_validator("published")
@@ -252,39 +252,6 @@ def load(name_or_path: str) -> Scenario:
         raise UsageError(f"scenario: {shown}: {_explain(error)}") from error
 
 
-def cases(scenario: Scenario, overrides: Sequence[Axis] = ()) -> list[Case]:
-    """The cases of a scenario, in order and without repeats.
-
-    An override replaces its field in every case. "size" replaces height and width; height or width
-    replaces one half of a size.
-
-    Raises:
-        UsageError: overrides contradict each other, there are more than 10,000 cases, or a case is
-            impossible; the message names the scenario, the case and the field.
-    """
-    replaced = _overrides(overrides)
-    axes = dict(scenario.axes)
-    for name in axes:
-        if name in _EXTENTS and "size" in replaced:
-            axes[name] = (1,)  # overwritten below; the axis keeps its rank in the product
-    axes |= replaced
-    own = math.prod(len(values) for values in axes.values()) if scenario.axes else 0
-    changes = math.prod(len(values) for values in replaced.values())
-    try:
-        _check_count(own + len(scenario.case) * changes)
-    except ValueError as error:
-        raise UsageError(f"scenario {scenario.name}: {error}") from error
-
-    tables: Iterable[dict[str, Value]] = itertools.chain(
-        _product(axes) if scenario.axes else (),
-        (table | change for table in scenario.case for change in _product(replaced)),
-    )
-    unique = dict.fromkeys(_make_case(table, replaced) for table in tables)
-    for case in unique:
-        _check_case(scenario, case)
-    return list(unique)
-
-
 def _shipped() -> dict[str, Traversable]:
     folder = resources.files("gspn2bench.scenarios")
     return {
@@ -307,79 +274,28 @@ def _read_block(table: dict[str, object]) -> dict[str, tuple[Value, ...]]:
 def _check_complete(fields: Iterable[str]) -> None:
     names = set(fields)
     if "size" in names:
-        for name in sorted(_EXTENTS & names):
+        for name in sorted(EXTENTS & names):
             raise ValueError(f"{name}: already set by size; give size, or height and width")
-        names |= _EXTENTS
+        names |= EXTENTS
     for name in ("batch", "channels", "height", "width"):
         if name not in names:
             raise ValueError(f"{name} is missing")
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """Refuse more than ``MAX_CASES`` cases.
+
+    Raises:
+        ValueError: there are more.
+    """
     if count > MAX_CASES:
         raise ValueError(f"{count:,} cases, above {MAX_CASES:,}")
 
 
-def _overrides(axes: Sequence[Axis]) -> dict[str, tuple[Value, ...]]:
-    replaced: dict[str, tuple[Value, ...]] = {}
-    for axis in axes:
-        if axis.name in replaced:
-            raise UsageError(f"--axis: {axis.name} is given twice; write one list")
-        replaced[axis.name] = axis.values
-    if "size" in replaced and (both := sorted(_EXTENTS & replaced.keys())):
-        raise UsageError(f"--axis: {both[0]} is already set by size; give one of them")
-    return replaced
-
-
-def _product(axes: dict[str, tuple[Value, ...]]) -> Iterator[dict[str, Value]]:
+def product(axes: dict[str, tuple[Value, ...]]) -> Iterator[dict[str, Value]]:
+    """Yield all combinations of the values of axes; the first axis varies slowest."""
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
-
-
-def _make_case(table: dict[str, Value], replaced: dict[str, tuple[Value, ...]]) -> Case:
-    fields: dict[str, Any] = dict(table)
-    if "size" in fields:
-        size = fields.pop("size")
-        extents = {"height": size, "width": size}
-        # an override wins: the size, or one half of it
-        fields = fields | extents if "size" in replaced else extents | fields
-    return Case(**fields)
-
-
-def _check_case(scenario: Scenario, case: Case) -> None:
-    try:
-        _check_part(case)
-    except ValueError as error:
-        raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
-    if case.part != "kernel":
-        return
-    # the native direction is not known yet, so the case must be possible along either axis
-    directions: tuple[Direction, ...] = ("down", "right")
-    for direction in directions:
-        try:
-            case.problem(direction)
-        except ValueError as error:
-            raise UsageError(f"scenario {scenario.name}, case {case.label}: {error}") from error
-
-
-def _check_part(case: Case) -> None:
-    """Refuse fields that do not apply to the part.
-
-    Raises:
-        ValueError: one is set; the message names it.
-    """
-    if case.part == "kernel":
-        if case.proxy is not None:
-            raise ValueError("proxy applies only to modules: set `part` or remove `proxy`")
-        return
-    if case.phase == "backward":
-        raise ValueError("phase: a module runs forward, or train (forward and backward)")
-    scan = Case(1, 1, 1, 1)
-    for name in ("direction", "chunk", "weights", "directions", "logits"):
-        if getattr(case, name) != getattr(scan, name):
-            raise ValueError(
-                f"{name} applies only to bare scans: remove `{name}`, or `part` ({case.part})"
-            )
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
 """What commands print: results on stdout, as tables or as JSON; everything else on stderr."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,6 +15,12 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def print_notes(notes: Iterable[str], *, quiet: bool) -> None:
+    """Print lines on stderr, unless the command is quiet."""
+    for note in () if quiet else notes:
+        typer.echo(note, err=True)
 
 
 def print_json(document: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from gspn2bench.commands.choices import ProfiledTiming, Profiler, comma_separated
 from gspn2bench.commands.options import AsJson, Axes, Quiet, Rungs, Scenario
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, print_json, print_notes
 from gspn2bench.errors import UsageError
 from gspn2bench.problem import SHORT_PHASES
 
@@ -67,14 +67,16 @@ def profile(
     """
     from gspn2bench import registry
     from gspn2bench.cases.axes import parse_axis
-    from gspn2bench.cases.scenario import cases, load
+    from gspn2bench.cases.scenario import load
+    from gspn2bench.cases.selection import select
     from gspn2bench.profile import command, runner
     from gspn2bench.system.executables import INSTALL
 
     profiler: Tool = tool.value
     mode = timing or {"nsys": ProfiledTiming.GRAPH, "ncu": ProfiledTiming.EAGER}[profiler]
     plan = load(scenario)
-    chosen = cases(plan, [parse_axis(text) for text in axis or []])
+    selection = select(plan, [parse_axis(text) for text in axis or []])
+    print_notes(selection.notes, quiet=quiet)
     words = comma_separated("rung", rung) if rung is not None else plan.rungs
     executable = runner.find(profiler)
     program = ["gspn2bench"] if executable is None else None
@@ -85,7 +87,7 @@ def profile(
     request = command.Request(
         tool=profiler,
         scenario=scenario,
-        trials=tuple(registry.trials(chosen, words)),
+        trials=tuple(registry.trials(selection.cases, words)),
         timing=mode.value,
         launches=launches,
         folder=folder,

@@ -21,7 +21,7 @@ from gspn2bench.commands.options import (
     Rungs,
     Seed,
 )
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, print_json, print_notes
 from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
 from gspn2bench.commands.resume import (
     check_alone,
@@ -98,11 +98,13 @@ def sweep(
     name = required(scenario)
 
     from gspn2bench.cases.axes import parse_axis
-    from gspn2bench.cases.scenario import cases, load
+    from gspn2bench.cases.scenario import load
+    from gspn2bench.cases.selection import select
     from gspn2bench.system import backend
 
     plan = load(name)
-    chosen_cases = cases(plan, [parse_axis(text) for text in axis or []])
+    selection = select(plan, [parse_axis(text) for text in axis or []])
+    print_notes(selection.notes, quiet=quiet)
     timings: tuple[schema.Timing, ...] = plan.timing
     if timing is not None:
         words = comma_separated("timing", timing, [*Timing])
@@ -115,7 +117,9 @@ def sweep(
     from gspn2bench.run.trial import Settings
 
     references = registry.specs(comma_separated("rung", rung) if rung is not None else plan.rungs)
-    chosen_cases = [case for case in chosen_cases if registry.rungs_for_part(references, case.part)]
+    chosen_cases = [
+        case for case in selection.cases if registry.rungs_for_part(references, case.part)
+    ]
     if not chosen_cases:
         raise UsageError(f"--rung: no case of {plan.name} can be run by {', '.join(references)}")
     if dry_run:

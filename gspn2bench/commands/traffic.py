@@ -20,6 +20,7 @@ from gspn2bench.commands.options import (
     Rungs,
     Seed,
 )
+from gspn2bench.commands.output import print_notes
 from gspn2bench.commands.progress import Ended, conclude, follow
 from gspn2bench.commands.resume import (
     check_alone,
@@ -90,11 +91,13 @@ def _begin(
     quiet: bool,
 ) -> tuple[Ended, Path]:
     from gspn2bench.cases.axes import parse_axis
-    from gspn2bench.cases.scenario import cases, load
+    from gspn2bench.cases.scenario import load
+    from gspn2bench.cases.selection import select
     from gspn2bench.system import backend
 
     loaded = load(scenario)
-    chosen = cases(loaded, [parse_axis(text) for text in axis])
+    selection = select(loaded, [parse_axis(text) for text in axis])
+    print_notes(selection.notes, quiet=quiet)
     backend.activate("sim")  # ncu profiles a separate process
 
     from gspn2bench import registry
@@ -105,7 +108,7 @@ def _begin(
     plan = traffic_rows.TrafficSweep(
         loaded.name,
         loaded.l2,
-        tuple(chosen),
+        selection.cases,
         tuple(references),
         tool.value,
         seed,

@@ -16,7 +16,7 @@ from gspn2bench import registry
 from gspn2bench.analysis import frame
 from gspn2bench.app import app
 from gspn2bench.baselines.modules import MODULES, reference
-from gspn2bench.cases import scenario
+from gspn2bench.cases import scenario, selection
 from gspn2bench.cases.axes import parse_axis
 from gspn2bench.cases.scenario import Case
 from gspn2bench.errors import UsageError
@@ -401,7 +401,7 @@ def test_a_field_of_a_different_part_is_refused(
     file.write_text(ONE)
     loaded = scenario.load(str(file))
     with pytest.raises(UsageError, match="scenario one, case N1 C4 8x8") as caught:
-        scenario.cases(loaded, [parse_axis(text) for text in axes])
+        selection.cases(loaded, [parse_axis(text) for text in axes])
     assert complaint in str(caught.value)
 
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from gspn2bench import registry
 from gspn2bench.analysis.frame import frame
 from gspn2bench.baselines.scans import SCANS, jax_scan, torch_compile
-from gspn2bench.cases.scenario import Case, cases, load
+from gspn2bench.cases.scenario import Case, load
+from gspn2bench.cases.selection import cases
 from gspn2bench.errors import UsageError
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gspn2bench.cases import scenario
+from gspn2bench.cases import scenario, selection
 from gspn2bench.cases.axes import Axis, parse_axis
 from gspn2bench.cases.scenario import Case, Scenario
 from gspn2bench.errors import UsageError
@@ -23,7 +23,7 @@ def read(folder: Path, text: str) -> Scenario:
 
 
 def expand(folder: Path, text: str, *overrides: str) -> list[Case]:
-    return scenario.cases(read(folder, text), [parse_axis(token) for token in overrides])
+    return selection.cases(read(folder, text), [parse_axis(token) for token in overrides])
 
 
 def test_shipped_scenarios() -> None:
@@ -38,7 +38,7 @@ def test_every_shipped_scenario_loads(name: str) -> None:
     loaded = scenario.load(name)
     assert loaded.name == name
     assert loaded.l2 == "cold"
-    assert scenario.cases(loaded)
+    assert selection.cases(loaded)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_shipped_scenario_loads(name: str) -> None:
 )
 def test_figures_of_the_paper(name: str, label: str, bars: list[float]) -> None:
     loaded = scenario.load(name)
-    case = scenario.cases(loaded)[0]
+    case = selection.cases(loaded)[0]
     assert case.label == label
     assert [figure.latency_ms for figure in loaded.published] == bars
     assert [figure.rung for figure in loaded.published] == [f"r{i:02}" for i in range(1, 8)][
@@ -286,5 +286,5 @@ def test_a_named_direction_frees_the_other_axis(tmp_path: Path) -> None:
 
 
 def test_overrides_may_be_built_by_hand(tmp_path: Path) -> None:
-    found = scenario.cases(read(tmp_path, ONE), (Axis("weights", ("channel", "shared")),))
+    found = selection.cases(read(tmp_path, ONE), (Axis("weights", ("channel", "shared")),))
     assert [case.weights for case in found] == ["channel", "shared"]

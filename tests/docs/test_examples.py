@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from gspn2bench import registry
 from gspn2bench.app import app
-from gspn2bench.cases import scenario
+from gspn2bench.cases import scenario, selection
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.problem import ScanProblem
 from gspn2bench.records.store import Run, read_run
@@ -76,7 +76,7 @@ def test_my_rung_says_what_it_cannot_run(
 
 def test_the_example_scenario_has_the_cases_that_its_page_shows() -> None:
     plan = scenario.load(str(EXAMPLES / "chunks.toml"))
-    labels = [case.label for case in scenario.cases(plan)]
+    labels = [case.label for case in selection.cases(plan)]
     assert labels == [
         "N1 C1 40x33 float32, chunk 8",
         "N1 C1 40x33 float32",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gspn2bench.baselines.scans import SCANS
-from gspn2bench.cases.scenario import cases, load
+from gspn2bench.cases.scenario import load
+from gspn2bench.cases.selection import cases
 from gspn2bench.kernels import arithmetic, reference
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from gspn2bench.app import app
 from gspn2bench.cases.axes import parse_axis
-from gspn2bench.cases.scenario import Case, cases, load
+from gspn2bench.cases.scenario import Case, load
+from gspn2bench.cases.selection import cases
 from gspn2bench.errors import UsageError
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
