@@ -104,6 +104,30 @@ def test_only_some_positions_of_a_large_map_are_compared(monkeypatch: pytest.Mon
     assert compared[0] == [0, 20, 41, 62]
 
 
+@pytest.mark.parametrize("part", ["module", "block"])
+def test_gradients_of_attention_are_summed_over_blocks_of_positions(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of a large map do not fit in memory at once."""
+    compared = []
+
+    def spy(module: Any, tokens: Tensor, size: Any, positions: Tensor) -> Tensor:
+        if part == "module" or not isinstance(module, TorchAttention):
+            compared.append(positions.tolist())
+        return output_at(module, tokens, size, positions)
+
+    output_at = reference.output_at
+    monkeypatch.setattr(reference, "output_at", spy)
+    work = ModuleRun(replace(TRAIN, part=part, batch=1), MODULES["attention_torch"])
+    whole = checked(work)
+    assert compared == [list(range(63))] * 2  # the gate runs twice
+    compared.clear()
+    monkeypatch.setattr(reference, "SCORES_BYTES", 20 * 63 * 8)
+    in_blocks = checked(work)
+    assert compared == [list(range(start, min(start + 20, 63))) for start in (0, 20, 40, 60)] * 2
+    assert in_blocks.gate_error == pytest.approx(whole.gate_error, rel=1e-3)
+
+
 # Planted faults.
 
 

@@ -5,7 +5,8 @@ function from a scan, so each module has its own reference.
 """
 
 import copy
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from gspn2bench.nn.softmax import SoftmaxAttention, TorchAttention
 from gspn2bench.ops.check import ALL, each, shares_weights
 from gspn2bench.problem import ScanProblem
 
+SCORES_BYTES: Final = 2**32
+"""Most bytes of attention's scores in one block of positions; a backward needs about four times."""
+
 
 def float64_copy(module: nn.Module) -> nn.Module:
     """Copy a module to float64, with the reference scan in its place; it is differentiable."""
@@ -28,18 +32,30 @@ def float64_copy(module: nn.Module) -> nn.Module:
     return copied
 
 
-def full_output(module: nn.Module, x: Tensor, *arguments: Size) -> Tensor:
-    """The output of a reference module at every position.
+def output_blocks(module: nn.Module, x: Tensor, *arguments: Size) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the output of a reference module at every position, in blocks of positions.
+
+    Attention writes out its scores, which grow with the square of the positions. One block has at
+    most ``SCORES_BYTES`` of them. Every other module has a single block.
 
     Args:
         module: from ``float64_copy``.
         x: float64 input of the module, (N, L, C) or (N, C, H, W).
         arguments: height and width, if the module mixes tokens.
+
+    Yields:
+        The positions of a block, and the output there.
     """
     if not isinstance(module, TokenMixer):
-        y: Tensor = module(x)
-        return y
-    return output_at(module, x, arguments[0], torch.arange(x.shape[1], device=x.device))
+        yield slice(None), module(x)
+        return
+    batch, tokens = x.shape[:2]
+    scores = batch * _heads(module) * tokens * x.element_size()
+    length = max(1, SCORES_BYTES // scores) if scores else tokens
+    for start in range(0, tokens, length):
+        positions = torch.arange(start, min(start + length, tokens), device=x.device)
+        y = output_at(module, x, arguments[0], positions)
+        yield slice(start, start + length), y
 
 
 def output_at(module: nn.Module, tokens: Tensor, size: Size, positions: Tensor) -> Tensor:
@@ -65,6 +81,14 @@ def output_at(module: nn.Module, tokens: Tensor, size: Size, positions: Tensor) 
         return y
     assert isinstance(module, TokenMixer)
     return module.mix(tokens, size)[:, positions]
+
+
+def _heads(module: nn.Module) -> int:
+    """The heads of attention, alone or in a block; 0 for other modules."""
+    mixer = module.attention if isinstance(module, GSPNBlock) else module
+    if isinstance(mixer, TorchAttention):
+        return int(mixer.inner.num_heads)
+    return mixer.heads if isinstance(mixer, SoftmaxAttention) else 0
 
 
 def scan4(
