@@ -77,7 +77,14 @@ def eager(call: Callable[[], None], launches: int | None, **budget: float) -> Me
 
 @pytest.mark.parametrize(
     ("launches", "host_ms", "gpu_ms"),
-    [(5, 0.1, 5.0), (27, 0.8, 0.05), (124, 5.0, 30.0), (500, 2.0, 80.0), (9, 0.08, 2000.0)],
+    [
+        (5, 0.1, 5.0),
+        (27, 0.8, 0.05),
+        (100, 1.0, 1.9),
+        (124, 5.0, 30.0),
+        (500, 2.0, 80.0),
+        (9, 0.08, 2000.0),
+    ],
 )
 def test_the_wait_for_the_gpu_is_not_host_time(
     launches: int, host_ms: float, gpu_ms: float, gpu: FakeGpu
