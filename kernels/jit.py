@@ -155,7 +155,7 @@ def bind_launch(
         block: threads per block.
         arguments: arrays, from ``flat``, and whole numbers.
         shared_bytes: dynamic shared memory per block.
-        cluster: blocks per cluster; in the simulator 1.
+        cluster: blocks per cluster, a divisor of ``grid``; 1 in the simulator. See cluster.py.
     """
     if SIMULATED:  # a simulated kernel remembers only its last configuration
         return lambda: _observed(compiled[grid, block, 0, shared_bytes])(*arguments)

@@ -19,9 +19,6 @@ from numba.cuda import types
 
 from gspn2bench.kernels.jit import ArrayType, FlatArray
 
-DEFAULT_SHARED_BYTES: Final = 48 * 1024
-"""Dynamic shared memory of a block for which no attribute must be set."""
-
 
 class PreboundLaunch:
     """One launch; only its stream is chosen when it is made.
@@ -32,7 +29,7 @@ class PreboundLaunch:
         block: threads per block.
         arguments: arrays and whole numbers; the launch keeps the tensors of the arrays alive.
         shared_bytes: dynamic shared memory per block.
-        cluster: blocks per cluster.
+        cluster: blocks per cluster; a divisor of ``grid``.
     """
 
     def __init__(
@@ -108,7 +105,7 @@ def _shape(
 ) -> LaunchConfig:
     if cluster == 1:
         return LaunchConfig(grid=grid, block=block, shmem_size=shared_bytes)
-    # cuda.core counts the clusters of such a grid, not its blocks
+    # with clusters, cuda.core takes the size of a grid in clusters
     clusters = grid // cluster
     return LaunchConfig(grid=clusters, cluster=cluster, block=block, shmem_size=shared_bytes)
 
@@ -126,7 +123,7 @@ def _specialized(
         device: the current device.
     """
     function = compiled.compile(signature(dtypes))._codelibrary.get_cufunc()
-    if shared_bytes > DEFAULT_SHARED_BYTES:
+    if shared_bytes:  # without it, static and dynamic memory together are limited to 48 KB
         _allow_shared_bytes(function, shared_bytes, device)
     return function.kernel
 

@@ -8,9 +8,11 @@ Also: backward; weights given as logits; lines longer than a block, whose thread
 adjacent words; "right" and "left" without transposed copies.
 
 With shared weights, forward reads an image's weights once per channel, from L2 after the first
-channel. Backward cannot sum over channels in one launch, since a block has one channel. The first
-launch walks the scan and writes g, the whole gradient of h, in float32. The second sums g h over
-the channels in their order, without atomics; its elements are independent of each other.
+channel. Backward sums g h over the channels, in their order and without atomics, where g is the
+whole gradient of h. With 1, 2, 4 or 8 channels one launch does it: the blocks of a cluster walk the
+channels of an image and exchange g and h through distributed shared memory (exchange.py). With any
+other number of channels, or on a GPU without clusters, the scan writes g in float32, and a second
+launch sums (weight_sum.py).
 
 If the weights are logits, forward normalizes them when it takes them from the ring. Normalized
 weights are never written to memory. Normalizing does not depend on h, so it overlaps with loads;
@@ -20,17 +22,21 @@ columns.py scans "right" and "left" without transposed copies, for float32 colum
 Copies were measured to be faster on longer ones. 16-bit types and backward use copies too.
 
 Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 with bfloat16, and up
-to 16 on short lines.
+to 16 on short lines. Since 0.2.0, backward with shared weights is one launch where a cluster sums;
+before, it was always two. Forward has not changed.
 
 Expect: launches 1. On figure 3 DRAM throughput stays that of a copy, 86 % of peak, and the time
 stays 0.78 ms. Where latency is the limit, the time falls on an H200: with shared weights to
 0.455 ms, on a single slice to 0.24 ms. An H100 does not gain with shared weights: docs/notes.md.
+Backward with shared weights moves its compulsory bytes, without g.
 
-Source: arXiv 2512.07884, section 3.3. The ring of registers is ours.
+Source: arXiv 2512.07884, section 3.3. The ring of registers and the exchange are ours.
 """
 
+from collections.abc import Sequence
+
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.kernels.jit import bind_launch
+from gspn2bench.kernels.jit import Array, bind_launch
 from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason
 from gspn2bench.kernels.operand_arrays import (
     backward_arrays,
@@ -38,10 +44,11 @@ from gspn2bench.kernels.operand_arrays import (
     scratch,
     scratch_traffic,
 )
-from gspn2bench.kernels.r07_gspn2 import columns, configuration
+from gspn2bench.kernels.r07_gspn2 import columns, configuration, section
 from gspn2bench.kernels.r07_gspn2.backward import build_backward
-from gspn2bench.kernels.r07_gspn2.configuration import MAX_WORDS
+from gspn2bench.kernels.r07_gspn2.configuration import MAX_WORDS, Config
 from gspn2bench.kernels.r07_gspn2.forward import build_forward
+from gspn2bench.kernels.r07_gspn2.section import Layout, exchanges
 from gspn2bench.kernels.r07_gspn2.weight_sum import SUM_THREADS, build_weight_sum
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
@@ -61,14 +68,28 @@ def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
 
 
 def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
+    if problem.weights == "channel":
+        config = configuration.choose(problem)
+        arrays = [*backward_arrays(operands, config.word_bytes), scratch(operands, 1)]
+        return _bind_scan(problem, config, arrays)
+    bind = bind_one_launch if exchanges(problem) else bind_two_launches
+    return bind(problem, operands)
+
+
+def bind_one_launch(problem: ScanProblem, operands: Operands) -> Call:
+    """Backward with shared weights, summed over the channels by a cluster of blocks."""
+    config = section.choose(problem)
+    inputs_and_data = backward_arrays(operands, config.word_bytes)[:9]
+    grad_w = backward_arrays(operands)[9:]  # one value per store
+    arrays = [*inputs_and_data, *grad_w, scratch(operands, 1)]
+    return _bind_scan(problem, config, arrays, Layout(config).shared_bytes)
+
+
+def bind_two_launches(problem: ScanProblem, operands: Operands) -> Call:
+    """Backward with shared weights, summed over the channels by a launch after the scan."""
     config = configuration.choose(problem)
-    g = scratch(operands, problem.slices * problem.plane if config.shared else 1)
-    arrays = [*backward_arrays(operands, config.word_bytes), g]
-    grid = problem.slices * problem.chunks
-    compiled = build_backward(config)
-    scan = bind_launch(compiled, grid, config.threads, *arrays, *_sizes(problem))
-    if not config.shared:
-        return scan
+    g = scratch(operands, problem.slices * problem.plane)
+    scan = _bind_scan(problem, config, [*backward_arrays(operands, config.word_bytes), g])
 
     h, _, _, *grad_w = backward_arrays(operands)[6:]
     elements = problem.batch * problem.plane
@@ -82,6 +103,20 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
         weight_sum()
 
     return call
+
+
+def _bind_scan(
+    problem: ScanProblem, config: Config, arrays: Sequence[Array], shared_bytes: int = 0
+) -> Call:
+    return bind_launch(
+        build_backward(config),
+        problem.slices * problem.chunks,
+        config.threads,
+        *arrays,
+        *_sizes(problem),
+        shared_bytes=shared_bytes,
+        cluster=max(1, config.cluster),
+    )
 
 
 def _sizes(problem: ScanProblem) -> tuple[int, ...]:
@@ -98,18 +133,23 @@ def bind_any_forward(problem: ScanProblem, operands: Operands) -> Call:
 def launches(problem: ScanProblem) -> int:
     if columns.fits(problem):
         return 1
-    scans = 2 if problem.phase == "backward" and problem.weights == "shared" else 1
-    return scans + transposed_launches(problem)
+    return 1 + _sums_after(problem) + transposed_launches(problem)
 
 
 def traffic(problem: ScanProblem) -> int:
-    """The compulsory bytes, and g of backward with shared weights, written and read once."""
+    """The compulsory bytes, and g of backward in two launches, written and read once."""
     if columns.fits(problem):
         return problem.compulsory_bytes
     moved = problem.compulsory_bytes + transposed_traffic(problem)
-    if problem.phase == "backward" and problem.weights == "shared":
+    if _sums_after(problem):
         moved += scratch_traffic(problem.slices * problem.plane)
     return moved
+
+
+def _sums_after(problem: ScanProblem) -> bool:
+    """Whether a second launch sums the gradients of the weights."""
+    shared_backward = problem.phase == "backward" and problem.weights == "shared"
+    return shared_backward and not exchanges(problem)
 
 
 def unsupported_reason(problem: ScanProblem) -> str | None:

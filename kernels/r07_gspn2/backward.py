@@ -3,18 +3,23 @@
 A line gives gradient back to the previous one. Across the edges of a run it passes as two products,
 wl g to the left and wr g to the right. The edges of h, which the gradients of the weights need,
 pass through shared memory beside them.
+
+With shared weights, a second launch sums g h over the channels, or a cluster of blocks does in this
+one: see exchange.py.
 """
 
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float32
 
 from gspn2bench.kernels import storage
 from gspn2bench.kernels.arithmetic import gather, move
 from gspn2bench.kernels.jit import Array, device_function, kernel
+from gspn2bench.kernels.r07_gspn2.backward_loads import build_loads
 from gspn2bench.kernels.r07_gspn2.configuration import BACKWARD_OPERANDS, Config
+from gspn2bench.kernels.r07_gspn2.exchange import build_exchange
 
 
 @cache
@@ -24,6 +29,7 @@ def build_backward(config: Config) -> Any:
     upward, shared, word = config.upward, config.shared, config.word_type
     line_words, full = config.line_words, config.full
     unpack, join = storage.words(config.dtype, pack)
+    fetch, fetch_h, take_h = build_loads(config)
     run = words * pack
     halo = threads + 2
     to_right, h_first = halo, 2 * halo  # after the products to the left
@@ -32,39 +38,10 @@ def build_backward(config: Config) -> Any:
     edges_size = 2 * line
     ring_size = BACKWARD_OPERANDS * depth * words
     back_size, values_size = 3 * run, 5 * pack
-
-    @device_function
-    def fetch(
-        ring: Array, k: int, first: int, weight_first: int, last_offset: int,
-        grad_h: Array, x: Array, lam: Array, wl: Array, wm: Array, wr: Array,
-    ) -> None:  # fmt: skip
-        """Load a line into slot k of the ring; words outside the line load the last one inside."""
-        for q in range(words):
-            slot = 7 * (k * words + q)
-            offset = q if full else min(q, last_offset)
-            index = move(first, offset)
-            weight_index = move(weight_first, offset) if shared else index
-            ring[slot] = grad_h[index]
-            ring[slot + 1] = x[index]
-            ring[slot + 2] = lam[index]
-            ring[slot + 3] = wl[weight_index]
-            ring[slot + 4] = wm[weight_index]
-            ring[slot + 5] = wr[weight_index]
-
-    @device_function
-    def fetch_h(ring: Array, k: int, first: int, last_offset: int, h: Array) -> None:
-        """Load h of the line that precedes slot k's in the scan."""
-        for q in range(words):
-            ring[7 * (k * words + q) + 6] = h[move(first, q if full else min(q, last_offset))]
-
-    @device_function
-    def take_h(ring: Array, k: int, h_before: Array, thread: int) -> None:
-        """Take h of the line that precedes slot k's out of the ring; 0 outside the line."""
-        for q in range(words):
-            inside = full or thread * words + q < line_words
-            for i in range(pack):
-                value = unpack(ring[7 * (k * words + q) + 6], i)
-                h_before[q * pack + i] = value if inside else np.float32(0)
+    columns, cluster = line_words * pack, config.cluster
+    needs_h = not shared or cluster > 0
+    if cluster:
+        open_section, send, exchange, finish = build_exchange(config)
 
     @device_function
     def scan_line(
@@ -103,7 +80,9 @@ def build_backward(config: Config) -> Any:
                 carried = unpack(ring[slot + 5], i) * gradient
                 values[i] = unpack(ring[slot + 2], i) * gradient
                 values[pack + i] = unpack(ring[slot + 1], i) * gradient
-                if shared:
+                if cluster:
+                    g[j] = gradient
+                elif shared:
                     if inside:
                         g[move(first, q) * np.uint64(pack) + np.uint64(i)] = gradient
                 else:
@@ -137,8 +116,14 @@ def build_backward(config: Config) -> Any:
         height: int, channels: int, chunk: int, chunks: int,
     ) -> None:  # fmt: skip
         thread = np.uint32(cuda.threadIdx.x)
-        slice_ = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(chunks))
-        begin = np.int64(np.uint32(cuda.blockIdx.x) % np.uint32(chunks)) * chunk
+        block = np.uint32(cuda.blockIdx.x)
+        if cluster:  # its blocks are the channels of an image
+            rank = np.uint32(block % np.uint32(cluster))
+            block = np.uint32(block // np.uint32(cluster))
+        slice_ = np.uint32(block // np.uint32(chunks))
+        begin = np.int64(np.uint32(block % np.uint32(chunks))) * chunk
+        if cluster:
+            slice_ = np.uint32(slice_ * np.uint32(cluster) + rank)
         count = min(np.int64(chunk), height - begin)
         rows = np.uint32(count)
         row = height - begin - count if upward else begin + count - 1
@@ -156,6 +141,12 @@ def build_backward(config: Config) -> Any:
         values = cuda.local.array(values_size, np.float32)
         back = cuda.local.array(back_size, np.float32)
         h_before = cuda.local.array(run, np.float32)
+        if cluster:
+            g = cuda.local.array(run, np.float32)
+            section = cuda.shared.array(0, float32)
+            place = open_section(section, thread, rank)
+            origin = np.uint64((np.int64(weight_slice) * height + row) * columns)
+            number = np.uint32(0)  # of passes of the ring
 
         for j in range(thread, edges_size, threads):
             edges[j] = np.float32(0)
@@ -167,7 +158,7 @@ def build_backward(config: Config) -> Any:
             if np.uint32(k) < rows:
                 index, weight_index = move(first, k * stride), move(weight_first, k * stride)
                 fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
-                if not shared and np.uint32(k + 1) < rows:
+                if needs_h and np.uint32(k + 1) < rows:
                     fetch_h(ring, k, move(index, stride), last_offset, h)
         cuda.syncthreads()
         if not shared:
@@ -183,17 +174,23 @@ def build_backward(config: Config) -> Any:
                     ring, k, back, h_before, values, edges, thread, move(first, k * stride),
                     grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
                 )  # fmt: skip
-                if not shared:
+                if cluster:
+                    take_h(ring, k, h_before, thread)
+                    send(section, place, number, k, g, h_before)
+                elif not shared:
                     take_h(ring, (k + 1) % depth, h_before, thread)
                     share_h(h_before, k, edges, thread)
                 cuda.syncthreads()
                 ahead = (k + depth) * stride
                 index, weight_index = move(first, ahead), move(weight_first, ahead)
                 fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
-                if not shared:
+                if needs_h:
                     fetch_h(ring, k, move(index, stride), last_offset, h)
             first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
+            if cluster:
+                exchange(section, place, number, rows, origin, grad_wl, grad_wm, grad_wr)
+                number = np.uint32(number + np.uint32(1))
         while step < rows:
             for k in range(depth):
                 current = np.uint32(step + np.uint32(k))
@@ -202,7 +199,10 @@ def build_backward(config: Config) -> Any:
                         ring, k, back, h_before, values, edges, thread, first,
                         grad_x, grad_lam, grad_wl, grad_wm, grad_wr, g,
                     )  # fmt: skip
-                    if not shared:
+                    if cluster:
+                        take_h(ring, k, h_before, thread)
+                        send(section, place, number, k, g, h_before)
+                    elif not shared:
                         take_h(ring, (k + 1) % depth, h_before, thread)
                         share_h(h_before, k, edges, thread)
                     cuda.syncthreads()
@@ -210,7 +210,7 @@ def build_backward(config: Config) -> Any:
                     weight_index = move(weight_first, depth * stride)
                     if np.uint32(current + np.uint32(depth)) < rows:
                         fetch(ring, k, index, weight_index, last_offset, grad_h, x, lam, wl, wm, wr)
-                    if not shared:
+                    if needs_h:
                         if np.uint32(current + np.uint32(depth + 1)) < rows:
                             fetch_h(ring, k, move(index, stride), last_offset, h)
                         else:
@@ -218,5 +218,10 @@ def build_backward(config: Config) -> Any:
                                 ring[7 * (k * words + q) + 6] = word(0)
                     first, weight_first = move(first, stride), move(weight_first, stride)
             step = np.uint32(step + np.uint32(depth))
+            if cluster and step <= rows:
+                exchange(section, place, number, rows, origin, grad_wl, grad_wm, grad_wr)
+                number = np.uint32(number + np.uint32(1))
+        if cluster:
+            finish(section, place, number, rows, origin, grad_wl, grad_wm, grad_wr)
 
     return backward

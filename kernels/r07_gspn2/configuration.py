@@ -37,11 +37,13 @@ class Config(WordBlock):
         depth: lines in the ring; even, so the compiler knows which half of shared memory a line
             uses once the loop over the ring is unrolled.
         logits: whether the weights are given as logits.
+        cluster: blocks that sum the gradients of shared weights in one launch; 0 if none do.
     """
 
     words: int
     depth: int
     logits: bool
+    cluster: int = 0
 
     @property
     def full(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from gspn2bench.kernels.cluster import MAX_CLUSTER, MAX_SHARED_BYTES
 from gspn2bench.kernels.four import FourProblem
 from gspn2bench.kernels.jit import SIMULATED, WARP
 from gspn2bench.kernels.launch_limits import registers_per_thread, whole_warps
@@ -17,8 +18,6 @@ from gspn2bench.problem import DIRECTIONS, ITEM_BYTES, ceil_div
 
 DOWN, UP, RIGHT, LEFT = range(len(DIRECTIONS))
 """Directions as the grid counts them."""
-MAX_SHARED_BYTES: Final = 227 * 1024
-"""Shared memory that a block of an H100 can have."""
 MAX_GROUP: Final = 8
 """Channels that a block scans side by side."""
 MAX_RUN: Final = 8
@@ -38,8 +37,6 @@ ONE_WAVE: Final = {"forward": 132, "backward": 100}
 because a second launch reads the sums of every group."""
 LONG_LINE: Final = 1024
 """Positions from which a cluster of blocks divides a line."""
-PARTS: Final = 8
-"""Blocks of such a cluster: the most that every GPU with clusters can run."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def choose(problem: FourProblem) -> Config:
         ValueError: no tile fits in shared memory; the message names the length of the line.
     """
     scan = problem.scan
-    clusters = (PARTS, 1) if problem.line >= LONG_LINE and not SIMULATED else (1,)
+    clusters = (MAX_CLUSTER, 1) if problem.line >= LONG_LINE and not SIMULATED else (1,)
     longest = min(problem.steps, scan.chunk or problem.steps)
     lines = min(TILE_BYTES // ITEM_BYTES[scan.dtype], 1 << (longest - 1).bit_length())
     halved = [lines >> shift for shift in range(lines.bit_length())]

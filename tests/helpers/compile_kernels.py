@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,8 +86,11 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
             for logits in (False, True) if phase == "forward" else (False,):
                 problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
-                if rung.skip_reason(problem) is None:
-                    yield problem
+                # shared weights in backward: two launches, and one of the largest cluster
+                both = (phase, weights) == ("backward", "shared")
+                for channels in (3, 8) if both else (2,):
+                    if rung.skip_reason(problem) is None:
+                        yield replace(problem, channels=channels)
 
 
 def expand_calls() -> Iterator[tuple[str, Callable[[], None]]]:

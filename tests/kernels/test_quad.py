@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gspn2bench.kernels import r09_quad, reference
+from gspn2bench.kernels.cluster import MAX_SHARED_BYTES
 from gspn2bench.kernels.four import FourOperands, FourProblem
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.r09_quad import configuration
@@ -217,7 +218,7 @@ def test_a_tile_of_every_size_fits_in_a_block(
     assert scan.width % config.pack == config.lines % config.pack == 0
     assert config.group * config.walkers <= config.threads <= 1024
     floats = configuration.shared_floats(config, phase)
-    assert 4 * floats <= configuration.MAX_SHARED_BYTES
+    assert 4 * floats <= MAX_SHARED_BYTES
 
 
 @pytest.mark.gpu
