@@ -22,6 +22,7 @@ class FourProblem:
         logits: whether w holds logits, in backward too. Backward then returns their gradient.
         with_u: whether the result is u h. Backward then takes its gradient.
         with_h: whether forward writes h; with u it may write u h only.
+        with_bias: whether a bias is added to x, lam, u and w as they are read; in forward only.
         channels_outermost: whether images lie channel by channel: memory is (C, N, H, W).
     """
 
@@ -30,6 +31,7 @@ class FourProblem:
     logits: bool = False
     with_u: bool = False
     with_h: bool = True
+    with_bias: bool = False
     channels_outermost: bool = False
 
     @classmethod
@@ -87,6 +89,8 @@ class FourOperands:
         grad_lam: like lam.
         grad_w: like w.
         grad_u: like lam.
+        bias: one value for each channel of x, then of lam, u and w: C + D C + D C + 3 D, or 3 D C
+            at the end if each channel has its own weights.
         scratch: float32 memory that the call writes, then reads: as many values as
             ``FourKernels.scratch`` says.
     """
@@ -102,6 +106,7 @@ class FourOperands:
     grad_lam: Tensor | None = None
     grad_w: Tensor | None = None
     grad_u: Tensor | None = None
+    bias: Tensor | None = None
     scratch: Tensor | None = None
 
 

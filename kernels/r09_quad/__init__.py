@@ -14,7 +14,8 @@ launch adds the sums of several blocks if one block does not have all channels.
 A cluster of blocks divides long lines: see edges.py.
 
 A call can also multiply by u. Forward then writes u h, and h only if backward needs it. Backward
-takes the gradient of u h, and returns those of u and of the logits.
+takes the gradient of u h, and returns those of u and of the logits. Forward can add a bias to its
+inputs, so a product that computes them needs none.
 
 Changes since r07: one launch in place of four and up to 24 transposes. The walk reads shared memory
 instead of registers. Lines of up to 128 positions are walked by one warp, without a barrier.
@@ -58,12 +59,14 @@ def prepare(problem: FourProblem, config: Config | None = None) -> FourCall:
 
 def _forward(problem: FourProblem, config: Config) -> FourCall:
     x, data, weights = _array_types(problem, config)
-    launch = _scan(problem, config, build_forward(config), [x, data, weights, data, data, data])
+    bias = ArrayType(word_type(getattr(torch, problem.scan.dtype)), biases_of(problem))
+    arrays = [x, data, weights, data, data, data, bias]
+    launch = _scan(problem, config, build_forward(config), arrays)
 
     def call(four: FourOperands) -> None:
         lam = four.lam  # stands for a tensor that is None, which the kernel does not access
-        u, h, y = (lam if tensor is None else tensor for tensor in (four.u, four.h, four.y))
-        launch(four.x, lam, four.w, u, h, y)
+        others = (four.u, four.h, four.y, four.bias)
+        launch(four.x, lam, four.w, *(lam if tensor is None else tensor for tensor in others))
 
     return call
 
@@ -129,6 +132,15 @@ def _weight_gradient(problem: FourProblem, config: Config) -> Callable[..., None
         [ArrayType(torch.float32, groups * weights.elements), weights, weights],
         (scan.height, scan.width, scan.batch, config.directions, groups),
     )
+
+
+def biases_of(problem: FourProblem) -> int:
+    """Values of ``FourOperands.bias``; 0 without a bias."""
+    if not problem.with_bias:
+        return 0
+    channels, count = problem.scan.channels, len(problem.directions)
+    sets = 1 if problem.scan.weights == "shared" else channels
+    return channels + 2 * count * channels + 3 * count * sets
 
 
 def groups_of(problem: FourProblem, config: Config) -> int:

@@ -28,6 +28,8 @@ MAX_LOADS_OF_GROUP: Final = {"forward": 8, "backward": 4}
 """The same, times the channels of the group: with more, the words of a tile leave registers."""
 TILE_BYTES: Final = 64
 """Bytes of a row in a tile of columns: two sectors, the unit in which DRAM is read."""
+FEW_LOADS: Final = 2
+"""Words per thread and tensor up to which a tile of ``TILE_BYTES`` is faster than one of half."""
 THREADS: Final = (640, 1024)
 """Most threads per block. With 640 a thread has 96 registers; with more threads 64."""
 OTHER_REGISTERS: Final = 24
@@ -51,6 +53,7 @@ class Config:
         logits: whether the weights are given as logits.
         with_u: whether forward writes u h, and backward takes its gradient.
         with_h: whether forward writes h.
+        with_bias: whether forward adds a bias to x, lam, u and w.
         group: channels per block. Channels of one block share their weights.
         pack: values per word. It divides the width, the chunk, and the lines of a tile.
         lines: lines per tile.
@@ -68,6 +71,7 @@ class Config:
     logits: bool
     with_u: bool
     with_h: bool
+    with_bias: bool
     group: int
     pack: int
     lines: int
@@ -174,11 +178,14 @@ def choose(problem: FourProblem) -> Config:
     longest = min(problem.steps, scan.chunk or problem.steps)
     lines = min(TILE_BYTES // ITEM_BYTES[scan.dtype], 1 << (longest - 1).bit_length())
     halved = [lines >> shift for shift in range(lines.bit_length())]
-    for parts, threads, count in product(clusters, THREADS, halved):
+    tiles = [*product(clusters, THREADS[:1], halved[:2], (FEW_LOADS,))]
+    tiles += product(clusters, THREADS, halved, (MAX_LOADS,))
+    for parts, threads, count, loads in tiles:
         fitting = [
             config
             for group in range(1, MAX_GROUP + 1)
             if (config := _of_tile(problem, parts, threads, count, group)) is not None
+            and config.loads <= loads
         ]
         if fitting:
             at_once = (c for c in fitting if blocks(problem, c) <= ONE_WAVE[scan.phase])
@@ -216,7 +223,7 @@ def _of_tile(
     threads = max(ceil_div(words, ceil_div(words, max_threads)), group * ceil_div(span, run))
     config = Config(
         scan.dtype, scan.height, scan.width, shared, problem.logits, problem.with_u,
-        problem.with_h, group, pack, lines, run, whole_warps(threads), parts, problem.first,
+        problem.with_h, problem.with_bias, group, pack, lines, run, whole_warps(threads), parts, problem.first,
         len(problem.directions),
     )  # fmt: skip
     return config if _fits(config, scan.phase) else None

@@ -10,7 +10,12 @@ from gspn2bench.kernels.cluster import cluster_arrive, cluster_wait
 from gspn2bench.kernels.jit import Array, device_function, kernel
 from gspn2bench.kernels.r09_quad.configuration import Config, shared_floats
 from gspn2bench.kernels.r09_quad.edges import build_send_edges
-from gspn2bench.kernels.r09_quad.forward_tile import build_fetch, build_stage, build_write
+from gspn2bench.kernels.r09_quad.forward_tile import (
+    build_fetch,
+    build_fetch_bias,
+    build_stage,
+    build_write,
+)
 from gspn2bench.kernels.r09_quad.places import build_block, build_line_barrier
 
 
@@ -80,14 +85,15 @@ def build_forward(config: Config) -> Any:
     plane = height * width // pack
     block_of, start_of = build_block(config)
     fetch, fetch_u = build_fetch(config)
+    fetch_bias = build_fetch_bias(config)
     stage, walk, write = build_stage(config), build_walk(config), build_write(config)
     send_edges = build_send_edges(config)
     ahead_size, scale_size = loads * (2 * group + 3), loads * group
-    values_size = max(4 * run, pack)
+    values_size, bias_size = max(4 * run, pack), 3 * group + 3
 
     @kernel("r09_quad_forward", max_registers=config.max_registers)
     def forward(
-        x: Array, lam: Array, w: Array, u: Array, h: Array, y: Array,
+        x: Array, lam: Array, w: Array, u: Array, h: Array, y: Array, biases: Array,
         slices: int, groups: int, image_step: int, channel_step: int, sets: int, set_step: int,
         chunk: int, chunks: int,
     ) -> None:  # fmt: skip
@@ -113,6 +119,7 @@ def build_forward(config: Config) -> Any:
         values = cuda.local.array(values_size, np.float32)
         own = cuda.local.array(run, np.float32)
         sides = cuda.local.array(2, np.float32)  # h beside a thread's positions
+        bias = cuda.local.array(bias_size, np.float32)
         walking = thread < group * walkers
         of_group = np.int64(np.uint32(np.uint32(thread) // np.uint32(walkers)))
         walker = np.int64(np.uint32(np.uint32(thread) % np.uint32(walkers)))
@@ -121,6 +128,7 @@ def build_forward(config: Config) -> Any:
         for j in range(loads):
             fetch(ahead, j, thread, vertical, sign, rows, low, length,
                   x_at, lam_at, w_at, channel, w_plane, x, lam, w)  # fmt: skip
+        fetch_bias(bias, number, group_index * group, groups * group, biases)
         for j in range(thread, floats, threads):
             tile[np.uint64(j)] = np.float32(0)
         for e in range(run):
@@ -136,7 +144,7 @@ def build_forward(config: Config) -> Any:
         while left > 0:
             following = left - lines
             for j in range(loads):
-                stage(tile, ahead, j, thread, vertical, sign, left, low, length)
+                stage(tile, ahead, bias, j, thread, vertical, sign, left, low, length)
                 if following > 0:
                     fetch(ahead, j, thread, vertical, sign, following, low, length,
                           x_at + jump, lam_at + jump, w_at + jump, channel, w_plane,
@@ -151,7 +159,7 @@ def build_forward(config: Config) -> Any:
                     send_edges(tile, own, walker * run, to, vertical, part)
                 cluster_arrive()
             cuda.syncthreads()
-            write(tile, scale, values, thread, vertical, sign, left, lam_at, channel, h, y)
+            write(tile, scale, bias, values, thread, vertical, sign, left, lam_at, channel, h, y)
             if parts > 1 and following > 0:
                 cluster_wait()
                 if walking:

@@ -57,19 +57,22 @@ def build_fetch(config: Config) -> tuple[Any, Any]:
 
 @cache
 def build_stage(config: Config) -> Any:
-    """Compile ``stage``, which writes word j to shared memory: lam x and weights, in float32."""
+    """Compile ``stage``, which writes word j to shared memory: lam x and weights, in float32.
+
+    ``bias`` has those of x, lam and u for each channel of the block, then those of the weights.
+    """
     group, threads, pack = config.group, config.threads, config.pack
-    logits, tile_size = config.logits, config.tile
+    logits, with_bias, tile_size = config.logits, config.with_bias, config.tile
     place, _, _, element = build_places(config)
     inside, _ = build_bounds(config)
     unpack, _ = storage.words(config.dtype, pack)
     each = 2 * group + 3
-    weights = group * tile_size
+    weights, last = group * tile_size, 3 * group
 
     @device_function
     def stage(
-        tile: Array, ahead: Array, j: int, thread: int, vertical: bool, sign: int, left: int,
-        low: int, length: int,
+        tile: Array, ahead: Array, bias: Array, j: int, thread: int, vertical: bool, sign: int,
+        left: int, low: int, length: int,
     ) -> None:  # fmt: skip
         line, position = place(thread + j * threads, vertical)
         if inside(line, position, vertical, left, low, length):
@@ -78,6 +81,8 @@ def build_stage(config: Config) -> Any:
                 wl = unpack(ahead[j * each + 2 * group], i)
                 wm = unpack(ahead[j * each + 2 * group + 1], i)
                 wr = unpack(ahead[j * each + 2 * group + 2], i)
+                if with_bias:
+                    wl, wm, wr = wl + bias[last], wm + bias[last + 1], wr + bias[last + 2]
                 if logits:
                     in_line = position + low + (i if vertical else 0)
                     wl, wm, wr = normalized(wl, wm, wr, in_line > 0, in_line + 1 < length)
@@ -87,9 +92,38 @@ def build_stage(config: Config) -> Any:
                 for c in range(group):
                     value = unpack(ahead[j * each + 2 * c], i)
                     scale = unpack(ahead[j * each + 2 * c + 1], i)
+                    if with_bias:
+                        value, scale = value + bias[3 * c], scale + bias[3 * c + 1]
                     tile[np.uint64(c * tile_size + index)] = value * scale
 
     return stage
+
+
+@cache
+def build_fetch_bias(config: Config) -> Any:
+    """Compile ``fetch_bias``, which loads the biases of a block's channels and weights.
+
+    (bias, number, first, channels, source): the scan and the first channel of the block, and the
+    biases of all channels, in the order of ``FourOperands.bias``.
+    """
+    group, directions, shared = config.group, config.directions, config.shared
+    with_bias, (load, _) = config.with_bias, storage.storage(config.dtype)
+
+    @device_function
+    def fetch_bias(bias: Array, number: int, first: int, channels: int, source: Array) -> None:
+        if with_bias:
+            for c in range(group):
+                lam = channels + number * channels + first + c
+                bias[3 * c] = load(source, np.uint64(first + c))
+                bias[3 * c + 1] = load(source, np.uint64(lam))
+                bias[3 * c + 2] = load(source, np.uint64(lam + directions * channels))
+            sets = 1 if shared else channels
+            own = 0 if shared else first
+            for i in range(3):
+                index = (1 + 2 * directions) * channels + (number * 3 + i) * sets + own
+                bias[3 * group + i] = load(source, np.uint64(index))
+
+    return fetch_bias
 
 
 @cache
@@ -97,14 +131,15 @@ def build_write(config: Config) -> Any:
     """Compile ``write``, which writes a tile of h, of u h, or of both."""
     group, threads, loads, pack = config.group, config.threads, config.loads, config.pack
     tile_size, with_u, with_h = config.tile, config.with_u, config.with_h
+    with_bias = config.with_bias
     place, offset, _, element = build_places(config)
     _, owned = build_bounds(config)
     unpack, join = storage.words(config.dtype, pack)
 
     @device_function
     def write(
-        tile: Array, scale: Array, values: Array, thread: int, vertical: bool, sign: int,
-        left: int, at: int, channel: int, h: Array, y: Array,
+        tile: Array, scale: Array, bias: Array, values: Array, thread: int, vertical: bool,
+        sign: int, left: int, at: int, channel: int, h: Array, y: Array,
     ) -> None:  # fmt: skip
         for j in range(loads):
             line, position = place(thread + j * threads, vertical)
@@ -119,7 +154,8 @@ def build_write(config: Config) -> Any:
                         h[index] = join(values, 0)
                     if with_u:
                         for i in range(pack):
-                            values[i] = values[i] * unpack(scale[j * group + c], i)
+                            u = unpack(scale[j * group + c], i)
+                            values[i] *= u + bias[3 * c + 2] if with_bias else u
                         y[index] = join(values, 0)
 
     return write

@@ -47,15 +47,35 @@ def make(problem: FourProblem, device: str) -> FourOperands:
         w = lay_out((w / 4).clamp(-0.5, 0.5))
     u = normal(data) if problem.with_u else None
     if problem.phase == "forward":
-        h = empty(data) if problem.with_h else None
-        return FourOperands(x, lam, w, h=h, u=u, y=empty(data) if problem.with_u else None)
+        h, y = empty(data) if problem.with_h else None, empty(data) if problem.with_u else None
+        biases = r09_quad.biases_of(problem)
+        bias = normal((biases,)) if problem.with_bias else None
+        return FourOperands(x, lam, w, h=h, u=u, y=y, bias=bias)
     grads = {"grad_x": empty(data), "grad_lam": empty(data), "grad_w": empty(weights)}
     grad_u = empty(data) if problem.with_u else None
     return FourOperands(x, lam, w, h=normal(data), u=u, grad=normal(data), grad_u=grad_u, **grads)
 
 
+def biased(problem: FourProblem, four: FourOperands) -> FourOperands:
+    """The operands in float64 with the bias added."""
+    channels, count = problem.scan.channels, len(problem.directions)
+    x, lam, w, u, bias = (t.double() for t in (four.x, four.lam, four.w, four.u, four.bias))  # type: ignore[union-attr]
+    of_x, of_lam, of_u, of_w = bias.split([channels, *[count * channels] * 2, len(bias) - 9 * channels])
+    shape = (count, 1, channels, 1, 1)
+    sets = () if problem.scan.weights == "shared" else (channels,)
+    return replace(
+        four,
+        x=x + of_x.view(1, channels, 1, 1),
+        lam=lam + of_lam.view(shape),
+        u=u + of_u.view(shape),
+        w=w + of_w.view(count, 3, 1, *sets, 1, 1),
+    )
+
+
 def expected(problem: FourProblem, four: FourOperands) -> dict[str, Tensor]:
     """The outputs in float64, by name, with a leading axis of directions."""
+    if problem.with_bias:
+        four = biased(problem, four)
     scan = problem.scan
     shared = scan.weights == "shared"
     groups, members = (scan.batch, scan.channels) if shared else (scan.slices, 1)
@@ -161,6 +181,14 @@ def test_channels_outermost_with_weights_per_channel(phase: Any, device: str) ->
 
 def test_u_h_without_h(device: str) -> None:
     check(FourProblem(ScanProblem(1, 1, 4, 5), with_u=True, with_h=False), device)
+
+
+@pytest.mark.parametrize("weights", ["shared", "channel"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_bias_is_added_to_what_is_read(weights: Any, dtype: Any, device: str) -> None:
+    scan = ScanProblem(2, 2, 3, 8, dtype=dtype, weights=weights)
+    options = {"logits": True, "with_u": True, "with_h": False, "with_bias": True}
+    check(FourProblem(scan, channels_outermost=True, **options), device, threads=16)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
