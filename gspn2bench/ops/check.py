@@ -15,6 +15,9 @@ from gspn2bench.problem import DIRECTIONS, DTYPES, Direction
 ALL: Final = "all"
 """All four directions, in the order of DIRECTIONS; lam, w and h then have a leading axis of 4."""
 
+AUTO: Final = "auto"
+"""In place of a rung: the one that is fastest at the sizes of the call, by our measurements."""
+
 _CPU_DTYPES: Final = (*DTYPES, "float64")
 
 
@@ -82,6 +85,35 @@ def check_like(name: str, tensor: Tensor, lam: Tensor) -> None:
         )
 
 
+def check_bias(bias: Tensor, x: Tensor, w: Tensor) -> None:
+    """Check the bias of four scans: of x, lam, u and w, channel by channel.
+
+    Raises:
+        ValueError: it is invalid; the message names it and says what was expected.
+    """
+    channels = x.shape[1]
+    sets = 1 if shares_weights(w, ALL) else channels
+    _check_shape("bias", bias, (9 * channels + 12 * sets,))
+    if bias.dtype != x.dtype or bias.device != x.device or not bias.is_contiguous():
+        raise ValueError(
+            f"bias: {bias.dtype} on {bias.device}, expected {x.dtype} on {x.device}, contiguous"
+        )
+
+
+def split_bias(bias: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The biases of x, lam, u and w, shaped so that they can be added to these tensors."""
+    channels = x.shape[1]
+    shared = shares_weights(w, ALL)
+    sizes = [channels, 4 * channels, 4 * channels, 12 if shared else 12 * channels]
+    of_x, of_lam, of_u, of_w = bias.split_with_sizes(sizes)
+    return (
+        of_x.view(1, channels, 1, 1),
+        of_lam.view(4, 1, channels, 1, 1),
+        of_u.view(4, 1, channels, 1, 1),
+        of_w.view(4, 3, 1, 1, 1) if shared else of_w.view(4, 3, 1, channels, 1, 1),
+    )
+
+
 def shares_weights(w: Tensor, direction: str) -> bool:
     """Whether the channels share one set of weights: (3, N, H, W), not (3, N, C, H, W)."""
     return w.dim() == (5 if direction == ALL else 4)
@@ -138,8 +170,8 @@ def _check_chunk(chunk: int, direction: str, height: int, width: int) -> None:
 def _check_rung(rung: str) -> None:
     from gspn2bench.kernels.ladder import LADDER  # imports numba, which the CPU does not need
 
-    if rung not in LADDER:
-        raise ValueError(f"rung: {rung!r} is not one of {', '.join(LADDER)}")
+    if rung not in LADDER and rung != AUTO:
+        raise ValueError(f"rung: {rung!r} is not one of {AUTO}, {', '.join(LADDER)}")
 
 
 def _show(shape: Any) -> str:

@@ -6,17 +6,31 @@ Modules that import numba are imported when the first scan runs on a GPU.
 from collections.abc import Sequence
 from functools import cache
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from gspn2bench.kernels.contract import Operands
-from gspn2bench.ops.check import ALL, each, shares_weights
+from gspn2bench.ops.check import ALL, AUTO, each, shares_weights
 from gspn2bench.ops.device import device_of
 from gspn2bench.ops.plans import Options, plan_of
 from gspn2bench.ops.weights import weights_of
 from gspn2bench.problem import Direction, Phase, ScanProblem
 
 Scan = tuple[Direction, Operands]
+
+MAX_QUAD_LINE: Final = 256
+"""Longest line for which one launch for four directions is faster than four streams, measured on
+maps of 64 to 1024 with 80 channels (docs/notes.md)."""
+
+
+def resolve(rung: str, direction: str, x: Tensor) -> str:
+    """The rung that ``AUTO`` stands for, or the rung itself."""
+    if rung != AUTO:
+        return rung
+    return "r09" if direction == ALL and max(x.shape[-2:]) <= MAX_QUAD_LINE else "r07"
+
 
 
 def forward(
@@ -38,6 +52,7 @@ def forward(
     """
     if lam.numel() == 0:
         return lam.new_empty(lam.shape)
+    rung = resolve(rung, direction, x)
     if direction == ALL and scans_four(rung):
         _, h = scaled_forward(x, lam, w, None, Options(chunk, rung, logits))
         return h
@@ -67,6 +82,7 @@ def backward(
     """
     if lam.numel() == 0:
         return lam.new_zeros(lam.shape), lam.new_zeros(lam.shape), w.new_zeros(w.shape)
+    rung = resolve(rung, direction, x)
     if direction == ALL and scans_four(rung):
         options = Options(chunk, rung, logits=False)
         grad_x, grad_lam, grad_w, _ = scaled_backward(grad_h, x, lam, w, None, h, options)
@@ -80,7 +96,12 @@ def backward(
 
 
 def scaled_forward(
-    x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor | None,
+    options: Options,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Four scans in one call, by a rung for which ``scans_four``.
 
@@ -92,12 +113,12 @@ def scaled_forward(
     """
     from gspn2bench.kernels.four import FourOperands
 
-    plan = plan_of("forward", x, lam, w, u, options)
+    plan = plan_of("forward", x, lam, w, u, options, bias)
     u = None if u is None else plan.lay_out(u)
     y = None if u is None else plan.output(lam)
     h = plan.output(lam) if options.with_h else None
     x, lam, w = plan.lay_out(x), plan.lay_out(lam), plan.lay_out_weights(w)
-    plan(FourOperands(x, lam, w, h=h, u=u, y=y))
+    plan(FourOperands(x, lam, w, h=h, u=u, y=y, bias=bias))
     return y, h
 
 

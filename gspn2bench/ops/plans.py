@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from gspn2bench.ops.check import ALL, check, check_like, shares_weights
+from gspn2bench.ops.check import ALL, check, check_bias, check_like, shares_weights
 from gspn2bench.ops.device import device_of
 from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
 
@@ -93,7 +93,13 @@ _plans: dict[tuple[Any, ...], Plan] = {}
 
 
 def plan_of(
-    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+    phase: Phase,
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor | None,
+    options: Options,
+    bias: Tensor | None = None,
 ) -> Plan:
     """The plan of a call, made if there is none yet.
 
@@ -104,14 +110,17 @@ def plan_of(
         w: weights or logits, (4, 3, N, C, H, W) or (4, 3, N, H, W).
         u: output scale, like lam, or None.
         options: the other arguments.
+        bias: of x, lam, u and w, see ``FourOperands``, or None; in forward only.
 
     Raises:
         ValueError: an argument is invalid, or the rung cannot run it; the message says why.
     """
-    key = (phase, options, _kind(x), _kind(lam), _kind(w), None if u is None else _kind(u))
+    scaled = None if u is None else _kind(u)
+    biased = None if bias is None else _kind(bias)
+    key = (phase, options, _kind(x), _kind(lam), _kind(w), scaled, biased)
     plan = _plans.get(key)
     if plan is None:
-        plan = _make(phase, x, lam, w, u, options)
+        plan = _make(phase, x, lam, w, u, options, bias)
         if len(_plans) >= MAX_PLANS:
             _plans.clear()
         _plans[key] = plan
@@ -124,14 +133,22 @@ def _kind(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _make(
-    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+    phase: Phase,
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor | None,
+    options: Options,
+    bias: Tensor | None,
 ) -> Plan:
     check(x, lam, w, ALL, options.chunk, options.rung)
     if u is not None:
         check_like("u", u, lam)
+    if bias is not None:
+        check_bias(bias, x, w)
     from gspn2bench.kernels.ladder import LADDER
 
-    problem = _problem(phase, x, lam, w, u, options)
+    problem = _problem(phase, x, lam, w, u, options, bias)
     rung = LADDER[options.rung]
     assert rung.four is not None
     for direction in DIRECTIONS:
@@ -148,7 +165,13 @@ def _make(
 
 
 def _problem(
-    phase: Phase, x: Tensor, lam: Tensor, w: Tensor, u: Tensor | None, options: Options
+    phase: Phase,
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor | None,
+    options: Options,
+    bias: Tensor | None,
 ) -> "FourProblem":
     from gspn2bench.kernels.four import FourProblem
 
@@ -170,6 +193,7 @@ def _problem(
         logits=options.logits,
         with_u=u is not None,
         with_h=options.with_h,
+        with_bias=bias is not None,
         channels_outermost=not lam.is_contiguous() and _swapped(lam).is_contiguous(),
     )
 

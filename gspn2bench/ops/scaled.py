@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gspn2bench.ops import gpu
-from gspn2bench.ops.check import ALL, check, check_like
+from gspn2bench.ops.check import ALL, check, check_bias, check_like, split_bias
 from gspn2bench.ops.plans import Options
 from gspn2bench.ops.weights import logits_gradient, weights_of
 
@@ -22,7 +22,10 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 _ARGUMENTS = "Tensor x, Tensor lam, Tensor w, Tensor u"
 _OPTIONS = "SymInt? chunk, str rung, bool logits"
 _LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")
-_LIBRARY.define(f"scaled_scans({_ARGUMENTS}, {_OPTIONS}, bool with_h) -> (Tensor, Tensor)")
+_LIBRARY.define(
+    f"scaled_scans({_ARGUMENTS}, {_OPTIONS}, bool with_h, "
+    "Tensor? bias=None) -> (Tensor, Tensor)"
+)
 _LIBRARY.define(
     f"scaled_scans_backward(Tensor grad, {_ARGUMENTS}, Tensor h, {_OPTIONS}) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
@@ -38,6 +41,7 @@ def scaled_scans(
     rung: str,
     logits: bool,
     with_h: bool,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """u h of four scans, and h.
 
@@ -50,18 +54,31 @@ def scaled_scans(
         rung: the rung that computes on a GPU, by id.
         logits: whether w holds logits.
         with_h: whether h is wanted; if not, the second result has no elements.
+        bias: added to x, lam, u and w first: one value for each of their channels, in this order,
+            C + 4 C + 4 C + 12, or 12 C at the end if each channel has its own weights. Such a call
+            is not differentiable.
 
     Raises:
         ValueError: an argument is invalid; the message names it and says what was expected.
     """
-    return torch.ops.gspn2bench.scaled_scans(x, lam, w, u, chunk, rung, logits, with_h)  # type: ignore[no-any-return]
+    return torch.ops.gspn2bench.scaled_scans(  # type: ignore[no-any-return]
+        x, lam, w, u, chunk, rung, logits, with_h, bias
+    )
 
 
 def _check(
-    x: Tensor, lam: Tensor, w: Tensor, u: Tensor, chunk: int | None, rung: str
+    x: Tensor,
+    lam: Tensor,
+    w: Tensor,
+    u: Tensor,
+    chunk: int | None,
+    rung: str,
+    bias: Tensor | None = None,
 ) -> None:
     check(x, lam, w, ALL, chunk, rung)
     check_like("u", u, lam)
+    if bias is not None:
+        check_bias(bias, x, w)
 
 
 def _composed(
@@ -73,9 +90,13 @@ def _composed(
     rung: str,
     logits: bool,
     with_h: bool,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward by the operator of the scan, for CPUs and for rungs without a launch for all four."""
-    _check(x, lam, w, u, chunk, rung)
+    _check(x, lam, w, u, chunk, rung, bias)
+    if bias is not None:
+        of_x, of_lam, of_u, of_w = split_bias(bias, x, w)
+        x, lam, u, w = x + of_x, lam + of_lam, u + of_u, w + of_w
     h = torch.ops.gspn2bench.line_scan(x, lam, w, ALL, chunk, rung, logits)
     return _match(u * h, lam), _match(h, lam) if with_h else h.new_empty(0)
 
@@ -89,10 +110,12 @@ def _cuda(
     rung: str,
     logits: bool,
     with_h: bool,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    rung = gpu.resolve(rung, ALL, x)
     if lam.numel() == 0 or not gpu.scans_four(rung):
-        return _composed(x, lam, w, u, chunk, rung, logits, with_h)
-    y, h = gpu.scaled_forward(x, lam, w, u, Options(chunk, rung, logits, with_h))
+        return _composed(x, lam, w, u, chunk, rung, logits, with_h, bias)
+    y, h = gpu.scaled_forward(x, lam, w, u, Options(chunk, rung, logits, with_h), bias)
     assert y is not None
     return _match(y, lam), y.new_empty(0) if h is None else _match(h, lam)
 
@@ -106,8 +129,9 @@ def _fake(
     rung: str,
     logits: bool,  # noqa: ARG001
     with_h: bool,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    _check(x, lam, w, u, chunk, rung)
+    _check(x, lam, w, u, chunk, rung, bias)
     return torch.empty_like(lam), torch.empty_like(lam) if with_h else lam.new_empty(0)
 
 
@@ -158,6 +182,7 @@ def _cuda_backward(
     rung: str,
     logits: bool,
 ) -> Gradients:
+    rung = gpu.resolve(rung, ALL, x)
     if lam.numel() == 0 or not gpu.scans_four(rung):
         return _alike(_composed_backward(grad, x, lam, w, u, h, chunk, rung, logits), x, lam, w)
     gradients = gpu.scaled_backward(grad, x, lam, w, u, h, Options(chunk, rung, logits))
@@ -210,7 +235,9 @@ def _match(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, lam, w, u, ctx.chunk, ctx.rung, ctx.logits, _ = inputs
+    x, lam, w, u, ctx.chunk, ctx.rung, ctx.logits, _, bias = inputs
+    if bias is not None:
+        raise ValueError("bias: given, expected None for a call that is differentiated")
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, lam, w, u, output[1])
 
@@ -221,14 +248,14 @@ def _backward(ctx: Any, grad: Tensor | None, grad_h: Tensor | None) -> tuple[Ten
         raise ValueError("with_h: False, expected True for a call that is differentiated")
     options = ctx.chunk, ctx.rung, ctx.logits
     if grad is None and grad_h is None:
-        return (None,) * 8
+        return (None,) * 9
     if grad is None:
         grad = torch.zeros_like(lam)
     if torch.is_grad_enabled() or grad_h is not None:
         gradients = _composed_backward(grad, x, lam, w, u, h, *options, grad_h=grad_h)
     else:
         gradients = torch.ops.gspn2bench.scaled_scans_backward(grad, x, lam, w, u, h, *options)
-    return *gradients, None, None, None, None
+    return *gradients, None, None, None, None, None
 
 
 _LIBRARY.impl("scaled_scans", _composed, "CPU")

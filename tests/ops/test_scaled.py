@@ -165,3 +165,43 @@ def test_a_wrong_call_is_refused_although_a_plan_exists(device: str) -> None:
         gpu.scaled_forward(x, lam, w, u.half(), options)
     with pytest.raises(ValueError, match="lam: shape"):
         gpu.scaled_forward(x, lam[..., :3], w, u, options)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_bias_is_added_to_x_lam_u_and_w(shared: bool, device: str) -> None:
+    inputs = [t.detach() for t in tensors(2, 2, 3, 4, shared=shared, dtype=torch.float32)]
+    x, lam, w, u = inputs
+    bias = torch.randn(18 + (12 if shared else 24))
+    of_x, of_lam, of_u, of_w = bias.split([2, 8, 8, len(bias) - 18])
+    sets = (1,) if shared else (1, 2)
+    want, _ = scaled_scans(
+        x + of_x.view(2, 1, 1),
+        lam + of_lam.view(4, 1, 2, 1, 1),
+        w + of_w.view(4, 3, *sets, 1, 1),
+        u + of_u.view(4, 1, 2, 1, 1),
+        *NO_CHUNK,
+        False,
+    )
+    y, _ = scaled_scans(*inputs, *NO_CHUNK, False, bias)
+    torch.testing.assert_close(y, want)
+    options = Options(None, "r09", True, with_h=False)
+    moved = [tensor.to(device) for tensor in (*inputs, bias)]
+    by_kernel, _ = gpu.scaled_forward(*moved[:4], options, moved[4])
+    assert by_kernel is not None
+    torch.testing.assert_close(by_kernel.cpu(), want)
+
+
+def test_a_wrong_bias_is_refused() -> None:
+    inputs = [t.detach() for t in tensors(1, 1, 2, 2)]
+    with pytest.raises(ValueError, match=r"bias: shape \(3,\), expected \(21,\)"):
+        scaled_scans(*inputs, *NO_CHUNK, False, torch.zeros(3, dtype=torch.float64))
+    biased = tensors(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="bias: given, expected None"):
+        scaled_scans(*biased, *NO_CHUNK, True, torch.zeros(21, dtype=torch.float64))
+
+
+def test_auto_is_one_launch_for_short_lines_and_streams_for_long_ones() -> None:
+    assert gpu.resolve("auto", "all", torch.empty(1, 1, 256, 64)) == "r09"
+    assert gpu.resolve("auto", "all", torch.empty(1, 1, 257, 64)) == "r07"
+    assert gpu.resolve("auto", "down", torch.empty(1, 1, 2, 2)) == "r07"
+    assert gpu.resolve("r05", "all", torch.empty(1, 1, 2, 2)) == "r05"
