@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from gspn2bench.nn.check import Size, check_size
-from gspn2bench.nn.folding import add_bias, are_plain_linear, by_channel, is_plain, project
+from gspn2bench.nn.folded_weights import Chained, Folded, Parameters, chain, fold, stack_maps
+from gspn2bench.nn.folding import (
+    by_channel,
+    is_plain,
+    multiply_planes,
+    plain_parameters,
+    project,
+)
 from gspn2bench.nn.layout import Grid, TokenMixer, check_grid
 from gspn2bench.nn.scans import FourScans
 from gspn2bench.nn.state import reset_parameters
@@ -23,10 +30,6 @@ FOLDED: Final = 8
 
 A product with so few columns takes as long as reading the tokens, and one with 9 C_proxy + 12
 columns takes no longer.
-"""
-
-ALIGNED: Final = 8
-"""The columns of a product are a multiple of this: 16-bit columns then start at 16-byte addresses.
 """
 
 
@@ -132,11 +135,14 @@ class GSPN2Attention(TokenMixer):
 
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
         """Tokens to tokens, (N, H * W, C)."""
-        if self._folds():
-            return self._mix_folded(tokens, size)
-        proxy = project(self.down, tokens)
-        expanded: Tensor = self.up(self.scans(proxy, proxy, size))
-        return expanded
+        parameters = self._plain_parameters()
+        if parameters is None:
+            proxy = project(self.down, tokens)
+            expanded: Tensor = self.up(self.scans(proxy, proxy, size))
+            return expanded
+        mix = self._mix_folded if self.proxy <= FOLDED else self._mix_chained
+        mixed = mix(self._modules["scans"], tokens, size, parameters)  # type: ignore[arg-type]
+        return mixed.view(tokens.shape)
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
@@ -147,41 +153,62 @@ class GSPN2Attention(TokenMixer):
         """The arguments."""
         return f"{self.dim}, proxy={self.proxy}, grid={self.grid!r}"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        scans = self._modules.get("scans")
+        if isinstance(value, nn.Module) and isinstance(scans, FourScans):
+            scans.kept.clear()
+
     def _folds(self) -> bool:
-        """Whether consecutive linear maps are multiplied with each other."""
-        scans = self.scans
-        return (
-            self.proxy <= FOLDED
-            and is_plain(scans, FourScans)
-            and are_plain_linear(self.down, *scans.maps, scans.merge, self.up)
+        """Whether the layers are used by their weights, not called."""
+        return self._plain_parameters() is not None
+
+    def _plain_parameters(self) -> Parameters | None:
+        """Weight and bias of each layer, if calling the layers would only multiply by them."""
+        parts = self._modules  # without the search of nn.Module.__getattr__
+        scans = parts.get("scans")
+        if scans is None or not is_plain(scans, FourScans):
+            return None
+        inner = scans._modules
+        return plain_parameters(
+            (
+                parts.get("down"),
+                inner.get("lam_delta"),
+                inner.get("u_delta"),
+                inner.get("weights"),
+                inner.get("merge"),
+                parts.get("up"),
+            )
         )
 
-    def _mix_folded(self, tokens: Tensor, size: Size) -> Tensor:
+    def _mix_folded(
+        self, scans: FourScans, tokens: Tensor, size: Size, parameters: Parameters
+    ) -> Tensor:
         """``mix`` with two products: one before the scans, one after."""
-        scans, proxy = self.scans, self.proxy
-        planes = by_channel(tokens, *self._before_scans())
-        sizes = [proxy, *scans.outputs]
-        x, lam, u, logits, _ = torch.split(planes, [*sizes, planes.shape[2] - sum(sizes)], 2)
-        scanned = scans.scan(x, lam, u, logits, size)
-        mixed = linear(scanned, *self._after_scans())
-        return mixed.view(tokens.shape)
+        kept = None if self.training else scans.kept.get(parameters, lambda: fold(parameters))
+        weights = fold(parameters) if kept is None else Folded._make(kept)
+        planes = by_channel(tokens, weights.before, weights.before_bias)
+        sizes = [self.proxy, *scans.outputs]
+        x, lam, u, logits, _ = torch.split(planes, [*sizes, planes.shape[0] - sum(sizes)])
+        scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
+        return linear(scanned, weights.after, weights.after_bias)
 
-    def _before_scans(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the map from tokens to x, lam, u, the logits and padding."""
-        weight, bias = self.scans.stacked_maps()
-        down = self.down.weight
-        spare = -(self.proxy + weight.shape[0]) % ALIGNED
-        padding = down.new_zeros(spare, self.dim)
-        own_bias = self.down.bias
-        all_bias = add_bias(bias, weight, own_bias)
-        assert all_bias is not None
-        first = down.new_zeros(self.proxy) if own_bias is None else own_bias
-        return (
-            torch.cat([down, weight @ down, padding]),
-            torch.cat([first, all_bias, padding[:, 0]]),
-        )
-
-    def _after_scans(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the map from the four scans to tokens: merge and projection."""
-        up, merge = self.up, self.scans.merge
-        return up.weight @ merge.weight, add_bias(up.bias, up.weight, merge.bias)
+    def _mix_chained(
+        self, scans: FourScans, tokens: Tensor, size: Size, parameters: Parameters
+    ) -> Tensor:
+        """``mix`` with two products before the scans, merge and projection after."""
+        kept = None if self.training else scans.kept.get(parameters, lambda: chain(parameters))
+        if kept is None:
+            down, down_bias, *maps, merge, merge_bias, up, up_bias = parameters
+            assert down is not None and merge is not None and up is not None  # noqa: PT018
+            x = by_channel(tokens, down, down_bias)
+            planes = multiply_planes(x, *stack_maps(maps))
+            lam, u, logits = torch.split(planes, scans.outputs)
+        else:
+            weights = Chained._make(kept)
+            features = linear(tokens.flatten(0, 1), weights.first, weights.first_bias)
+            planes = torch.mm(weights.second, features.t())
+            x, lam, u, logits = torch.split(planes, [self.proxy, *scans.outputs])
+            merge, merge_bias, up, up_bias = weights[3:]
+        scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
+        return linear(linear(scanned, merge, merge_bias), up, up_bias)

@@ -5,7 +5,8 @@ bypasses the layers. It is allowed only where calling a layer would do nothing b
 adapters (LoRA), parametrizations, quantized layers and sharded parameters must be honoured.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 _PLAIN_TENSORS: Final = (nn.Parameter, Tensor, FakeTensor, FunctionalTensor)
 """Types of weights that are read as they are; quantized and distributed tensors are subclasses."""
+_PLAIN_OR_NONE: Final = (*_PLAIN_TENSORS, type(None))
 _LINEAR_FORWARD: Final = nn.Linear.forward
 
 
@@ -23,7 +25,7 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether calling a module is the same as calling ``kind.forward`` on it.
 
     It is not for a subclass or wrapper, a module with hooks, and one with a ``forward`` or a
-    compiled call of its own. Hooks for all modules are left to ``are_plain_linear``.
+    compiled call of its own. Hooks for all modules are left to ``plain_parameters``.
     """
     return (
         type(module) is kind
@@ -38,21 +40,47 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     )
 
 
-def are_plain_linear(*layers: nn.Module) -> bool:
-    """Whether all layers are exactly ``nn.Linear``, with weights that may be read.
+def plain_parameters(layers: Iterable[nn.Module | None]) -> list[Tensor | None] | None:
+    """Weight and bias of each layer, one after the other, if all are exactly ``nn.Linear``.
 
     Hooks for all modules count too, except those of torch's ``ModuleTracker``: they only record
     names (FlopCounterMode), and a measurement must not change the computation.
+
+    Returns:
+        The parameters; None if one layer is more than ``nn.Linear``, or a weight may not be read.
     """
     if nn.Linear.forward is not _LINEAR_FORWARD or _has_global_hooks():
-        return False
+        return None
+    found: list[Tensor | None] = []
     for layer in layers:
-        if not is_plain(layer, nn.Linear):
-            return False
-        for parameter in layer._parameters.values():
-            if parameter is not None and type(parameter) not in _PLAIN_TENSORS:
-                return False
-    return True
+        if layer is None or not is_plain(layer, nn.Linear):
+            return None
+        own = layer._parameters
+        weight: Any = own.get("weight")
+        bias: Any = own.get("bias")
+        if weight is None:
+            weight = layer.weight
+        if bias is None:
+            bias = layer.bias
+        if type(weight) not in _PLAIN_TENSORS or type(bias) not in _PLAIN_OR_NONE:
+            return None
+        found += weight, bias
+    return found
+
+
+def are_plain_linear(*layers: nn.Module) -> bool:
+    """Whether ``plain_parameters`` returns the parameters of these layers."""
+    return plain_parameters(layers) is not None
+
+
+def multiply_planes(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A weight, (K, C), times planes, (C, M), plus a bias, (K,) or None.
+
+    torch copies a bias into the output first: two launches on a GPU.
+    """
+    if bias is None:
+        return torch.mm(weight, planes)
+    return torch.addmm(bias[:, None], weight, planes)
 
 
 def by_channel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -64,39 +92,34 @@ def by_channel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: (K,), or None.
 
     Returns:
-        Tokens, (N, L, K): a view of planes, (K, N, L).
+        Planes, (K, N * L).
     """
-    columns = tokens.flatten(0, 1).t()
-    if bias is None:
-        planes = torch.mm(weight, columns)
-    else:
-        planes = torch.addmm(bias[:, None], weight, columns)
-    return planes.view(weight.shape[0], *tokens.shape[:2]).permute(1, 2, 0)
+    return multiply_planes(to_planes(tokens), weight, bias)
+
+
+def to_planes(tokens: Tensor) -> Tensor:
+    """A view of tokens, (N, L, K), as planes, (K, N * L); a copy if no view exists."""
+    return tokens.flatten(0, 1).t()
 
 
 def project(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """A layer's output; channel by channel in memory if the layer is a plain nn.Linear."""
+    """A layer's output, (N, L, K); in memory planes, (K, N, L), if the layer is plain."""
     if are_plain_linear(layer):
         assert isinstance(layer, nn.Linear)
-        return by_channel(tokens, layer.weight, layer.bias)
+        planes = by_channel(tokens, layer.weight, layer.bias)
+        return planes.view(planes.shape[0], *tokens.shape[:2]).permute(1, 2, 0)
     output: Tensor = layer(tokens)
     return output
 
 
-def add_bias(bias: Tensor | None, weight: Tensor, inner: Tensor | None) -> Tensor | None:
-    """The bias of two consecutive linear maps, the second of which has this weight and bias.
-
-    Args:
-        bias: of the second, (K,), or None.
-        weight: of the second, (K, C).
-        inner: bias of the first, (C,), or None.
-    """
-    if inner is None:
-        return bias
-    return torch.mv(weight, inner) if bias is None else torch.addmv(bias, weight, inner)
-
-
 def _has_global_hooks() -> bool:
+    if not (
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    ):
+        return False
     for hooks in (
         torch_module._global_forward_hooks,
         torch_module._global_forward_pre_hooks,

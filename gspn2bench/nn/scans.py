@@ -1,13 +1,15 @@
 """Four scans of one input, and the linear layers that produce lam, u and the weights."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from gspn2bench.nn.check import Size, check_size
-from gspn2bench.nn.folding import are_plain_linear, by_channel
+from gspn2bench.nn.folded_weights import stack_maps
+from gspn2bench.nn.folding import are_plain_linear, by_channel, plain_parameters, to_planes
 from gspn2bench.nn.state import convert_to_version_2, reset_parameters
+from gspn2bench.nn.weight_cache import WeightCache
 from gspn2bench.ops import line_scan4
 from gspn2bench.problem import DIRECTIONS
 
@@ -37,6 +39,9 @@ class FourScans(nn.Module):
     scan4 = staticmethod(line_scan4)
     """Computes the scans; a function with the same arguments can replace it."""
 
+    kept: WeightCache
+    """Weights that ``GSPN2Attention`` computes from the parameters; not part of the state."""
+
     def __init__(
         self,
         channels: int,
@@ -50,6 +55,7 @@ class FourScans(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.kept = WeightCache()
         check_size("chunk", 1 if chunk is None else chunk)
         self.channels, self.shared, self.chunk, self.rung = channels, shared, chunk, rung
         directions = len(DIRECTIONS)
@@ -72,13 +78,15 @@ class FourScans(nn.Module):
         Returns:
             Tokens, (N, H * W, C).
         """
-        if are_plain_linear(*self.maps):
-            maps = by_channel(features, *self.stacked_maps())
-            lam, u, logits = torch.split(maps, self.outputs, 2)
+        maps = plain_parameters(self.maps)
+        if maps is None:
+            lam = to_planes(1 + self.lam_delta(features))
+            u = to_planes(1 + self.u_delta(features))
+            logits = to_planes(self.weights(features))
         else:
-            lam, u = 1 + self.lam_delta(features), 1 + self.u_delta(features)
-            logits = self.weights(features)
-        scanned = self.scan(x, lam, u, logits, size)
+            planes = by_channel(features, *stack_maps(maps))
+            lam, u, logits = torch.split(planes, self.outputs)
+        scanned = self.scan(to_planes(x), lam, u, logits, x.shape[0], size)
         if not are_plain_linear(self.merge):
             scanned = scanned.view(*x.shape[:2], scanned.shape[1])
         merged: Tensor = self.merge(scanned)
@@ -96,43 +104,40 @@ class FourScans(nn.Module):
         own = directions * self.channels
         return [own, own, directions * 3 * (1 if self.shared else self.channels)]
 
-    def stacked_maps(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of one map from features to lam, u and the logits."""
-        weight = torch.cat(tuple(layer.weight for layer in self.maps))
-        biases: list[Tensor] = [
-            layer.weight.new_zeros(size) if layer.bias is None else layer.bias
-            for layer, size in zip(self.maps, self.outputs, strict=True)
-        ]
-        bias = torch.cat([torch.cat(biases[:2]) + 1, biases[2]])
-        return weight, bias
-
-    def scan(self, x: Tensor, lam: Tensor, u: Tensor, logits: Tensor, size: Size) -> Tensor:
-        """The four u h, side by side.
+    def scan(
+        self, x: Tensor, lam: Tensor, u: Tensor, logits: Tensor, batch: int, size: Size
+    ) -> Tensor:
+        """The four u h, side by side. The scan reads the planes as they are in memory.
 
         Args:
-            x: tokens, (N, H * W, C).
-            lam: tokens, (N, H * W, 4 C).
-            u: tokens, like lam.
-            logits: tokens, (N, H * W, 12) or (N, H * W, 12 C).
+            x: planes, (C, N * H * W).
+            lam: planes, (4 C, N * H * W).
+            u: planes, like lam.
+            logits: planes, (12, N * H * W) or (12 C, N * H * W).
+            batch: N.
             size: H and W.
 
         Returns:
             Positions of all images, (N * H * W, 4 C), channel by channel in memory. A product that
             reads them in this order is faster than one that reads 4 C numbers at a time.
         """
-        directions, batch, channels = len(DIRECTIONS), x.shape[0], self.channels
-        image = x.transpose(1, 2).reshape(batch, channels, *size)
-        lam, u = (
-            tokens.transpose(1, 2).reshape(batch, directions, channels, *size).transpose(0, 1)
-            for tokens in (lam, u)
-        )
-        sets = () if self.shared else (channels,)
-        logits = logits.transpose(1, 2).reshape(batch, directions, 3, *sets, *size).movedim(0, 2)
-        operands = (tensor.contiguous() for tensor in (image, lam, logits))
+        channels = self.channels
+        height, width = size
+        lam = lam.view(4, channels, batch, height, width).transpose(1, 2)
+        u = u.view(4, channels, batch, height, width).transpose(1, 2)
+        if self.shared:
+            logits = logits.view(4, 3, batch, height, width)
+        else:
+            logits = logits.view(4, 3, channels, batch, height, width).transpose(2, 3)
+        image = x.view(channels, batch, height, width).transpose(0, 1)
         chunk = None if self.chunk is None else self._chunk(self.chunk, size)
-        h = self.scan4(*operands, chunk=chunk, rung=self.rung, logits=True)
-        scanned: Tensor = u * h
-        return scanned.transpose(1, 2).flatten(2).flatten(0, 1).t()
+        scanned = self.scan4(image, lam, logits, u=u, chunk=chunk, rung=self.rung, logits=True)
+        return scanned.transpose(1, 2).reshape(4 * channels, batch * height * width).t()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; discard weights kept for inference."""
+        self.kept.clear()
+        return super().train(mode)
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
@@ -143,6 +148,18 @@ class FourScans(nn.Module):
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.channels}, shared={self.shared}, chunk={self.chunk}, rung={self.rung!r}"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):  # an adapter, which may change the weight that it wraps
+            self.kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "kept"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.kept = WeightCache()
 
     def _start_at_one(self) -> None:
         """Zero the biases of lam - 1 and u - 1."""

@@ -36,8 +36,7 @@ def check_kinds(
         ValueError: an argument has the wrong type; the message names it and says what was expected.
     """
     for name, value in (("x", x), ("lam", lam), ("w", w)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{name}: {type(value).__name__}, expected a torch.Tensor")
+        check_tensor(name, value)
     for name, value in (("direction", direction), ("rung", rung)):
         if not isinstance(value, str):
             raise ValueError(f"{name}: {value!r}, expected a string")
@@ -45,6 +44,16 @@ def check_kinds(
         raise ValueError(f"chunk: {chunk!r} is not a whole number")
     if not isinstance(logits, bool):
         raise ValueError(f"logits: {logits!r} is neither True nor False")
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Check that an argument is a tensor.
+
+    Raises:
+        ValueError: it is not; the message names it.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: {type(value).__name__}, expected a torch.Tensor")
 
 
 def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, rung: str) -> None:
@@ -72,7 +81,7 @@ def check(x: Tensor, lam: Tensor, w: Tensor, direction: str, chunk: int | None, 
 
 
 def check_like(name: str, tensor: Tensor, lam: Tensor) -> None:
-    """Check that h, or its gradient, has the shape, type and device of lam.
+    """Check that u, h or the gradient of h has the shape, type and device of lam.
 
     Raises:
         ValueError: it does not; the message names it and says what was expected.

@@ -6,7 +6,7 @@ call of ``torch.ops.gspn2bench.line_scan``, or an exported program, bypasses thi
 """
 
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
 
 
 def refuse_forward_mode(*tensors: Tensor, name: str = "line_scan") -> None:
@@ -19,8 +19,10 @@ def refuse_forward_mode(*tensors: Tensor, name: str = "line_scan") -> None:
     Raises:
         NotImplementedError: one does.
     """
+    if forward_ad._current_level < 0:  # no tensor has a tangent
+        return
     for tensor in tensors:
-        if unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
+        if forward_ad.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
             raise NotImplementedError(
                 f"{name}: forward-mode differentiation (torch.func.jvp, jacfwd, hessian, "
                 "torch.autograd.forward_ad) is not implemented; use reverse mode "

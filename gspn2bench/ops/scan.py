@@ -6,9 +6,10 @@ Source: arXiv 2501.12381, equations 1 to 3; four directions: arXiv 2512.07884, s
 import torch
 from torch import Tensor
 
-from gspn2bench.ops.check import ALL, check_kinds
+from gspn2bench.ops.check import ALL, check_kinds, check_tensor
 from gspn2bench.ops.forward_mode import refuse_forward_mode
 from gspn2bench.ops.library import scan
+from gspn2bench.ops.scaled import scaled_scans
 from gspn2bench.problem import Direction
 
 
@@ -61,11 +62,12 @@ def line_scan4(
     lam: Tensor,
     w: Tensor,
     *,
+    u: Tensor | None = None,
     chunk: int | None = None,
     rung: str = "r07",
     logits: bool = False,
 ) -> Tensor:
-    """H of four line scans of one input: down, up, right and left, in this order.
+    """Four line scans of one input, down, up, right and left in this order: h, or u * h.
 
     On a GPU the four run concurrently, each on its own stream. Types, autocast, weights and sizes
     are as for ``line_scan``.
@@ -75,22 +77,29 @@ def line_scan4(
         lam: input scale of each direction, (4, N, C, H, W).
         w: weights of each direction, (4, 3, N, C, H, W), or (4, 3, N, H, W) where the channels
             share them.
+        u: output scale of each direction, like lam; the result is then u * h.
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
         rung: as ``line_scan``.
         logits: as ``line_scan``; each direction is normalized along its own lines.
 
     Returns:
-        h of each direction, (4, N, C, H, W), contiguous; differentiable any number of times in
-        x, lam and w.
+        h of each direction, (4, N, C, H, W), contiguous, or u * h in the memory layout of u;
+        differentiable any number of times in x, lam, w and u.
 
     Raises:
         ValueError: as ``line_scan``.
         NotImplementedError: as ``line_scan``.
     """
     check_kinds(x, lam, w, ALL, chunk, rung, logits)
-    refuse_forward_mode(x, lam, w)
-    h: Tensor = scan(*autocast(x, lam, w), ALL, chunk, rung, logits)
-    return h
+    if u is None:
+        refuse_forward_mode(x, lam, w)
+        h: Tensor = scan(*autocast(x, lam, w), ALL, chunk, rung, logits)
+        return h
+    check_tensor("u", u)
+    refuse_forward_mode(x, lam, w, u)
+    with_h = torch.is_grad_enabled()  # for the gradients
+    y, _ = scaled_scans(*autocast(x, lam, w, u), chunk, rung, logits, with_h)
+    return y
 
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -39,7 +39,7 @@ def test_it_learns_through_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> N
     patches = test.pixels[:9].view(9, 1, 4, 2, 4, 2)
     permuted = patches.flip(2).roll(1, 4).reshape(9, 1, 8, 8)
     assert not torch.allclose(model(permuted), model(test.pixels[:9]), rtol=0.01)
-    monkeypatch.setattr(attention.FourScans, "scan4", lambda _, x, lam, w, **__: lam * x)
+    monkeypatch.setattr(attention.FourScans, "scan4", lambda _, x, lam, w, u, **__: u * lam * x)
     torch.testing.assert_close(model(permuted), model(test.pixels[:9]))
 
 

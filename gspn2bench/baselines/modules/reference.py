@@ -96,6 +96,7 @@ def scan4(
     lam: Tensor,
     w: Tensor,
     *,
+    u: Tensor | None = None,
     chunk: int | None = None,
     rung: str = "r07",  # noqa: ARG001
     logits: bool = False,
@@ -125,4 +126,6 @@ def scan4(
             scan_w.reshape(3, groups[0], 1, *plane),
         )
         outputs.append(h.reshape(x.shape))
-    return torch.stack(outputs)
+    h = torch.stack(outputs)
+    scaled: Tensor = h if u is None else u * h
+    return scaled
