@@ -189,7 +189,7 @@ class GSPN2Attention(TokenMixer):
         weights = fold(parameters) if kept is None else Folded._make(kept)
         planes = by_channel(tokens, weights.before, weights.before_bias)
         sizes = [self.proxy, *scans.outputs]
-        x, lam, u, logits, _ = torch.split(planes, [*sizes, planes.shape[0] - sum(sizes)])
+        x, lam, u, logits, _ = planes.split_with_sizes([*sizes, planes.shape[0] - sum(sizes)])
         scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
         return linear(scanned, weights.after, weights.after_bias)
 
@@ -203,12 +203,12 @@ class GSPN2Attention(TokenMixer):
             assert down is not None and merge is not None and up is not None  # noqa: PT018
             x = by_channel(tokens, down, down_bias)
             planes = multiply_planes(x, *stack_maps(maps))
-            lam, u, logits = torch.split(planes, scans.outputs)
+            lam, u, logits = planes.split_with_sizes(scans.outputs)
         else:
             weights = Chained._make(kept)
             features = linear(tokens.flatten(0, 1), weights.first, weights.first_bias)
             planes = torch.mm(weights.second, features.t())
-            x, lam, u, logits = torch.split(planes, [self.proxy, *scans.outputs])
+            x, lam, u, logits = planes.split_with_sizes([self.proxy, *scans.outputs])
             merge, merge_bias, up, up_bias = weights[3:]
         scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
         return linear(linear(scanned, merge, merge_bias), up, up_bias)

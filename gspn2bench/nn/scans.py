@@ -85,7 +85,7 @@ class FourScans(nn.Module):
             logits = to_planes(self.weights(features))
         else:
             planes = by_channel(features, *stack_maps(maps))
-            lam, u, logits = torch.split(planes, self.outputs)
+            lam, u, logits = planes.split_with_sizes(self.outputs)
         scanned = self.scan(to_planes(x), lam, u, logits, x.shape[0], size)
         if not are_plain_linear(self.merge):
             scanned = scanned.view(*x.shape[:2], scanned.shape[1])

@@ -1,7 +1,9 @@
 """Weights computed from parameters, kept for inference until a parameter changes.
 
-torch counts in-place changes of a tensor. A change through ``.data`` or NumPy is not counted, so
-weights are kept in eval mode only, and ``train()``, ``eval()`` and a replaced layer discard them.
+torch counts in-place changes of a tensor. Fused optimizers are not counted, so steps of all
+optimizers are counted here. Changes through ``.data`` or NumPy, and by a replayed CUDA graph, are
+not counted either, so weights are kept in eval mode only, and ``train()``, ``eval()``, a replaced
+layer and a call with gradients discard them.
 
 Weights are not kept where a parameter can change without a count, or where they would not be real
 tensors: in a process group (FSDP and ZeRO gather parameters into the same memory, uncounted), in
@@ -10,11 +12,12 @@ transforms of torch.func, under a dispatch mode, and during the capture of a CUD
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _detect_infra_mode
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -55,6 +58,7 @@ class WeightCache:
             return None
         key = _key(parameters)
         if key is None:
+            self.clear()
             return None
         entry = self._entry
         if entry is not None and self._valid and entry.key == key:
@@ -76,6 +80,7 @@ class WeightCache:
         device, dtype = key[:2]
         if not _may_keep(parameters, device):
             return None
+        _count_steps()
         with (
             torch.inference_mode(False),
             torch.no_grad(),
@@ -92,6 +97,23 @@ class WeightCache:
         return tensors
 
 
+class _Steps:
+    """Steps of optimizers in this process since weights were first kept."""
+
+    count = 0
+
+
+@cache
+def _count_steps() -> None:
+    """Start to count. A compiled step needs none: its writes have versions."""
+
+    def count(*_: Any) -> None:
+        if not torch.compiler.is_compiling():
+            _Steps.count += 1
+
+    register_optimizer_step_post_hook(count)
+
+
 def _is_traced() -> bool:
     """Whether operations are recorded, in which case weights must be computed from parameters."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state():
@@ -100,7 +122,7 @@ def _is_traced() -> bool:
         return False
     kinds = torch._C._TorchDispatchModeKey
     return any(
-        _detect_infra_mode(kind) is not None  # type: ignore[no-untyped-call]
+        torch._C._get_dispatch_mode(kind) is not None
         for kind in (kinds.PROXY, kinds.FAKE, kinds.FUNCTIONAL)
     )
 
@@ -118,14 +140,18 @@ def _key(parameters: Sequence[Tensor | None]) -> tuple[Any, ...] | None:
         return None
     grad = torch.is_grad_enabled()
     enabled = torch.is_autocast_enabled(device.type)
-    key: list[Any] = [device, torch.get_autocast_dtype(device.type) if enabled else None]
-    for p in parameters:
-        if p is None:
-            key.append(None)
-            continue
-        if type(p) is not nn.Parameter or (grad and p.requires_grad) or p.is_inference():
-            return None
-        key += id(p), p._version, p.data_ptr(), p.dtype, p.device, p.stride()
+    dtype = torch.get_autocast_dtype(device.type) if enabled else None
+    key: list[Any] = [device, dtype, _Steps.count]
+    try:
+        for p in parameters:
+            if p is None:
+                key.append(None)
+                continue
+            if type(p) is not nn.Parameter or (grad and p.requires_grad):
+                return None
+            key += id(p), p._version, p.data_ptr(), p.dtype, p.device, p.stride()
+    except RuntimeError:  # an inference tensor, which has no version
+        return None
     return tuple(key)
 
 

@@ -228,6 +228,7 @@ class ModuleRun(Workload[Tensors]):
         with torch.random.fork_rng(), torch.device("cpu"):
             torch.manual_seed(seed)
             module = self.module.build[self.case.part](self.case)
+        module.train(self.training)  # in eval mode GSPN-2 keeps its folded weights
         self._modules[device] = module.to(device, getattr(torch, self.case.dtype))
 
     def _output_errors(self, operands: Tensors) -> Iterator[tuple[int, dict[str, float]]]:

@@ -1,0 +1,103 @@
+"""The torch operators of a call: each launches kernels and costs host time, so none is added."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gspn2bench.nn import GSPN2Attention
+from gspn2bench.nn.attention import FOLDED
+
+SCAN = "gspn2bench.line_scan"
+SCALE = "aten.mul.Tensor"
+"""The product with u, until the scan computes it."""
+
+
+class Operators(TorchDispatchMode):
+    """Names of the operators that are not views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aliases = func._schema.returns and func._schema.returns[0].alias_info is not None
+        if not aliases and func is not torch.ops.aten._unsafe_view.default:
+            self.names.append(str(func).removesuffix(".default"))
+        return func(*args, **(kwargs or {}))
+
+
+def operators(module: GSPN2Attention, x: Tensor, *size: Any) -> list[str]:
+    with Operators() as seen:
+        module(x, *size)
+    return seen.names
+
+
+INFERENCE = {
+    2: ["aten.addmm", SCAN, SCALE, "aten.addmm"],
+    FOLDED: ["aten.addmm", SCAN, SCALE, "aten.addmm"],
+    FOLDED + 1: ["aten.addmm", "aten.mm", SCAN, SCALE, "aten.addmm", "aten.addmm"],
+    16: ["aten.addmm", "aten.mm", SCAN, SCALE, "aten.addmm", "aten.addmm"],
+}
+"""By C_proxy. A product that writes planes with a bias is two launches on a GPU: 4 or 5 in all."""
+
+
+@pytest.mark.parametrize("proxy", INFERENCE)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", ["tokens", "one image"])
+def test_of_inference(proxy: int, bias: bool, shape: str) -> None:
+    module = GSPN2Attention(24, proxy, bias=bias).eval()
+    tokens, one_image = (torch.randn(3, 20, 24), (4, 5)), (torch.randn(1, 24, 4, 5),)
+    arguments: tuple[Any, ...] = tokens if shape == "tokens" else one_image
+    expected = INFERENCE[proxy]
+    if not bias:  # lam and u are 1 plus a linear map, so the product before the scans has a bias
+        last = 1 if proxy <= FOLDED else 2
+        expected = [*expected[:-last], *["aten.mm"] * last]
+    with torch.no_grad():
+        module(*arguments)
+        assert operators(module, *arguments) == expected
+
+
+def test_of_many_images_is_one_copy_more() -> None:
+    module, images = GSPN2Attention(24, 2).eval(), torch.randn(3, 24, 4, 5)
+    with torch.no_grad():
+        module(images)
+        assert operators(module, images) == ["aten.clone", *INFERENCE[2]]
+        channels_last = images.contiguous(memory_format=torch.channels_last)
+        assert operators(module, channels_last) == INFERENCE[2]
+
+
+def test_of_training() -> None:
+    """Weights are computed from the parameters in each call, differentiably."""
+    maps = ["aten.cat", "aten.add.Tensor", "aten.cat", "aten.cat"]
+    tokens = torch.randn(3, 20, 24)
+    fold = [*maps, "aten.mm", "aten.addmv", "aten.addmv", "aten.cat", "aten.cat", "aten.mm"]
+    assert operators(GSPN2Attention(24, 2), tokens, (4, 5)) == [*fold, *INFERENCE[2]]
+    assert operators(GSPN2Attention(24, 16), tokens, (4, 5)) == [
+        "aten.addmm",
+        *maps,
+        "aten.addmm",
+        *INFERENCE[16][2:],
+    ]
+
+
+def test_planes_reach_the_scan_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channel by channel in memory, without a copy; one product wrote all of them."""
+    taken: dict[str, Tensor] = {}
+
+    def spy(x: Tensor, lam: Tensor, w: Tensor, *, u: Tensor, **_: Any) -> Tensor:
+        taken.update(x=x, lam=lam, w=w, u=u)
+        return u * lam
+
+    for proxy in (2, 16):
+        module = GSPN2Attention(24, proxy).eval()
+        monkeypatch.setattr(module.scans, "scan4", spy, raising=False)
+        with torch.no_grad():
+            module(torch.randn(3, 20, 24), (4, 5))
+        assert taken["x"].transpose(0, 1).is_contiguous()
+        assert taken["lam"].transpose(1, 2).is_contiguous()
+        assert taken["u"].transpose(1, 2).is_contiguous()
+        assert taken["w"].is_contiguous()
+        assert len({tensor.untyped_storage().data_ptr() for tensor in taken.values()}) == 1
