@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from gspn2bench.nn import GSPN1Attention, GSPN2Attention
 
@@ -44,6 +44,18 @@ def check(build: Callable[[], nn.Module], parts: list[str], rank: int) -> None:
     grads = dict(module.named_parameters())
     for name, parameter in sharded.named_parameters():
         torch.testing.assert_close(parameter.grad.full_tensor(), grads[name].grad)
+    # Inference around a step: gathered parameters reuse their memory, and no version is counted.
+    pairs = [(p, p.grad) for each in (module, sharded) for p in each.parameters()]
+    module.eval()
+    sharded.eval()
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(sharded(image), module(image))
+            for part in sharded.modules():
+                if isinstance(part, FSDPModule):
+                    part.reshard()
+            for parameter, grad in pairs:
+                parameter.add_(grad, alpha=-0.01)
 
 
 def main() -> None:
