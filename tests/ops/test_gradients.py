@@ -151,6 +151,12 @@ def test_forward_mode_is_refused(call: Any, number: int) -> None:
         of_one(forward_ad.make_dual(own, own))
 
 
+def test_forward_mode_is_refused_for_the_output_scale() -> None:
+    x, lam, w = (tensor.detach() for tensor in operands(scans=4))
+    with pytest.raises(NotImplementedError, match="line_scan: forward-mode differentiation"):
+        torch.func.jvp(lambda u: line_scan4(x, lam, w, u=u), (lam,), (lam,))
+
+
 def test_forward_mode_over_reverse_is_refused() -> None:
     x, lam, w = operands()
     h = line_scan(x, lam, w)

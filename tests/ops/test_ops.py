@@ -123,6 +123,33 @@ def test_logits_of_four_directions(weights: Weights) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-13)
 
 
+@weights
+def test_four_directions_with_an_output_scale(weights: Weights) -> None:
+    x, lam, w = operands(weights=weights, scans=4)
+    planes = torch.randn(4, 3, 2, 5, 7, dtype=x.dtype, requires_grad=True)
+    u = planes.transpose(1, 2)  # channel by channel in memory
+    scaled = line_scan4(x, lam, w, u=u, chunk=3)
+    expected = u * line_scan4(x, lam, w, chunk=3)
+    assert torch.equal(scaled, expected)
+    assert scaled.stride() == u.stride()
+    upstream = torch.randn_like(scaled)
+    grads = [torch.autograd.grad(y, (x, lam, w, planes), upstream) for y in (scaled, expected)]
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_an_output_scale_in_autocast_and_of_no_elements() -> None:
+    x, lam, w = operands(dtype=torch.float32, scans=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        scaled = line_scan4(x, lam.bfloat16(), w, u=lam)
+    assert scaled.dtype == torch.bfloat16
+    scaled.sum().backward()  # type: ignore[no-untyped-call]
+    assert lam.grad is not None
+    assert lam.grad.dtype == torch.float32
+    empty = operands((2, 0, 5, 7), scans=4)
+    assert line_scan4(*empty, u=empty[1]).shape == (4, 2, 0, 5, 7)
+
+
 def test_extreme_logits_have_finite_gradients() -> None:
     x, lam, logits = operands(dtype=torch.float32)
     with torch.no_grad():
@@ -272,6 +299,19 @@ def test_bad_input_of_four() -> None:
         line_scan4(x, lam[0], w)
     with pytest.raises(ValueError, match="chunk: 8 is above the scan length, 7"):
         line_scan4(x, lam, w, chunk=8)
+
+
+def test_a_bad_output_scale_is_named() -> None:
+    x, lam, w = operands(scans=4)
+    bad: list[tuple[Any, str]] = [
+        (2.0, "u: float, expected a torch.Tensor"),
+        (lam[0], r"u: shape \(2, 3, 5, 7\), expected \(4, 2, 3, 5, 7\)"),
+        (lam.float(), "u: torch.float32 on cpu, expected torch.float64 on cpu, as lam"),
+        (lam.to("meta"), "u: torch.float64 on meta, expected torch.float64 on cpu, as lam"),
+    ]
+    for u, message in bad:
+        with pytest.raises(ValueError, match=message):
+            line_scan4(x, lam, w, u=u)
 
 
 def test_tensors_on_two_devices_are_refused() -> None:
