@@ -2,8 +2,9 @@
 
 ``attention.py`` has the modules of GSPN-1 and GSPN-2, ``scans.py`` the four scans in both, and
 ``softmax.py`` the attention that they replace. ``block.py`` has a block around any of them and
-``backbone.py`` the models. ``layout.py`` converts images and tokens, ``folding.py`` decides when
-linear layers are multiplied with each other, ``state.py`` initializes and loads parameters,
+``backbone.py`` the models. ``layout.py`` converts images and tokens. ``folding.py`` decides when
+linear layers may be used by their weights, ``folded_weights.py`` computes the weights of products,
+and ``weight_cache.py`` keeps them for inference. ``state.py`` initializes and loads parameters,
 ``check.py`` checks arguments, and ``macs.py`` counts multiply-accumulates.
 Examples: docs/operator.md.
 """
