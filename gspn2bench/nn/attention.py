@@ -22,6 +22,7 @@ from gspn2bench.nn.folding import (
 from gspn2bench.nn.layout import Grid, TokenMixer, check_grid
 from gspn2bench.nn.scans import FourScans
 from gspn2bench.nn.state import reset_parameters
+from gspn2bench.ops.expand import expand
 
 __all__ = ["FOLDED", "FourScans", "GSPN1Attention", "GSPN2Attention"]
 
@@ -41,7 +42,8 @@ class GSPN1Attention(TokenMixer):
         reduced: features that lam, u and the weights are computed from; None: a quarter of the
             channels, our choice.
         chunk: lines after which h restarts at 0 (GSPN-local), at least 1; None: never.
-        rung: the rung that computes on a GPU, by id.
+        rung: the rung that computes on a GPU, by id, or "auto": the fastest one for the size of
+            the map.
         grid: H and W of tokens that come without ``size``, or "square" if they are always those of
             a square; None: ``size`` is required.
         bias: whether the linear layers have a bias.
@@ -58,7 +60,7 @@ class GSPN1Attention(TokenMixer):
         reduced: int | None = None,
         *,
         chunk: int | None = None,
-        rung: str = "r07",
+        rung: str = "auto",
         grid: Grid | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
@@ -100,7 +102,8 @@ class GSPN2Attention(TokenMixer):
         dim: channels, C.
         proxy: C_proxy, the number of channels that are scanned.
         chunk: lines after which h restarts at 0 (GSPN-local), at least 1; None: never.
-        rung: the rung that computes on a GPU, by id.
+        rung: the rung that computes on a GPU, by id, or "auto": the fastest one for the size of
+            the map.
         grid: as for ``GSPN1Attention``.
         bias: whether the linear layers have a bias.
         device: of the parameters; None: torch's default.
@@ -116,7 +119,7 @@ class GSPN2Attention(TokenMixer):
         proxy: int = 2,
         *,
         chunk: int | None = None,
-        rung: str = "r07",
+        rung: str = "auto",
         grid: Grid | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
@@ -187,10 +190,14 @@ class GSPN2Attention(TokenMixer):
         """``mix`` with two products: one before the scans, one after."""
         kept = None if self.training else scans.kept.get(parameters, lambda: fold(parameters))
         weights = fold(parameters) if kept is None else Folded._make(kept)
-        planes = by_channel(tokens, weights.before, weights.before_bias)
+        inference = kept is not None and not torch.is_grad_enabled()
+        planes = by_channel(tokens, weights.before, None if inference else weights.before_bias)
         sizes = [self.proxy, *scans.outputs]
         x, lam, u, logits, _ = planes.split_with_sizes([*sizes, planes.shape[0] - sum(sizes)])
-        scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
+        bias = weights.before_bias[: sum(sizes)] if inference else None
+        scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size, bias)
+        if inference:
+            return expand(scanned.t(), weights.after, weights.after_bias)
         return linear(scanned, weights.after, weights.after_bias)
 
     def _mix_chained(

@@ -87,7 +87,7 @@ def fold(parameters: Parameters) -> Folded:
     return Folded(
         torch.cat([down, product, product.detach()[:spare]]),
         torch.cat([down_bias, bias, bias.detach()[:spare]]),
-        up @ merge,
+        (merge.t() @ up.t()).t(),  # as ``expand`` reads it
         up_bias,
     )
 

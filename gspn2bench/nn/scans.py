@@ -25,7 +25,8 @@ class FourScans(nn.Module):
         features: F, of the features.
         shared: whether the channels share their weights.
         chunk: lines after which h restarts at 0 (GSPN-local), at least 1; None: never.
-        rung: the rung that computes on a GPU, by id.
+        rung: the rung that computes on a GPU, by id, or "auto": the fastest one for the size of
+            the map.
         bias: whether the linear layers have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.
@@ -105,7 +106,14 @@ class FourScans(nn.Module):
         return [own, own, directions * 3 * (1 if self.shared else self.channels)]
 
     def scan(
-        self, x: Tensor, lam: Tensor, u: Tensor, logits: Tensor, batch: int, size: Size
+        self,
+        x: Tensor,
+        lam: Tensor,
+        u: Tensor,
+        logits: Tensor,
+        batch: int,
+        size: Size,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """The four u h, side by side. The scan reads the planes as they are in memory.
 
@@ -116,6 +124,7 @@ class FourScans(nn.Module):
             logits: planes, (12, N * H * W) or (12 C, N * H * W).
             batch: N.
             size: H and W.
+            bias: of x, lam, u and the logits, see ``line_scan4``; None: they have theirs already.
 
         Returns:
             Positions of all images, (N * H * W, 4 C), channel by channel in memory. A product that
@@ -131,7 +140,10 @@ class FourScans(nn.Module):
             logits = logits.view(4, 3, channels, batch, height, width).transpose(2, 3)
         image = x.view(channels, batch, height, width).transpose(0, 1)
         chunk = None if self.chunk is None else self._chunk(self.chunk, size)
-        scanned = self.scan4(image, lam, logits, u=u, chunk=chunk, rung=self.rung, logits=True)
+        options: dict[str, Any] = {"chunk": chunk, "rung": self.rung, "logits": True}
+        if bias is not None:
+            options["bias"] = bias
+        scanned = self.scan4(image, lam, logits, u=u, **options)
         return scanned.transpose(1, 2).reshape(4 * channels, batch * height * width).t()
 
     def train(self, mode: bool = True) -> Self:

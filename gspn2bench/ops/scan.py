@@ -63,14 +63,16 @@ def line_scan4(
     w: Tensor,
     *,
     u: Tensor | None = None,
+    bias: Tensor | None = None,
     chunk: int | None = None,
-    rung: str = "r07",
+    rung: str = "auto",
     logits: bool = False,
 ) -> Tensor:
     """Four line scans of one input, down, up, right and left in this order: h, or u * h.
 
-    On a GPU the four run concurrently, each on its own stream. Types, autocast, weights and sizes
-    are as for ``line_scan``.
+    On a GPU they are one launch up to maps of 256 x 256, and run on a stream each above. Types,
+    autocast, weights and sizes are as for ``line_scan``. With u, tensors may lie channel by channel
+    in memory, (C, N, H, W); they are not copied then.
 
     Args:
         x: input, (N, C, H, W).
@@ -78,8 +80,12 @@ def line_scan4(
         w: weights of each direction, (4, 3, N, C, H, W), or (4, 3, N, H, W) where the channels
             share them.
         u: output scale of each direction, like lam; the result is then u * h.
+        bias: added to x, lam, u and w first, for inference only, and with u only: one value for
+            each of their channels in this order, C + 4 C + 4 C + 12 values, or 12 C at the end if
+            each channel has its own weights. A product that computes the four tensors then needs
+            no bias.
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
-        rung: as ``line_scan``.
+        rung: as ``line_scan``, or "auto": the fastest one at these sizes, by our measurements.
         logits: as ``line_scan``; each direction is normalized along its own lines.
 
     Returns:
@@ -92,13 +98,18 @@ def line_scan4(
     """
     check_kinds(x, lam, w, ALL, chunk, rung, logits)
     if u is None:
+        if bias is not None:
+            raise ValueError("bias: given without u, expected None")
         refuse_forward_mode(x, lam, w)
         h: Tensor = scan(*autocast(x, lam, w), ALL, chunk, rung, logits)
         return h
     check_tensor("u", u)
     refuse_forward_mode(x, lam, w, u)
-    with_h = torch.is_grad_enabled()  # for the gradients
-    y, _ = scaled_scans(*autocast(x, lam, w, u), chunk, rung, logits, with_h)
+    with_h = bias is None and torch.is_grad_enabled()  # for the gradients
+    if bias is not None:
+        check_tensor("bias", bias)
+        (bias,) = autocast(bias)
+    y, _ = scaled_scans(*autocast(x, lam, w, u), chunk, rung, logits, with_h, bias)
     return y
 
 

@@ -16,7 +16,7 @@ from gspn2bench.nn import GSPNBlock
 from gspn2bench.nn.attention import FourScans
 from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.nn.softmax import SoftmaxAttention, TorchAttention
-from gspn2bench.ops.check import ALL, each, shares_weights
+from gspn2bench.ops.check import ALL, each, shares_weights, split_bias
 from gspn2bench.problem import ScanProblem
 
 SCORES_BYTES: Final = 2**32
@@ -97,11 +97,16 @@ def scan4(
     w: Tensor,
     *,
     u: Tensor | None = None,
+    bias: Tensor | None = None,
     chunk: int | None = None,
     rung: str = "r07",  # noqa: ARG001
     logits: bool = False,
 ) -> Tensor:
     """``ops.line_scan4`` in float64, on any device; shapes and errors are the same."""
+    if bias is not None:
+        assert u is not None
+        of_x, of_lam, of_u, of_w = split_bias(bias, x, w)
+        x, lam, u, w = x + of_x, lam + of_lam, u + of_u, w + of_w
     batch, channels, height, width = x.shape
     shared = shares_weights(w, ALL)
     groups = (batch, channels) if shared else (batch * channels, 1)
