@@ -191,7 +191,7 @@ class GSPN2Attention(TokenMixer):
         """``mix`` with two products: one before the scans, one after."""
         kept = None if self.training else scans.kept.get(parameters, lambda: fold(parameters))
         weights = fold(parameters) if kept is None else Folded._make(kept)
-        inference = kept is not None and not torch.is_grad_enabled()
+        inference = kept is not None and scans.scan_takes_bias
         planes = by_channel(tokens, weights.before, None if inference else weights.before_bias)
         sizes = [self.proxy, *scans.outputs]
         x, lam, u, logits, _ = planes.split_with_sizes([*sizes, planes.shape[0] - sum(sizes)])

@@ -105,6 +105,15 @@ class FourScans(nn.Module):
         own = directions * self.channels
         return [own, own, directions * 3 * (1 if self.shared else self.channels)]
 
+    @property
+    def scan_takes_bias(self) -> bool:
+        """Whether ``scan`` can add a bias: for inference, without a replaced ``scan4``."""
+        return (
+            self.scan4 is line_scan4
+            and not torch.is_grad_enabled()
+            and torch._C._functorch.peek_interpreter_stack() is None
+        )
+
     def scan(
         self,
         x: Tensor,

@@ -89,7 +89,7 @@ def line_scan4(
         logits: as ``line_scan``; each direction is normalized along its own lines.
 
     Returns:
-        h of each direction, (4, N, C, H, W), contiguous, or u * h in the memory layout of u;
+        h of each direction, (4, N, C, H, W), contiguous, or u * h in the memory layout of lam;
         differentiable any number of times in x, lam, w and u.
 
     Raises:

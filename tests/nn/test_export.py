@@ -51,7 +51,7 @@ def test_an_exported_module_is_folded(strict: bool) -> None:
     program = exported(GSPN2Attention(8, 2), (2, 8, 5, 7), strict)
     products = [str(node.target) for node in program.graph.nodes if "mm" in str(node.target)]
     assert len([target for target in products if "addmm" in target]) == 1
-    assert "gspn2bench.line_scan.default" in str(program.graph)
+    assert "gspn2bench.scaled_scans.default" in str(program.graph)
 
 
 def test_a_model_of_images_is_exported() -> None:

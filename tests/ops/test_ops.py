@@ -128,10 +128,11 @@ def test_four_directions_with_an_output_scale(weights: Weights) -> None:
     x, lam, w = operands(weights=weights, scans=4)
     planes = torch.randn(4, 3, 2, 5, 7, dtype=x.dtype, requires_grad=True)
     u = planes.transpose(1, 2)  # channel by channel in memory
+    lam = lam.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
     scaled = line_scan4(x, lam, w, u=u, chunk=3)
     expected = u * line_scan4(x, lam, w, chunk=3)
     assert torch.equal(scaled, expected)
-    assert scaled.stride() == u.stride()
+    assert scaled.stride() == lam.stride() == u.stride()
     upstream = torch.randn_like(scaled)
     grads = [torch.autograd.grad(y, (x, lam, w, planes), upstream) for y in (scaled, expected)]
     for mine, theirs in zip(*grads, strict=True):
