@@ -61,9 +61,10 @@ def scaled_scans(
     Raises:
         ValueError: an argument is invalid; the message names it and says what was expected.
     """
-    return torch.ops.gspn2bench.scaled_scans(  # type: ignore[no-any-return]
-        x, lam, w, u, chunk, rung, logits, with_h, bias
-    )
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return _scan(x, lam, w, u, chunk, rung, logits, with_h, bias)  # type: ignore[no-any-return]
+    with torch._C._AutoDispatchBelowAutograd():  # autograd would only redispatch, in Python
+        return _scan(x, lam, w, u, chunk, rung, logits, with_h, bias)  # type: ignore[no-any-return]
 
 
 def _check(
@@ -267,3 +268,4 @@ torch.library.register_fake("gspn2bench::scaled_scans_backward", _fake_backward,
 torch.library.register_autograd(
     "gspn2bench::scaled_scans", _backward, setup_context=_save_for_backward, lib=_LIBRARY
 )
+_scan = torch.ops.gspn2bench.scaled_scans.default
