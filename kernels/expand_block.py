@@ -1,21 +1,21 @@
 """The block of ``expand``: how its threads divide the channels and positions of tokens."""
 
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from gspn2bench.kernels.jit import WARP
-from gspn2bench.kernels.launch_limits import registers_per_thread
-from gspn2bench.kernels.storage import storage_of
 from gspn2bench.problem import ITEM_BYTES, ceil_div
 
-THREADS: Final = 256
-"""Most threads per block."""
+THREADS: Final = 384
+"""Most threads per block: two blocks fit a multiprocessor with up to 80 registers per thread."""
+MANY_WEIGHTS: Final = 32
+"""Weights per thread above which a block has fewer threads, because they take more registers."""
 TILE: Final = 64
-"""Most positions that a block stages at once."""
+"""Most positions per block."""
 WORD_BYTES: Final = 8
 """Most bytes that a thread stores at once."""
+ENOUGH_THREADS: Final = 98_304
+"""Threads that occupy a GPU. With fewer positions than they could compute, tiles are smaller."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ExpandBlock:
         channels: channels of a token, C.
         has_bias: whether the sums start at a bias.
         max_threads: threads per block, at most.
-        tile: positions that a block stages at once, at most.
-        streaming: whether stores are marked as the first to leave the caches.
+        tile: positions per block, at most; one third of ``max_threads`` or less, because a thread
+            stages one position.
     """
 
     dtype: str
@@ -38,7 +38,6 @@ class ExpandBlock:
     has_bias: bool
     max_threads: int = THREADS
     tile: int = TILE
-    streaming: bool = False
 
     @property
     def pack(self) -> int:
@@ -54,20 +53,21 @@ class ExpandBlock:
         return self.pack * ITEM_BYTES[self.dtype]
 
     @property
-    def word_type(self) -> Any:
-        """NumPy type of a word."""
-        unsigned = {4: np.uint32, 8: np.uint64}
-        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
-
-    @property
     def token_words(self) -> int:
         """Words per token."""
         return self.channels // self.pack
 
     @property
+    def available_threads(self) -> int:
+        """Threads per block that can have a word."""
+        if self.planes * self.pack <= MANY_WEIGHTS:
+            return self.max_threads
+        return self.max_threads * 2 // 3
+
+    @property
     def parts(self) -> int:
         """Blocks that share a token."""
-        return ceil_div(self.token_words, self.max_threads)
+        return ceil_div(self.token_words, self.available_threads)
 
     @property
     def width(self) -> int:
@@ -77,14 +77,18 @@ class ExpandBlock:
     @property
     def lanes(self) -> int:
         """Positions that a block computes at the same time."""
-        return min(self.tile, self.max_threads // self.width)
+        return min(self.tile, self.available_threads // self.width)
 
     @property
     def threads(self) -> int:
         """Threads per block, a multiple of a warp."""
         return ceil_div(self.width * self.lanes, WARP) * WARP
 
-    @property
-    def max_registers(self) -> int:
-        """Registers per thread with which one block fits a multiprocessor."""
-        return registers_per_thread(self.threads)
+    def span(self, positions: int) -> int:
+        """Positions per block, a multiple of the lanes.
+
+        Args:
+            positions: of the whole product.
+        """
+        steps = ceil_div(positions * self.token_words, ENOUGH_THREADS)
+        return self.lanes * min(steps, self.tile // self.lanes)

@@ -204,32 +204,38 @@ def check_weight_logits(logits: object, direction: str) -> None:
         raise ValueError(f"logits: {logits.dtype}, expected a floating-point type")
 
 
-def check_expand(planes: object, weight: object, bias: object) -> None:
-    """Check types, shapes and devices of the arguments of ``expand``. A size may be 0.
+def check_expand_kinds(planes: object, weight: object, bias: object) -> None:
+    """Check the Python types of the arguments of ``expand``.
+
+    Raises:
+        ValueError: an argument has the wrong type; the message names it and says what was expected.
+    """
+    for name, value in (("planes", planes), ("weight", weight)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name}: {type(value).__name__}, expected a torch.Tensor")
+    if bias is not None and not isinstance(bias, Tensor):
+        raise ValueError(f"bias: {type(bias).__name__}, expected a torch.Tensor or None")
+
+
+def check_expand(planes: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Check shapes, types and devices of the arguments of ``expand``. A size may be 0.
 
     Raises:
         ValueError: an argument is invalid; the message names it and says what was expected.
     """
-    if not isinstance(planes, Tensor):
-        raise ValueError(f"planes: {type(planes).__name__}, expected a torch.Tensor")
     if planes.dim() != 2:
         raise ValueError(f"planes: shape {_show(planes.shape)}, expected two sizes, (K, P)")
     known = DTYPES if planes.device.type == "cuda" else _CPU_DTYPES
     if str(planes.dtype).removeprefix("torch.") not in known:
         expected = ", ".join(known)
         raise ValueError(f"planes: {planes.dtype} on {planes.device.type}, expected {expected}")
-    if not isinstance(weight, Tensor):
-        raise ValueError(f"weight: {type(weight).__name__}, expected a torch.Tensor")
     if weight.dim() != 2 or weight.shape[1] != planes.shape[0]:
         expected = f"(C, {planes.shape[0]}), one column per plane"
         raise ValueError(f"weight: shape {_show(weight.shape)}, expected {expected}")
     _check_as_planes("weight", weight, planes)
-    if bias is None:
-        return
-    if not isinstance(bias, Tensor):
-        raise ValueError(f"bias: {type(bias).__name__}, expected a torch.Tensor or None")
-    _check_shape("bias", bias, (weight.shape[0],))
-    _check_as_planes("bias", bias, planes)
+    if bias is not None:
+        _check_shape("bias", bias, (weight.shape[0],))
+        _check_as_planes("bias", bias, planes)
 
 
 def _check_as_planes(name: str, tensor: Tensor, planes: Tensor) -> None:

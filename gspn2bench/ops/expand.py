@@ -1,26 +1,32 @@
 """Planes to tokens as a torch operator, gspn2bench::expand: a linear layer that reads planes.
 
-On a GPU a kernel computes it where it is faster than a product by torch. The formula of autograd
-consists of torch's own operators, so gradients exist to any order.
+On a GPU a kernel computes it where it is faster than a product by torch. Its launch is prepared
+once per kind of the tensors. The formula of autograd consists of torch's own operators, so
+gradients exist to any order.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from gspn2bench.ops.check import check_expand
-from gspn2bench.ops.forward_mode import refuse_forward_mode
+from gspn2bench.ops.check import check_expand, check_expand_kinds
 from gspn2bench.ops.device import device_of
+from gspn2bench.ops.forward_mode import refuse_forward_mode
 from gspn2bench.ops.lines import wide
+from gspn2bench.ops.prepared import aligned, keep, kind_of, launch_on
 from gspn2bench.ops.scan import autocast
 
 FEW_PLANES: Final = 12
 """Most planes for which the kernel is used on a GPU; above, the tensor cores are faster."""
-ALIGNMENT: Final = 8
-"""Bytes of the widest words that the kernel loads and stores."""
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+_LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")
+_LIBRARY.define("expand(Tensor planes, Tensor weight, Tensor? bias) -> Tensor")
+expand_op: Final = torch.ops.gspn2bench.expand.default
 
 
 def expand(planes: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,7 +34,7 @@ def expand(planes: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
     Types, devices and autocast are as for ``line_scan``. Sums are float32 (float64 for float64).
     Tensors that are not contiguous are copied. The kernel reads the transpose of the weight:
-    ``weight.t()`` is not copied if it is contiguous.
+    the weight is not copied if ``weight.t()`` is contiguous.
 
     Args:
         planes: (K, P): K values for each of P positions.
@@ -42,61 +48,74 @@ def expand(planes: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         ValueError: an argument is invalid; the message names it and says what was expected.
         NotImplementedError: forward-mode differentiation.
     """
-    check_expand(planes, weight, bias)
-    tensors = (planes, weight) if bias is None else (planes, weight, bias)
-    refuse_forward_mode(*tensors, name="expand")
-    planes, weight, *rest = autocast(*tensors)
-    tokens: Tensor = expand_op(planes, weight, rest[0] if rest else None)
-    return tokens
+    check_expand_kinds(planes, weight, bias)
+    if bias is None:
+        refuse_forward_mode(planes, weight, name="expand")
+        return expand_op(*autocast(planes, weight), None)  # type: ignore[no-any-return]
+    refuse_forward_mode(planes, weight, bias, name="expand")
+    return expand_op(*autocast(planes, weight, bias))  # type: ignore[no-any-return]
 
 
-@torch.library.custom_op("gspn2bench::expand", mutates_args=(), device_types="cpu")
-def expand_op(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``expand`` without autocast."""
+def _cpu(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     check_expand(planes, weight, bias)
     start = None if bias is None else wide(bias)
     return _product(wide(planes), wide(weight), start).to(planes.dtype)
 
 
-@expand_op.register_kernel("cuda")
-def _(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    check_expand(planes, weight, bias)
-    return on_gpu(planes, weight, bias)
-
-
-@expand_op.register_fake
-def _(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _fake(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     check_expand(planes, weight, bias)
     return planes.new_empty(planes.shape[1], weight.shape[0])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A prepared product.
+
+    Args:
+        launch: launches the kernel; None if torch computes the product.
+        transposed: whether the weight is stored as the kernel reads it.
+        device: of the tensors.
+    """
+
+    launch: Callable[..., None] | None
+    transposed: bool
+    device: torch.device
+
+
+_plans: dict[tuple[Any, ...], Plan] = {}
+
+
 def on_gpu(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Tokens by the kernel, or by torch where the kernel is slower or can't run the sizes."""
-    (inner, positions), channels = planes.shape, weight.shape[0]
-    if inner > FEW_PLANES or 0 in (inner, positions, channels):
+    key = kind_of(planes), kind_of(weight), None if bias is None else kind_of(bias)
+    plan = _plans.get(key) or keep(_plans, key, _make(planes, weight, bias))
+    if plan.launch is None:
         return _product(planes, weight, bias)
-    with device_of(planes):
-        from gspn2bench.kernels.expand import bind_expand, unsupported_reason
-
-        dtype = str(planes.dtype).removeprefix("torch.")
-        if unsupported_reason(inner, positions, channels, dtype) is not None:
-            return _product(planes, weight, bias)
-        tokens = planes.new_empty(positions, channels)
-        start = None if bias is None else _aligned(bias)
-        bind_expand(planes.contiguous(), _aligned(weight.t()), start, tokens)()
+    tokens = planes.new_empty(planes.shape[1], weight.shape[0])
+    weight = aligned(weight if plan.transposed else weight.t().contiguous())
+    start = weight if bias is None else aligned(bias.contiguous())
+    launch_on(plan.device, plan.launch, planes.contiguous(), weight, start, tokens)
     return tokens
+
+
+def _make(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Plan:
+    check_expand(planes, weight, bias)
+    (inner, positions), channels = planes.shape, weight.shape[0]
+    launch = None
+    if inner <= FEW_PLANES:
+        with device_of(planes):
+            from gspn2bench.kernels.expand import prepare_expand, unsupported_reason
+
+            dtype = str(planes.dtype).removeprefix("torch.")
+            if unsupported_reason(inner, positions, channels, dtype) is None:
+                launch = prepare_expand(inner, positions, channels, dtype, bias is not None)
+    return Plan(launch, weight.t().is_contiguous(), planes.device)
 
 
 def _product(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return torch.mm(planes.t(), weight.t())
     return torch.addmm(bias, planes.t(), weight.t())
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, contiguous, at an address that the kernel's words can have."""
-    tensor = tensor.contiguous()
-    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else tensor.clone()
 
 
 # Gradients.
@@ -118,4 +137,9 @@ def _backward(ctx: Any, grad: Tensor) -> Gradients:
     )
 
 
-expand_op.register_autograd(_backward, setup_context=_save_for_backward)
+_LIBRARY.impl("expand", _cpu, "CPU")
+_LIBRARY.impl("expand", on_gpu, "CUDA")
+torch.library.register_fake("gspn2bench::expand", _fake, lib=_LIBRARY)
+torch.library.register_autograd(
+    "gspn2bench::expand", _backward, setup_context=_save_for_backward, lib=_LIBRARY
+)

@@ -1,29 +1,24 @@
 """Four scans in one call on a GPU, prepared once per kind of its tensors.
 
 A plan holds everything but addresses: checked arguments, compiled kernels, sizes of launches. A
-call then costs a look-up, its outputs and its launches. A plan never changes after it is made, so
-threads, streams and CUDA graphs can share it.
+call then costs a look-up, its outputs and its launches.
 
 Modules that import numba are imported when the first plan is made.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gspn2bench.ops.check import ALL, check, check_bias, check_like, shares_weights
 from gspn2bench.ops.device import device_of
+from gspn2bench.ops.prepared import aligned, keep, kind_of, launch_on
 from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
 
 if TYPE_CHECKING:
     from gspn2bench.kernels.four import FourCall, FourOperands, FourProblem
-
-MAX_PLANS: Final = 512
-"""Plans kept. When there are more, all are dropped; kernels stay compiled, so new ones are cheap."""
-WORD_BYTES: Final = 8
-"""Kernels load words of up to this size. A tensor at another address is copied."""
 
 
 class Options(NamedTuple):
@@ -64,19 +59,13 @@ class Plan:
 
     def __call__(self, operands: "FourOperands") -> None:
         """Launch on the current stream of the tensors' device."""
-        if self.device.type == "cuda" and self.device.index != torch.cuda.current_device():
-            with torch.cuda.device(self.device):
-                self.launch(operands)
-        else:
-            self.launch(operands)
+        launch_on(self.device, self.launch, operands)
 
     def lay_out(self, tensor: Tensor) -> Tensor:
         """A tensor of images in the layout of the plan; copied only if necessary."""
         if self.outermost:
-            tensor = _swapped(_swapped(tensor).contiguous())
-        else:
-            tensor = tensor.contiguous()
-        return _aligned(tensor)
+            return aligned(_swapped(_swapped(tensor).contiguous()))
+        return aligned(tensor.contiguous())
 
     def output(self, lam: Tensor) -> Tensor:
         """A new tensor like lam, in the layout of the plan."""
@@ -86,7 +75,7 @@ class Plan:
 
     def lay_out_weights(self, w: Tensor) -> Tensor:
         """Weights in the layout of the plan; copied only if necessary."""
-        return _aligned(w.contiguous()) if self.shared else self.lay_out(w)
+        return aligned(w.contiguous()) if self.shared else self.lay_out(w)
 
 
 _plans: dict[tuple[Any, ...], Plan] = {}
@@ -115,21 +104,13 @@ def plan_of(
     Raises:
         ValueError: an argument is invalid, or the rung cannot run it; the message says why.
     """
-    scaled = None if u is None else _kind(u)
-    biased = None if bias is None else _kind(bias)
-    key = (phase, options, _kind(x), _kind(lam), _kind(w), scaled, biased)
+    scaled = None if u is None else kind_of(u)
+    biased = None if bias is None else kind_of(bias)
+    key = (phase, options, kind_of(x), kind_of(lam), kind_of(w), scaled, biased)
     plan = _plans.get(key)
     if plan is None:
-        plan = _make(phase, x, lam, w, u, options, bias)
-        if len(_plans) >= MAX_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        plan = keep(_plans, key, _make(phase, x, lam, w, u, options, bias))
     return plan
-
-
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
-    """The part of a tensor that a plan depends on."""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def _make(
@@ -196,11 +177,6 @@ def _problem(
         with_bias=bias is not None,
         channels_outermost=not lam.is_contiguous() and _swapped(lam).is_contiguous(),
     )
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy if kernels cannot load words from its address."""
-    return tensor.clone() if tensor.data_ptr() % WORD_BYTES else tensor
 
 
 def _swapped(tensor: Tensor) -> Tensor:

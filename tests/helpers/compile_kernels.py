@@ -23,12 +23,11 @@ from typing import Any
 
 import numba.cuda.dispatcher
 import numpy as np
-import torch
 from numba import cuda
 
 from gspn2bench.kernels import launch_limits, prebound_launch
 from gspn2bench.kernels.contract import Rung
-from gspn2bench.kernels.expand import MAX_PLANES, bind_expand
+from gspn2bench.kernels.expand import MAX_PLANES, prepare_expand
 from gspn2bench.kernels.jit import ArrayType
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
@@ -96,14 +95,8 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
 def expand_calls() -> Iterator[tuple[str, Callable[[], None]]]:
     """Projections of planes in words of 8 bytes with a bias, and of one value without."""
     for dtype, inner, channels in product(DTYPES, (8, MAX_PLANES), (768, 767)):
-        kind = getattr(torch, dtype)
-        planes, weight = (
-            torch.empty(inner, 64, dtype=kind),
-            torch.empty(inner, channels, dtype=kind),
-        )
-        bias = weight[0] if channels == 768 else None
         case = f"{inner} planes, {channels} channels {dtype}"
-        yield case, bind_expand(planes, weight, bias, planes.new_empty(64, channels))
+        yield case, prepare_expand(inner, 64, channels, dtype, has_bias=channels == 768)
 
 
 def assembled(compiled: Any, threads: int, arguments: tuple[Any, ...]) -> dict[str, Any]:

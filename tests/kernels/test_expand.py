@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gspn2bench.kernels import expand, expand_block
-from gspn2bench.kernels.expand import bind_expand, unsupported_reason
-from gspn2bench.kernels.expand_block import ExpandBlock
+from gspn2bench.kernels import expand_block
+from gspn2bench.kernels.expand import MAX_PLANES, prepare_expand, unsupported_reason
+from gspn2bench.kernels.expand_block import ENOUGH_THREADS, ExpandBlock
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
 from gspn2bench.problem import DTYPES, DType
 from gspn2bench.workload.gate import TOLERANCE
@@ -18,8 +18,8 @@ from gspn2bench.workload.gate import TOLERANCE
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One warp per block: in the simulator each thread costs as much as one of a GPU's blocks."""
     if SIMULATED:
-        monkeypatch.setattr(ExpandBlock.__init__, "__defaults__", (32, 4, False))
-        monkeypatch.setattr(expand, "ENOUGH_BLOCKS", 3)
+        monkeypatch.setattr(ExpandBlock.__init__, "__defaults__", (32, 4))
+        monkeypatch.setattr(expand_block, "ENOUGH_THREADS", 32)
 
 
 def operands(
@@ -38,7 +38,8 @@ def compare(
 ) -> None:
     planes, weight, start = operands(inner, positions, channels, dtype, bias, device)
     tokens = planes.new_full((positions, channels), torch.nan)
-    bind_expand(planes, weight, start, tokens)()
+    launch = prepare_expand(inner, positions, channels, dtype, bias)
+    launch(planes, weight, weight if start is None else start, tokens)
     expected = planes.double().t() @ weight.double()
     if start is not None:
         expected += start.double()
@@ -64,17 +65,16 @@ def test_it_is_the_product(
     compare(inner, positions, channels, dtype, bias, device)
 
 
-@pytest.mark.parametrize("inner", [16, 32])
-def test_many_planes(inner: int, device: str) -> None:
-    compare(inner, 3, 8, "bfloat16", True, device)
+def test_as_many_planes_as_it_supports(device: str) -> None:
+    compare(MAX_PLANES, 3, 8, "bfloat16", True, device)
 
 
 @pytest.mark.skipif(not SIMULATED, reason="launches are counted in the simulator")
 def test_it_is_one_launch(device: str) -> None:
     planes, weight, bias = operands(2, 5, 6, "float32", True, device)
-    call = bind_expand(planes, weight, bias, planes.new_empty(5, 6))
+    launch = prepare_expand(2, 5, 6, "float32", has_bias=True)
     with counting_launches() as count:
-        call()
+        launch(planes, weight, bias, planes.new_empty(5, 6))
     assert count.launches == 1
 
 
@@ -82,7 +82,7 @@ def test_sums_start_at_the_bias_in_float32(device: str) -> None:
     planes, weight = (torch.ones(2, 1), torch.tensor([[256.0], [-256.0]]))
     halves = [t.to(device, torch.bfloat16) for t in (planes, weight, torch.tensor([1 / 256]))]
     tokens = halves[0].new_empty(1, 1)
-    bind_expand(*halves, tokens)()
+    prepare_expand(2, 1, 1, "bfloat16", has_bias=True)(*halves, tokens)
     assert tokens.item() == 1 / 256
 
 
@@ -90,8 +90,8 @@ def test_sums_start_at_the_bias_in_float32(device: str) -> None:
     ("sizes", "expected"),
     [
         ((8, 131072, 768), None),
-        ((32, 1, 1), None),
-        ((33, 1, 1), "planes: 33 is above 32"),
+        ((16, 1, 1), None),
+        ((17, 1, 1), "planes: 17 is above 16"),
         ((0, 1, 1), "planes: 0 is below 1"),
         ((1, 0, 1), "positions: 0 is below 1"),
         ((1, 1, 0), "channels: 0 is below 1"),
@@ -107,17 +107,39 @@ def test_unsupported_sizes(sizes: tuple[int, int, int], expected: str | None) ->
         assert re.fullmatch(expected, reason)
 
 
-def test_a_misaligned_tensor_is_refused(device: str) -> None:
-    planes, weight, _ = operands(2, 5, 8, "float32", False, device)
-    shifted = torch.empty(5 * 8 + 1, device=device)[1:].view(5, 8)
-    with pytest.raises(ValueError, match="tokens: address is not a multiple of 8 bytes"):
-        bind_expand(planes, weight, None, shifted)
+def test_unsupported_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="channels: 0 is below 1"):
+        prepare_expand(1, 1, 0, "float32", has_bias=False)
 
 
-def test_blocks() -> None:
-    table = ExpandBlock("bfloat16", 8, 768, True, expand_block.THREADS, expand_block.TILE)
-    assert (table.pack, table.lanes, table.parts, table.threads) == (4, 1, 1, 192)
-    long = ExpandBlock("float32", 8, 2049, True, expand_block.THREADS, expand_block.TILE)
-    assert (long.pack, long.parts, long.width, long.threads) == (1, 9, 228, 256)
-    short = ExpandBlock("float16", 8, 64, True, expand_block.THREADS, expand_block.TILE)
-    assert (short.pack, short.lanes, short.threads) == (4, 16, 256)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "expected"),
+    [
+        ("bfloat16", 768, (4, 1, 192, 2, 384)),
+        ("bfloat16", 640, (4, 1, 160, 2, 320)),
+        ("float16", 64, (4, 1, 16, 24, 384)),
+        ("float32", 768, (2, 1, 384, 1, 384)),
+        ("float32", 2049, (1, 6, 342, 1, 352)),  # an odd number of channels
+    ],
+)
+def test_blocks(dtype: str, channels: int, expected: tuple[int, ...]) -> None:
+    block = ExpandBlock(dtype, 8, channels, True, expand_block.THREADS, expand_block.TILE)
+    sizes = block.pack, block.parts, block.width, block.lanes, block.threads
+    assert sizes == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "positions", "expected"),
+    [
+        (768, 131_072, 64),
+        (512, 131_072, 63),  # three positions at a time
+        (768, 4_096, 16),  # 256 blocks, which an H100 can run at once
+        (768, 1, 2),
+    ],
+)
+def test_positions_per_block(
+    channels: int, positions: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expand_block, "ENOUGH_THREADS", ENOUGH_THREADS)
+    block = ExpandBlock("bfloat16", 8, channels, True, expand_block.THREADS, expand_block.TILE)
+    assert block.span(positions) == expected

@@ -1,5 +1,8 @@
 """Planes to tokens as an operator: a linear layer that reads planes, and what torch asks of one."""
 
+import importlib
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,11 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gspn2bench.kernels.expand_block import ExpandBlock
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
-from gspn2bench.ops import expand
+from gspn2bench.ops import expand, prepared
 from gspn2bench.ops.expand import FEW_PLANES, expand_op, on_gpu
+from gspn2bench.ops.prepared import WORD_BYTES
 from gspn2bench.problem import DTYPES, DType
 from gspn2bench.workload.gate import TOLERANCE
 
+module = importlib.import_module("gspn2bench.ops.expand")  # the package has a function of this name
 biased = pytest.mark.parametrize("bias", [False, True])
 simulated = pytest.mark.skipif(not SIMULATED, reason="the simulator counts launches")
 
@@ -103,7 +108,7 @@ def test_operations_are_counted() -> None:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExpandBlock.__init__, "__defaults__", (32, 4, False))
+    monkeypatch.setattr(ExpandBlock.__init__, "__defaults__", (32, 4))
 
 
 @simulated
@@ -124,15 +129,66 @@ def test_a_gpu_uses_the_kernel_for_few_planes(
 def test_any_layout_and_address(small_blocks: None) -> None:
     planes, weight, bias = (tensor.detach() for tensor in operands(3, 6, 8, True, torch.float32))
     expected = expand(planes, weight, bias)
-    shifted = torch.zeros(9)[1:].copy_(bias)
     columns = planes.t().contiguous().t()
     transposed = weight.t().contiguous().t()
-    assert shifted.data_ptr() % 8
-    for layout in ((columns, weight, bias), (planes, transposed, bias), (planes, weight, shifted)):
+    shifted = [torch.zeros(t.numel() + 1)[1:].view(t.shape).copy_(t) for t in (planes, bias)]
+    shifted_transposed = torch.zeros(25)[1:].view(3, 8).copy_(transposed.t()).t()
+    for tensor in (*shifted, shifted_transposed):
+        assert tensor.data_ptr() % WORD_BYTES
+    for layout in (
+        (columns, weight, bias),
+        (planes, transposed, bias),
+        (planes, weight, torch.stack((bias, bias), 1)[:, 0]),
+        (shifted[0], weight, shifted[1]),
+        (planes, shifted_transposed, bias),
+    ):
         torch.testing.assert_close(on_gpu(*layout), expected, rtol=1e-5, atol=1e-5)
 
 
+@simulated
+def test_a_transposed_weight_is_not_copied(
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes, weight, bias = (tensor.detach() for tensor in operands(3, 6, 8, True, torch.float32))
+    transposed = weight.t().contiguous().t()
+    launched: list[Tensor] = []
+    monkeypatch.setattr(module, "launch_on", lambda _device, _launch, *ts: launched.extend(ts))
+    on_gpu(planes, transposed, bias)
+    addresses = [tensor.data_ptr() for tensor in launched[:3]]
+    assert addresses == [tensor.data_ptr() for tensor in (planes, transposed, bias)]
+
+
+@simulated
+def test_a_plan_is_made_once_per_kind_and_their_number_is_bounded(
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "MAX_PLANS", 2)
+    module._plans.clear()
+    made: list[Any] = []
+    original = module._make
+    monkeypatch.setattr(module, "_make", lambda *a: made.append(a) or original(*a))  # type: ignore[func-returns-value]
+    for positions, bias in ((2, True), (2, True), (3, True), (2, False), (2, False)):
+        inputs = [t.detach() for t in operands(3, positions, 8, bias, torch.float32)]
+        on_gpu(inputs[0], inputs[1], inputs[2] if bias else None)
+    assert len(made) == 3
+    assert len(module._plans) <= 2
+
+
 # Invalid arguments.
+
+
+@simulated
+def test_a_wrong_call_is_refused_although_a_plan_exists(small_blocks: None) -> None:
+    planes, weight, bias = (tensor.detach() for tensor in operands(3, 6, 8, True, torch.float32))
+    on_gpu(planes, weight, bias)
+    with pytest.raises(ValueError, match=r"weight: torch\.float16 on cpu"):
+        on_gpu(planes, weight.half(), bias)
+    with pytest.raises(ValueError, match=r"weight: shape \(8, 2\)"):
+        on_gpu(planes, weight[:, :2], bias)
+    with pytest.raises(ValueError, match=r"bias: shape \(7,\)"):
+        on_gpu(planes, weight, bias[:7])
+    with pytest.raises(ValueError, match=r"bias: torch\.float32 on meta"):
+        on_gpu(planes, weight, bias.to("meta"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gspn2bench import ops  # noqa: F401  registers the operators
-from gspn2bench.ops import gpu, plans
+from gspn2bench.ops import gpu, plans, prepared
 from gspn2bench.ops.plans import Options
 from gspn2bench.ops.scaled import scaled_scans
 
@@ -132,7 +132,7 @@ def test_kernels_against_the_cpu(outermost: bool, shared: bool, device: str) -> 
 def test_a_plan_is_made_once_per_kind_and_their_number_is_bounded(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plans, "MAX_PLANS", 2)
+    monkeypatch.setattr(prepared, "MAX_PLANS", 2)
     plans._plans.clear()
     options = Options(None, "r09", True)
     made: list[Any] = []
@@ -150,7 +150,7 @@ def test_a_tensor_at_an_odd_address_is_copied(device: str) -> None:
     options = Options(None, "r09", True)
     want, _ = gpu.scaled_forward(x, lam, w, u, options)
     odd = torch.empty(x.numel() + 1, device=device)[1:].view(x.shape).copy_(x)
-    assert odd.data_ptr() % plans.WORD_BYTES
+    assert odd.data_ptr() % prepared.WORD_BYTES
     y, _ = gpu.scaled_forward(odd, lam, w, u, options)
     assert y is not None
     assert want is not None
