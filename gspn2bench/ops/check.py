@@ -210,9 +210,8 @@ def check_expand_kinds(planes: object, weight: object, bias: object) -> None:
     Raises:
         ValueError: an argument has the wrong type; the message names it and says what was expected.
     """
-    for name, value in (("planes", planes), ("weight", weight)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{name}: {type(value).__name__}, expected a torch.Tensor")
+    check_tensor("planes", planes)
+    check_tensor("weight", weight)
     if bias is not None and not isinstance(bias, Tensor):
         raise ValueError(f"bias: {type(bias).__name__}, expected a torch.Tensor or None")
 

@@ -113,17 +113,18 @@ def test_unsupported_sizes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "channels", "expected"),
+    ("dtype", "planes", "channels", "expected"),
     [
-        ("bfloat16", 768, (4, 1, 192, 2, 384)),
-        ("bfloat16", 640, (4, 1, 160, 2, 320)),
-        ("float16", 64, (4, 1, 16, 24, 384)),
-        ("float32", 768, (2, 1, 384, 1, 384)),
-        ("float32", 2049, (1, 6, 342, 1, 352)),  # an odd number of channels
+        ("bfloat16", 8, 768, (4, 1, 192, 2, 384)),
+        ("bfloat16", 12, 768, (4, 1, 192, 1, 192)),  # more registers
+        ("bfloat16", 8, 640, (4, 1, 160, 2, 320)),
+        ("float16", 8, 64, (4, 1, 16, 24, 384)),
+        ("float32", 12, 768, (2, 1, 384, 1, 384)),
+        ("float32", 8, 2049, (1, 6, 342, 1, 352)),  # an odd number of channels
     ],
 )
-def test_blocks(dtype: str, channels: int, expected: tuple[int, ...]) -> None:
-    block = ExpandBlock(dtype, 8, channels, True, expand_block.THREADS, expand_block.TILE)
+def test_blocks(dtype: str, planes: int, channels: int, expected: tuple[int, ...]) -> None:
+    block = ExpandBlock(dtype, planes, channels, True, expand_block.THREADS, expand_block.TILE)
     sizes = block.pack, block.parts, block.width, block.lanes, block.threads
     assert sizes == expected
 

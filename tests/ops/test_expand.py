@@ -60,6 +60,26 @@ def test_a_frozen_weight_has_no_gradient() -> None:
     assert weight.grad is None
 
 
+def test_without_gradients_there_is_no_formula() -> None:
+    arguments = operands()
+    with torch.no_grad():
+        assert not expand(*arguments).requires_grad
+    detached = expand(*(tensor.detach() for tensor in arguments))
+    assert not detached.requires_grad
+    torch.testing.assert_close(detached, expand(*arguments).detach())
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_keeps_the_gradients() -> None:
+    planes, *parameters = operands()
+    stacked = torch.stack((planes, 2 * planes)).detach().requires_grad_()
+    tokens = torch.vmap(lambda p: expand(p, *(tensor.detach() for tensor in parameters)))(stacked)
+    expected = linear(stacked.mT, *parameters)
+    torch.testing.assert_close(tokens, expected)
+    (gradient,) = torch.autograd.grad(tokens.sum(), stacked)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected.sum(), stacked))
+
+
 @biased
 @pytest.mark.parametrize("sizes", [(3, 5, 8), (3, 0, 8), (3, 5, 0)])
 def test_torch_accepts_the_operator(sizes: tuple[int, int, int], bias: bool) -> None:
