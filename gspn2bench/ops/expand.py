@@ -24,8 +24,8 @@ FEW_PLANES: Final = 12
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
-_LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")
-_LIBRARY.define("expand(Tensor planes, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define("expand(Tensor planes, Tensor weight, Tensor? bias) -> Tensor")  # type: ignore[no-untyped-call]
 expand_op: Final = torch.ops.gspn2bench.expand.default
 
 
@@ -149,8 +149,8 @@ def _backward(ctx: Any, grad: Tensor) -> Gradients:
     )
 
 
-_LIBRARY.impl("expand", _cpu, "CPU")
-_LIBRARY.impl("expand", on_gpu, "CUDA")
+_LIBRARY.impl("expand", _cpu, "CPU")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("expand", on_gpu, "CUDA")  # type: ignore[no-untyped-call]
 torch.library.register_fake("gspn2bench::expand", _fake, lib=_LIBRARY)
 torch.library.register_autograd(
     "gspn2bench::expand", _backward, setup_context=_save_for_backward, lib=_LIBRARY
