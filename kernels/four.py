@@ -6,6 +6,7 @@ A rung that scans four directions at once declares it in ``Rung.four``. Its set-
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
 from torch import Tensor
 
 from gspn2bench.problem import DIRECTIONS, Direction, Phase, ScanProblem

@@ -5,7 +5,6 @@ Modules that import numba are imported when the first scan runs on a GPU.
 
 from collections.abc import Sequence
 from functools import cache
-
 from typing import Final
 
 import torch
@@ -32,7 +31,6 @@ def resolve(rung: str, direction: str, x: Tensor) -> str:
     return "r09" if direction == ALL and max(x.shape[-2:]) <= MAX_QUAD_LINE else "r07"
 
 
-
 def forward(
     x: Tensor,
     lam: Tensor,
@@ -54,8 +52,9 @@ def forward(
         return lam.new_empty(lam.shape)
     rung = resolve(rung, direction, x)
     if direction == ALL and scans_four(rung):
-        _, h = scaled_forward(x, lam, w, None, Options(chunk, rung, logits))
-        return h
+        _, four_h = scaled_forward(x, lam, w, None, Options(chunk, rung, logits))
+        assert four_h is not None
+        return four_h
     if logits and not _takes_logits(rung):
         w, logits = weights_of(w, direction), False
     x, lam, w = (tensor.contiguous() for tensor in (x, lam, w))

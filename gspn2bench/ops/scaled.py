@@ -21,12 +21,11 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 _ARGUMENTS = "Tensor x, Tensor lam, Tensor w, Tensor u"
 _OPTIONS = "SymInt? chunk, str rung, bool logits"
-_LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")
-_LIBRARY.define(
-    f"scaled_scans({_ARGUMENTS}, {_OPTIONS}, bool with_h, "
-    "Tensor? bias=None) -> (Tensor, Tensor)"
+_LIBRARY = torch.library.Library("gspn2bench", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(  # type: ignore[no-untyped-call]
+    f"scaled_scans({_ARGUMENTS}, {_OPTIONS}, bool with_h, Tensor? bias=None) -> (Tensor, Tensor)"
 )
-_LIBRARY.define(
+_LIBRARY.define(  # type: ignore[no-untyped-call]
     f"scaled_scans_backward(Tensor grad, {_ARGUMENTS}, Tensor h, {_OPTIONS}) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
@@ -43,7 +42,7 @@ def scaled_scans(
     with_h: bool,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """u h of four scans, and h.
+    """U h of four scans, and h.
 
     Args:
         x: input, (N, C, H, W).
@@ -259,10 +258,10 @@ def _backward(ctx: Any, grad: Tensor | None, grad_h: Tensor | None) -> tuple[Ten
     return *gradients, None, None, None, None, None
 
 
-_LIBRARY.impl("scaled_scans", _composed, "CPU")
-_LIBRARY.impl("scaled_scans", _cuda, "CUDA")
-_LIBRARY.impl("scaled_scans_backward", _cpu_backward, "CPU")
-_LIBRARY.impl("scaled_scans_backward", _cuda_backward, "CUDA")
+_LIBRARY.impl("scaled_scans", _composed, "CPU")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("scaled_scans", _cuda, "CUDA")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("scaled_scans_backward", _cpu_backward, "CPU")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("scaled_scans_backward", _cuda_backward, "CUDA")  # type: ignore[no-untyped-call]
 torch.library.register_fake("gspn2bench::scaled_scans", _fake, lib=_LIBRARY)
 torch.library.register_fake("gspn2bench::scaled_scans_backward", _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd(

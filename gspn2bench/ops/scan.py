@@ -109,7 +109,8 @@ def line_scan4(
     if bias is not None:
         check_tensor("bias", bias)
         (bias,) = autocast(bias)
-    y, _ = scaled_scans(*autocast(x, lam, w, u), chunk, rung, logits, with_h, bias)
+    x, lam, w, u = autocast(x, lam, w, u)
+    y, _ = scaled_scans(x, lam, w, u, chunk, rung, logits, with_h, bias)
     return y
 
 

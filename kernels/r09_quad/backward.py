@@ -58,9 +58,7 @@ def build_walk(config: Config) -> Any:
                     wr = values[4 * e - 1] if e > 0 else values[4 * run + 1]
                     wl = values[4 * e + 5] if e + 1 < run else values[4 * run]
                     right = g[e + 1] if e + 1 < run else beyond
-                    back[e] = adjoint(
-                        np.float32(0), values[4 * e + 2], g[e], wl, right, wr, left
-                    )
+                    back[e] = adjoint(np.float32(0), values[4 * e + 2], g[e], wl, right, wr, left)
                     left = g[e]
 
     return walk

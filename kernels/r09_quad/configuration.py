@@ -165,10 +165,11 @@ def shared_floats(config: Config, phase: str) -> int:
 def choose(problem: FourProblem) -> Config:
     """The configuration for a problem.
 
-    A cluster divides long lines. A tile has as many lines as fill ``TILE_BYTES``, or fewer
-    where they do not fit or the scan is shorter. A block has the fewest channels with which all blocks run at once: more blocks
-    would wait for the first, fewer would leave SMs idle. If even the largest group has too many
-    blocks, a block takes as many channels as fit, so weights are normalized as rarely as possible.
+    A cluster divides long lines. A tile has as many lines as fill ``TILE_BYTES``, or fewer where
+    they do not fit or the scan is shorter. A block has the fewest channels with which all blocks
+    run at once: more blocks would wait for the first, fewer would leave SMs idle. If even the
+    largest group has too many blocks, a block takes as many channels as fit, so weights are
+    normalized as rarely as possible.
 
     Raises:
         ValueError: no tile fits in shared memory; the message names the length of the line.
@@ -223,8 +224,8 @@ def _of_tile(
     threads = max(ceil_div(words, ceil_div(words, max_threads)), group * ceil_div(span, run))
     config = Config(
         scan.dtype, scan.height, scan.width, shared, problem.logits, problem.with_u,
-        problem.with_h, problem.with_bias, group, pack, lines, run, whole_warps(threads), parts, problem.first,
-        len(problem.directions),
+        problem.with_h, problem.with_bias, group, pack, lines, run, whole_warps(threads), parts,
+        problem.first, len(problem.directions),
     )  # fmt: skip
     return config if _fits(config, scan.phase) else None
 

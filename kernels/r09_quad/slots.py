@@ -1,8 +1,8 @@
 """Where the elements of a line lie in shared memory.
 
 A thread of the walk owns ``run`` adjacent positions. Position p of a line lies in slot
-(p % run) * pitch + p // run + 1, so the threads of a warp access consecutive slots. The slots before
-the first thread's and behind the last thread's hold the zeros outside the line.
+(p % run) * pitch + p // run + 1, so the threads of a warp access consecutive slots. The slots
+before the first thread's and behind the last thread's hold the zeros outside the line.
 """
 
 from functools import cache
@@ -44,7 +44,9 @@ def choose_slots(walkers: int, run: int, pack: int, row_words: int, column_words
                 return p % run * pitch + p // run + 1
 
             rows = [q // row_words * line + slot(q % row_words * pack) for q in range(WARP)]
-            columns = [q % column_words * pack * line + slot(q // column_words) for q in range(WARP)]
+            columns = [
+                q % column_words * pack * line + slot(q // column_words) for q in range(WARP)
+            ]
             best = min(best, (_accesses(rows) + _accesses(columns), pitch, line))
         if best[0] == 2:
             break

@@ -1,4 +1,4 @@
-"""r09 against the float64 reference: directions, ragged tiles, chunks, layouts, poisoned outputs."""
+"""r09 against float64: directions, ragged tiles, chunks, layouts, poisoned outputs."""
 
 import math
 from dataclasses import replace
@@ -60,7 +60,9 @@ def biased(problem: FourProblem, four: FourOperands) -> FourOperands:
     """The operands in float64 with the bias added."""
     channels, count = problem.scan.channels, len(problem.directions)
     x, lam, w, u, bias = (t.double() for t in (four.x, four.lam, four.w, four.u, four.bias))  # type: ignore[union-attr]
-    of_x, of_lam, of_u, of_w = bias.split([channels, *[count * channels] * 2, len(bias) - 9 * channels])
+    of_x, of_lam, of_u, of_w = bias.split(
+        [channels, *[count * channels] * 2, len(bias) - 9 * channels]
+    )
     shape = (count, 1, channels, 1, 1)
     sets = () if problem.scan.weights == "shared" else (channels,)
     return replace(
@@ -125,7 +127,9 @@ def check(problem: FourProblem, device: str, *, expect_launches: int = 1, **chan
     inputs = ("x", "lam", "w", "u", "grad", "h" if problem.phase == "backward" else "u")
     memory = torch.full((r09_quad.sums_of(problem, config),), math.nan, device=device)
     four = replace(four, scratch=memory)
-    before = {name: getattr(four, name).clone() for name in inputs if getattr(four, name) is not None}
+    before = {
+        name: getattr(four, name).clone() for name in inputs if getattr(four, name) is not None
+    }
     wanted = expected(problem, four)
     count = launches.count_launches(lambda: prepared(four))
     assert count == (expect_launches if SIMULATED else r09_quad.launches(problem))
