@@ -26,6 +26,13 @@ from gspn2bench.ops.expand import expand
 
 __all__ = ["FOLDED", "FourScans", "GSPN1Attention", "GSPN2Attention"]
 
+FEW_POSITIONS: Final = 65_536
+"""Positions of all images up to which the projections are folded at any C_proxy, in 16-bit types.
+
+Each product is then short, and two launches fewer count more than the multiply-adds. Measured with
+640 channels and C_proxy 80: 28.9 against 33.2 us at 4,096 positions, 331 against 330 at 65,536, and
+7.6 against 5.5 ms at 1,048,576 (docs/notes.md)."""
+
 FOLDED: Final = 8
 """C_proxy up to which the projections are folded into the maps next to them.
 
@@ -33,6 +40,11 @@ A product with so few columns takes as long as reading the tokens, and one with 
 columns takes no longer. Above, two products before the scans and two after them take fewer
 multiply-accumulates than one and one.
 """
+
+
+def _few_positions(tokens: Tensor) -> bool:
+    """Whether the products of an input are short enough to be folded at any C_proxy."""
+    return tokens.element_size() == 2 and tokens.shape[0] * tokens.shape[1] <= FEW_POSITIONS
 
 
 class GSPN1Attention(TokenMixer):
@@ -144,8 +156,14 @@ class GSPN2Attention(TokenMixer):
             proxy = project(self.down, tokens)
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
-        mix = self._mix_folded if self.proxy <= FOLDED else self._mix_chained
-        mixed = mix(self._modules["scans"], tokens, size, parameters)  # type: ignore[arg-type]
+        scans: FourScans = self._modules["scans"]  # type: ignore[assignment]
+        kept = None if self.training else scans.kept.get(parameters, lambda: self._keep(parameters))
+        if self.proxy <= FOLDED or (kept is not None and _few_positions(tokens)):
+            folded = fold(parameters) if kept is None else Folded._make(kept[:4])
+            mixed = self._mix_folded(scans, tokens, size, folded, kept is not None)
+        else:
+            chained = None if kept is None else Chained._make(kept[4:])
+            mixed = self._mix_chained(scans, tokens, size, parameters, chained)
         return mixed.view(tokens.shape)
 
     def reset_parameters(self) -> None:
@@ -185,13 +203,16 @@ class GSPN2Attention(TokenMixer):
             )
         )
 
+    def _keep(self, parameters: Parameters) -> tuple[Tensor | None, ...]:
+        """The weights that are kept for inference: of both forms if either may be used."""
+        folded = fold(parameters)
+        return folded if self.proxy <= FOLDED else (*folded, *chain(parameters))
+
     def _mix_folded(
-        self, scans: FourScans, tokens: Tensor, size: Size, parameters: Parameters
+        self, scans: FourScans, tokens: Tensor, size: Size, weights: Folded, kept: bool
     ) -> Tensor:
         """``mix`` with two products: one before the scans, one after."""
-        kept = None if self.training else scans.kept.get(parameters, lambda: fold(parameters))
-        weights = fold(parameters) if kept is None else Folded._make(kept)
-        inference = kept is not None and scans.scan_takes_bias
+        inference = kept and scans.scan_takes_bias
         planes = by_channel(tokens, weights.before, None if inference else weights.before_bias)
         sizes = [self.proxy, *scans.outputs]
         x, lam, u, logits, _ = planes.split_with_sizes([*sizes, planes.shape[0] - sum(sizes)])
@@ -202,18 +223,21 @@ class GSPN2Attention(TokenMixer):
         return linear(scanned, weights.after, weights.after_bias)
 
     def _mix_chained(
-        self, scans: FourScans, tokens: Tensor, size: Size, parameters: Parameters
+        self,
+        scans: FourScans,
+        tokens: Tensor,
+        size: Size,
+        parameters: Parameters,
+        weights: Chained | None,
     ) -> Tensor:
         """``mix`` with two products before the scans, merge and projection after."""
-        kept = None if self.training else scans.kept.get(parameters, lambda: chain(parameters))
-        if kept is None:
+        if weights is None:
             down, down_bias, *maps, merge, merge_bias, up, up_bias = parameters
             assert down is not None and merge is not None and up is not None  # noqa: PT018
             x = by_channel(tokens, down, down_bias)
             planes = multiply_planes(x, *stack_maps(maps))
             lam, u, logits = planes.split_with_sizes(scans.outputs)
         else:
-            weights = Chained._make(kept)
             features = linear(tokens.flatten(0, 1), weights.first, weights.first_bias)
             planes = torch.mm(weights.second, features.t())
             x, lam, u, logits = planes.split_with_sizes([self.proxy, *scans.outputs])

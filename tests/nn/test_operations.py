@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gspn2bench.nn import GSPN2Attention
+from gspn2bench.nn import GSPN2Attention, attention
 from gspn2bench.nn.attention import FOLDED
 
 SCAN = "gspn2bench.scaled_scans"
@@ -101,3 +101,14 @@ def test_planes_reach_the_scan_as_they_are(monkeypatch: pytest.MonkeyPatch) -> N
         assert taken["u"].transpose(1, 2).is_contiguous()
         assert taken["w"].is_contiguous()
         assert len({tensor.untyped_storage().data_ptr() for tensor in taken.values()}) == 1
+
+
+def test_few_positions_in_16_bits_are_folded_at_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, tokens = GSPN2Attention(24, 16).eval().bfloat16(), torch.randn(3, 20, 24).bfloat16()
+    with torch.no_grad():
+        module(tokens, (4, 5))
+        assert operators(module, tokens, (4, 5)) == INFERENCE[FOLDED]
+        folded = module(tokens, (4, 5))
+        monkeypatch.setattr(attention, "FEW_POSITIONS", 59)
+        assert operators(module, tokens, (4, 5)) == INFERENCE[16]
+        torch.testing.assert_close(folded, module(tokens, (4, 5)), rtol=0.1, atol=0.05)
