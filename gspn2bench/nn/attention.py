@@ -204,9 +204,14 @@ class GSPN2Attention(TokenMixer):
         )
 
     def _keep(self, parameters: Parameters) -> tuple[Tensor | None, ...]:
-        """The weights that are kept for inference: of both forms if either may be used."""
+        """The weights that are kept for inference: of both forms if either may be used.
+
+        Parameters are copied: a captured graph would else follow some of them, but not the products
+        of others.
+        """
         folded = fold(parameters)
-        return folded if self.proxy <= FOLDED else (*folded, *chain(parameters))
+        weights = folded if self.proxy <= FOLDED else (*folded, *chain(parameters))
+        return tuple(w.clone() if isinstance(w, nn.Parameter) else w for w in weights)
 
     def _mix_folded(
         self, scans: FourScans, tokens: Tensor, size: Size, weights: Folded, kept: bool
