@@ -19,6 +19,7 @@ from gspn2bench.nn.folding import (
     plain_parameters,
     project,
 )
+from gspn2bench.nn.inference_plan import plan_inference
 from gspn2bench.nn.layout import Grid, TokenMixer, check_grid
 from gspn2bench.nn.scans import FourScans
 from gspn2bench.nn.state import reset_parameters
@@ -218,6 +219,10 @@ class GSPN2Attention(TokenMixer):
     ) -> Tensor:
         """``mix`` with two products: one before the scans, one after."""
         inference = kept and scans.scan_takes_bias
+        if inference:
+            plan = plan_inference(scans, tokens, size, weights)
+            if plan is not None:
+                return plan(tokens, weights)
         planes = by_channel(tokens, weights.before, None if inference else weights.before_bias)
         sizes = [self.proxy, *scans.outputs]
         x, lam, u, logits, _ = planes.split_with_sizes([*sizes, planes.shape[0] - sum(sizes)])
