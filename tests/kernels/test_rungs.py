@@ -224,12 +224,15 @@ def test_a_transpose_moves_every_element(shape: tuple[int, ...], dtype: DType, d
 @pytest.mark.parametrize(("rung_id", "phase"), [each for each in IN_PHASES if each[0] in VERTICAL])
 def test_transposes_are_counted(rung_id: str, phase: Phase) -> None:
     rung, tensors = LADDER[rung_id], 4 if phase == "forward" else 8
+    if rung_id == "r09":  # scans columns where they lie
+        tensors = 0
     down = taken(rung, ScanProblem(2, 3, 41, 50, phase=phase))
     assert down is not None
     right = replace(down, height=50, width=41, direction="right")  # odd: r07 transposes too
     assert rung.launches is not None
     assert rung.launches(right) == rung.launches(down) + tensors
-    assert rung.traffic(right) == rung.traffic(down) + 2 * down.compulsory_bytes
+    copied = 2 * down.compulsory_bytes if tensors else 0
+    assert rung.traffic(right) == rung.traffic(down) + copied
 
 
 SIXTEEN_BITS = [d for d in DTYPES if d != "float32"]
