@@ -19,13 +19,12 @@ sectors, so the sectors are those of a GPU. Results do not depend on the order o
 """
 
 import dis
-import inspect
 import operator
 import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from types import CodeType
@@ -223,13 +222,22 @@ def _modules(function: Any) -> list[dict[str, Any]]:
     while functions:
         current = functions.pop()
         modules[id(current.__globals__)] = current.__globals__
-        names = inspect.getclosurevars(current)
-        for value in chain(names.globals.values(), names.nonlocals.values()):
+        for value in _referenced(current):
             inner = getattr(value, "py_func", None)
             if inner is not None and inner not in seen:
                 seen.add(inner)
                 functions.append(inner)
     return list(modules.values())
+
+
+def _referenced(function: Any) -> Iterator[Any]:
+    """The values of the globals and closure variables that a function refers to."""
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            yield function.__globals__[name]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # in a branch that this configuration does not take: unset
+            yield cell.cell_contents
 
 
 def _instruction_starts(code: CodeType) -> list[int]:
