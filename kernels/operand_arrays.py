@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from dataclasses import fields
+from typing import Any, Final
 
 import torch
 
@@ -48,6 +49,23 @@ def _flat(operands: Operands, names: Sequence[str], word_bytes: int | None) -> l
         planes = tensor if name in ("w", "grad_w") else (tensor,)
         arrays += [flat(plane, word_bytes) for plane in planes]
     return arrays
+
+
+def of_images(operands: Operands, images: range) -> Operands:
+    """The operands of some adjacent images, as views; w and grad_w are then not contiguous.
+
+    Args:
+        operands: of the case.
+        images: their numbers.
+    """
+    tensors: dict[str, Any] = {}
+    for field in fields(operands):
+        tensor = getattr(operands, field.name)
+        axis = 1 if field.name in ("w", "grad_w") else 0
+        tensors[field.name] = (
+            None if tensor is None else tensor.narrow(axis, images.start, len(images))
+        )
+    return Operands(**tensors)
 
 
 def scratch(operands: Operands, elements: int) -> Array:

@@ -44,7 +44,7 @@ class PreboundLaunch:
         dtypes = dtypes_of(arguments)
         self._device = torch.cuda.current_device()
         self._shape = _shape(grid, block, shared_bytes, cluster)
-        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device)
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device).kernel
         self._arguments = arguments
         self._words = [word for argument in arguments for word in words_of(argument)]
 
@@ -84,7 +84,7 @@ class PreparedLaunch:
         self._device = torch.cuda.current_device()
         self._shape = _shape(grid, block, shared_bytes, cluster)
         dtypes = (*(array.word for array in arrays), *(None for _ in numbers))
-        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device)
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device).kernel
         self._arrays = [array_words(array.elements, array.word.itemsize, 0) for array in arrays]
         self._numbers = tuple(numbers)
 
@@ -125,7 +125,44 @@ def _specialized(
     function = compiled.compile(signature(dtypes))._codelibrary.get_cufunc()
     if shared_bytes:  # without it, static and dynamic memory together are limited to 48 KB
         _allow_shared_bytes(function, shared_bytes, device)
-    return function.kernel
+    return function
+
+
+def resident_clusters(
+    compiled: Any,
+    dtypes: tuple[torch.dtype | None, ...],
+    block: int,
+    shared_bytes: int,
+    cluster: int,
+) -> int:
+    """Clusters of a kernel that the current device holds at once, if nothing else runs.
+
+    Args:
+        compiled: a kernel, from ``kernel``; compiled here for the types of its arguments.
+        dtypes: word type of each array; None for a number.
+        block: threads per block.
+        shared_bytes: dynamic shared memory per block.
+        cluster: blocks per cluster.
+
+    Raises:
+        ValueError: the driver cannot tell the number.
+    """
+    function = _specialized(compiled, dtypes, shared_bytes, torch.cuda.current_device())
+    size = driver.CUlaunchAttribute()
+    size.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+    dimension = size.value.clusterDim
+    dimension.x, dimension.y, dimension.z = cluster, 1, 1
+    shape = driver.CUlaunchConfig()
+    shape.gridDimX, shape.gridDimY, shape.gridDimZ = cluster, 1, 1
+    shape.blockDimX, shape.blockDimY, shape.blockDimZ = block, 1, 1
+    shape.sharedMemBytes = shared_bytes
+    shape.attrs, shape.numAttrs = [size], 1
+    error, handle = driver.cuKernelGetFunction(function.handle)
+    if error == driver.CUresult.CUDA_SUCCESS:
+        error, clusters = driver.cuOccupancyMaxActiveClusters(handle, shape)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise ValueError(f"clusters: of {cluster} blocks of {block} threads: {error.name}")
+    return int(clusters)
 
 
 @cache

@@ -9,10 +9,14 @@ adjacent words; "right" and "left" without transposed copies.
 
 With shared weights, forward reads an image's weights once per channel, from L2 after the first
 channel. Backward sums g h over the channels, in their order and without atomics, where g is the
-whole gradient of h. With 1, 2, 4 or 8 channels one launch does it: the blocks of a cluster walk the
-channels of an image and exchange g and h through distributed shared memory (exchange.py). With any
-other number of channels, or on a GPU without clusters, the scan writes g in float32, and a second
-launch sums (weight_sum.py).
+whole gradient of h. There are two ways, and waves.py chooses:
+
+- One launch, for 1, 2, 4 or 8 channels on a GPU with clusters. The blocks of a cluster walk the
+  channels of an image and exchange g and h through distributed shared memory (exchange.py).
+- Two launches. The scan writes g in float32, and the second launch sums (weight_sum.py).
+
+One launch moves fewer bytes, and pays where a GPU is full. It takes the images of full waves of
+clusters. A few images left after them run as two launches on a second stream, at the same time.
 
 If the weights are logits, forward normalizes them when it takes them from the ring. Normalized
 weights are never written to memory. Normalizing does not depend on h, so it overlaps with loads;
@@ -22,34 +26,38 @@ columns.py scans "right" and "left" without transposed copies, for float32 colum
 Copies were measured to be faster on longer ones. 16-bit types and backward use copies too.
 
 Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 with bfloat16, and up
-to 16 on short lines. Since 0.2.0, backward with shared weights is one launch where a cluster sums;
-before, it was always two. Forward has not changed.
+to 16 on short lines. Backward with shared weights was always two launches before 0.2.0. Forward has
+not changed.
 
 Expect: launches 1. On figure 3 DRAM throughput stays that of a copy, 86 % of peak, and the time
 stays 0.78 ms. Where latency is the limit, the time falls on an H200: with shared weights to
 0.455 ms, on a single slice to 0.24 ms. An H100 does not gain with shared weights: docs/notes.md.
-Backward with shared weights moves its compulsory bytes, without g.
+Backward with shared weights moves its compulsory bytes in one launch, without g. On figure 3 an
+H100 takes 15 images as clusters and 1 in two launches, 3 launches in all.
 
 Source: arXiv 2512.07884, section 3.3. The ring of registers and the exchange are ours.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gspn2bench.kernels.contract import Call, Operands, Rung
+from gspn2bench.kernels.contract import Bind, Call, Operands, Rung
 from gspn2bench.kernels.jit import Array, bind_launch
 from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason
 from gspn2bench.kernels.operand_arrays import (
     backward_arrays,
     forward_arrays,
+    of_images,
     scratch,
     scratch_traffic,
 )
-from gspn2bench.kernels.r07_gspn2 import columns, configuration, section
+from gspn2bench.kernels.r07_gspn2 import columns, configuration, section, waves
 from gspn2bench.kernels.r07_gspn2.backward import build_backward
 from gspn2bench.kernels.r07_gspn2.configuration import MAX_WORDS, Config
 from gspn2bench.kernels.r07_gspn2.forward import build_forward
-from gspn2bench.kernels.r07_gspn2.section import Layout, exchanges
+from gspn2bench.kernels.r07_gspn2.section import Layout
 from gspn2bench.kernels.r07_gspn2.weight_sum import SUM_THREADS, build_weight_sum
+from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
     transposed,
@@ -72,8 +80,22 @@ def bind_backward(problem: ScanProblem, operands: Operands) -> Call:
         config = configuration.choose(problem)
         arrays = [*backward_arrays(operands, config.word_bytes), scratch(operands, 1)]
         return _bind_scan(problem, config, arrays)
-    bind = bind_one_launch if exchanges(problem) else bind_two_launches
-    return bind(problem, operands)
+    calls = [
+        bind(replace(problem, batch=len(images)), of_images(operands, images))
+        for bind, images in shared_backward_parts(problem)
+    ]
+    return calls[0] if len(calls) == 1 else side_by_side(calls)
+
+
+def shared_backward_parts(problem: ScanProblem) -> list[tuple[Bind, range]]:
+    """How backward with shared weights runs: each part's binding and images.
+
+    The clusters come first. If blocks of two launches were placed before them, a multiprocessor
+    that a cluster needs might be taken.
+    """
+    images = waves.images_in_clusters(problem)
+    parts = ((bind_one_launch, range(images)), (bind_two_launches, range(images, problem.batch)))
+    return [(bind, part) for bind, part in parts if part]
 
 
 def bind_one_launch(problem: ScanProblem, operands: Operands) -> Call:
@@ -133,23 +155,31 @@ def bind_any_forward(problem: ScanProblem, operands: Operands) -> Call:
 def launches(problem: ScanProblem) -> int:
     if columns.fits(problem):
         return 1
-    return 1 + _sums_after(problem) + transposed_launches(problem)
+    return _scan_launches(problem) + transposed_launches(problem)
 
 
 def traffic(problem: ScanProblem) -> int:
-    """The compulsory bytes, and g of backward in two launches, written and read once."""
+    """The compulsory bytes, and g of images that take two launches, written and read once."""
     if columns.fits(problem):
         return problem.compulsory_bytes
     moved = problem.compulsory_bytes + transposed_traffic(problem)
-    if _sums_after(problem):
-        moved += scratch_traffic(problem.slices * problem.plane)
+    if _sums_channels(problem):
+        images = problem.batch - waves.images_in_clusters(problem)
+        moved += scratch_traffic(images * problem.channels * problem.plane)
     return moved
 
 
-def _sums_after(problem: ScanProblem) -> bool:
-    """Whether a second launch sums the gradients of the weights."""
-    shared_backward = problem.phase == "backward" and problem.weights == "shared"
-    return shared_backward and not exchanges(problem)
+def _scan_launches(problem: ScanProblem) -> int:
+    """Launches without those of transposes: one for clusters, and two for the images left."""
+    if not _sums_channels(problem):
+        return 1
+    images = waves.images_in_clusters(problem)
+    return (images > 0) + 2 * (images < problem.batch)
+
+
+def _sums_channels(problem: ScanProblem) -> bool:
+    """Whether the gradients of the weights are summed over the channels."""
+    return problem.phase == "backward" and problem.weights == "shared"
 
 
 def unsupported_reason(problem: ScanProblem) -> str | None:

@@ -15,7 +15,6 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +29,8 @@ from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.expand import MAX_PLANES, prepare_expand
 from gspn2bench.kernels.jit import ArrayType
 from gspn2bench.kernels.ladder import LADDER
+from gspn2bench.kernels.r07_gspn2 import bind_one_launch
+from gspn2bench.kernels.r07_gspn2.section import exchanges
 from gspn2bench.problem import DTYPES, PHASES, WEIGHTS, ScanProblem
 from gspn2bench.workload import inputs
 
@@ -85,11 +86,18 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
             size = (STEPS, line) if direction == "down" else (line, STEPS)
             for logits in (False, True) if phase == "forward" else (False,):
                 problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
-                # shared weights in backward: two launches, and one of the largest cluster
-                both = (phase, weights) == ("backward", "shared")
-                for channels in (3, 8) if both else (2,):
-                    if rung.skip_reason(problem) is None:
-                        yield replace(problem, channels=channels)
+                if rung.skip_reason(problem) is None:
+                    yield problem
+
+
+def cluster_problems() -> Iterator[ScanProblem]:
+    """Problems that r07 can run as the largest clusters; without a GPU its rule takes none."""
+    for dtype in DTYPES:
+        for line in (*LINES, *LONG["r07"]) if dtype == "float32" else LINES[:1]:
+            size = (1, 8, STEPS, line)
+            problem = ScanProblem(*size, dtype, weights="shared", phase="backward")
+            if exchanges(problem):
+                yield problem
 
 
 def expand_calls() -> Iterator[tuple[str, Callable[[], None]]]:
@@ -151,6 +159,9 @@ def main() -> None:
             weights = f"{problem.weights} logits" if problem.logits else problem.weights
             case = f"{problem.width} {problem.dtype} {weights} {problem.phase}"
             compile_launched(rung.id, case)
+    for problem in cluster_problems():
+        bind_one_launch(problem, inputs.make(problem, "cpu", 0))()
+        compile_launched("r07", f"{problem.width} {problem.dtype} shared clusters backward")
     for case, call in expand_calls():
         call()
         compile_launched("expand", case)
