@@ -9,14 +9,12 @@ adjacent words; "right" and "left" without transposed copies.
 
 With shared weights, forward reads an image's weights once per channel, from L2 after the first
 channel. Backward sums g h over the channels, in their order and without atomics, where g is the
-whole gradient of h. There are two ways, and waves.py chooses:
-
-- One launch, for 1, 2, 4 or 8 channels on a GPU with clusters. The blocks of a cluster walk the
-  channels of an image and exchange g and h through distributed shared memory (exchange.py).
-- Two launches. The scan writes g in float32, and the second launch sums (weight_sum.py).
+whole gradient of h. With 1, 2, 4 or 8 channels one launch can do it: the blocks of a cluster walk
+the channels of an image and exchange g and h through distributed shared memory (exchange.py).
+Otherwise the scan writes g in float32, and a second launch sums (weight_sum.py).
 
 One launch moves fewer bytes, and pays where a GPU is full. It takes the images of full waves of
-clusters. A few images left after them run as two launches on a second stream, at the same time.
+clusters. A few images left run as two launches on a second stream, at the same time (waves.py).
 
 If the weights are logits, forward normalizes them when it takes them from the ring. Normalized
 weights are never written to memory. Normalizing does not depend on h, so it overlaps with loads;
