@@ -1,9 +1,9 @@
 """Which images of r07's backward with shared weights run as clusters, and which as two launches.
 
-A GPU holds a number of clusters at once: a wave. Where the images are a few more than a whole
-number of waves, these few would start when the others end, and would take most of the time of a
-full wave. They run as two launches instead, at the same time as the clusters, on multiprocessors
-that no cluster can use.
+A GPU holds a number of clusters at once: a wave. If a few images are left after whole waves, their
+clusters would start when the others end, and would take more than half of the time of a full wave.
+They run as two launches instead, at the same time as the clusters, on multiprocessors that no
+cluster can use.
 """
 
 from functools import cache
@@ -40,8 +40,9 @@ def images_in_clusters(problem: ScanProblem) -> int:
 def images_of_waves(problem: ScanProblem, resident: int) -> int:
     """The images of full waves, or all images if those left fill at least half of a wave.
 
-    Two launches take time in proportion to their images, and a wave takes most of its time with a
-    single cluster. On an H100, half a wave is 0.82 ms as clusters and 0.98 ms as two launches.
+    Two launches take time in proportion to their images. A wave takes more than half of its time
+    even with one cluster. On an H100, half a wave of figure 3's images takes 0.82 ms as clusters
+    and 0.98 ms as two launches.
 
     Args:
         problem: backward with shared weights; a chunk of an image is a cluster.
