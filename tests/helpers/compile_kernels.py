@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +23,13 @@ from typing import Any
 
 import numba.cuda.dispatcher
 import numpy as np
+import torch
 from numba import cuda
 
-from gspn2bench.kernels import launch_limits, prebound_launch
+from gspn2bench.kernels import launch_limits, prebound_launch, r09_quad
 from gspn2bench.kernels.contract import Rung
 from gspn2bench.kernels.expand import MAX_PLANES, prepare_expand
+from gspn2bench.kernels.four import FourOperands, FourProblem
 from gspn2bench.kernels.jit import ArrayType
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.kernels.r07_gspn2 import bind_one_launch
@@ -88,6 +91,16 @@ def problems(rung: Rung) -> Iterator[ScanProblem]:
                 problem = ScanProblem(1, 2, *size, dtype, direction, None, weights, phase, logits)
                 if rung.skip_reason(problem) is None:
                     yield problem
+
+
+def quad_problems() -> Iterator[FourProblem]:
+    """The scans of GSPN-2 modules on small maps, by r09; other sizes compile too slowly."""
+    for dtype, phase in product(DTYPES, PHASES):
+        scan = ScanProblem(1, 4, 64, 64, dtype, weights="shared", phase=phase)
+        bias = phase == "forward"
+        yield FourProblem(scan, logits=True, with_u=True, with_h=not bias, with_bias=bias)
+    yield FourProblem(ScanProblem(1, 2, 16, 63))
+    yield FourProblem(ScanProblem(1, 2, 16, 63, phase="backward"))
 
 
 def cluster_problems() -> Iterator[ScanProblem]:
@@ -154,11 +167,17 @@ def main() -> None:
         seen.clear()
 
     for rung in LADDER.values():
-        for problem in problems(rung):
+        for problem in problems(rung) if rung.id != "r09" else ():
             rung.bind(problem, inputs.make(problem, "cpu", 0))()
             weights = f"{problem.weights} logits" if problem.logits else problem.weights
             case = f"{problem.width} {problem.dtype} {weights} {problem.phase}"
             compile_launched(rung.id, case)
+    for four in quad_problems():
+        tensor = torch.empty(1)
+        r09_quad.prepare(four)(FourOperands(*[tensor] * len(fields(FourOperands))))
+        scan = four.scan
+        logits = "logits and u" if four.logits else "weights"
+        compile_launched("r09", f"{scan.width} {scan.dtype} {scan.weights} {logits} {scan.phase}")
     for problem in cluster_problems():
         bind_one_launch(problem, inputs.make(problem, "cpu", 0))()
         compile_launched("r07", f"{problem.width} {problem.dtype} shared clusters backward")
