@@ -11,18 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from gspn2bench.nn.check import Size, check_size
-from gspn2bench.nn.folded_weights import Chained, Folded, Parameters, chain, fold, stack_maps
-from gspn2bench.nn.folding import (
-    by_channel,
-    is_plain,
-    multiply_planes,
-    plain_parameters,
-    project,
-)
+from gspn2bench.nn.folded_weights import Chained, Folded, Parameters, chain, fold
+from gspn2bench.nn.folding import by_channel, is_plain, plain_parameters, project
 from gspn2bench.nn.inference_plan import plan_inference
 from gspn2bench.nn.layout import Grid, TokenMixer, check_grid
 from gspn2bench.nn.scans import FourScans
 from gspn2bench.nn.state import reset_parameters
+from gspn2bench.nn.training import mix_composed, mix_for_training, needs_training
+from gspn2bench.ops import line_scan4
 from gspn2bench.ops.expand import expand
 
 __all__ = ["FOLDED", "FourScans", "GSPN1Attention", "GSPN2Attention"]
@@ -158,6 +154,9 @@ class GSPN2Attention(TokenMixer):
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
         scans: FourScans = self._modules["scans"]  # type: ignore[assignment]
+        if scans.scan4 is line_scan4 and needs_training(tokens, parameters):
+            scans.kept.clear()
+            return mix_for_training(scans, tokens, size, parameters)
         kept = None if self.training else scans.kept.get(parameters, lambda: self._keep(parameters))
         if self.proxy <= FOLDED or (kept is not None and _few_positions(tokens)):
             folded = fold(parameters) if kept is None else Folded._make(kept[:4])
@@ -242,15 +241,10 @@ class GSPN2Attention(TokenMixer):
     ) -> Tensor:
         """``mix`` with two products before the scans, merge and projection after."""
         if weights is None:
-            down, down_bias, *maps, merge, merge_bias, up, up_bias = parameters
-            assert down is not None and merge is not None and up is not None  # noqa: PT018
-            x = by_channel(tokens, down, down_bias)
-            planes = multiply_planes(x, *stack_maps(maps))
-            lam, u, logits = planes.split_with_sizes(scans.outputs)
-        else:
-            features = linear(tokens.flatten(0, 1), weights.first, weights.first_bias)
-            planes = torch.mm(weights.second, features.t())
-            x, lam, u, logits = planes.split_with_sizes([self.proxy, *scans.outputs])
-            merge, merge_bias, up, up_bias = weights[3:]
+            return mix_composed(scans, tokens, size, parameters)
+        features = linear(tokens.flatten(0, 1), weights.first, weights.first_bias)
+        planes = torch.mm(weights.second, features.t())
+        x, lam, u, logits = planes.split_with_sizes([self.proxy, *scans.outputs])
+        merge, merge_bias, up, up_bias = weights[3:]
         scanned = scans.scan(x, lam, u, logits, tokens.shape[0], size)
         return linear(linear(scanned, merge, merge_bias), up, up_bias)

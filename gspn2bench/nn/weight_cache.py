@@ -54,7 +54,7 @@ class WeightCache:
             compute: returns the weights. It is called without gradients and without autocast; the
                 results are cast to autocast's type if autocast is on.
         """
-        if _is_traced():
+        if is_traced():
             return None
         key = _key(parameters)
         if key is None:
@@ -114,7 +114,7 @@ def _count_steps() -> None:
     register_optimizer_step_post_hook(count)
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
     """Whether operations are recorded, in which case weights must be computed from parameters."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return True

@@ -7,7 +7,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 import gspn2bench.ops.expand
 import gspn2bench.ops.library
-import gspn2bench.ops.scaled  # noqa: F401  all three define operators of torch.ops.gspn2bench
+import gspn2bench.ops.planes
+import gspn2bench.ops.scaled  # noqa: F401  all four define operators of torch.ops.gspn2bench
 
 SCAN_MACS: Final = 4
 """Multiply-accumulates per element of h: three neighbours times their weights, and lam times x."""
@@ -41,5 +42,17 @@ def scaled_scans_flops(*_: Any, out_shape: tuple[torch.Size, torch.Size], **__: 
 
 @register_flop_formula(torch.ops.gspn2bench.scaled_scans_backward)
 def scaled_scans_backward_flops(grad_shape: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of the backward of four scans."""
+    return 2 * BACKWARD_MACS * grad_shape.numel()
+
+
+@register_flop_formula(torch.ops.gspn2bench.scan_planes)
+def scan_planes_flops(*_: Any, out_shape: tuple[torch.Size, torch.Size], **__: Any) -> int:
+    """Operations of four scans; the product with u is not counted."""
+    return 2 * SCAN_MACS * out_shape[0].numel()
+
+
+@register_flop_formula(torch.ops.gspn2bench.scan_planes_backward)
+def scan_planes_backward_flops(grad_shape: torch.Size, *_: Any, **__: Any) -> int:
     """Operations of the backward of four scans."""
     return 2 * BACKWARD_MACS * grad_shape.numel()

@@ -238,8 +238,12 @@ def test_flop_counter_mode_counts_scans(scans: int) -> None:
 
 def test_counting_does_not_change_what_runs() -> None:
     """FlopCounterMode has hooks for all modules; the projections are folded all the same."""
-    image = torch.zeros(1, 8, 4, 3)
-    with FlopCounterMode(display=False) as counter:
-        GSPN2Attention(8, 2)(image)
+    image, module = torch.zeros(1, 8, 4, 3), GSPN2Attention(8, 2)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(image)
     products = 2 * (12 * 8 * (32 + 8) + 28 * 2 * 8 + 8 * 2 * 8)
+    assert counter.get_total_flops() == products + 4 * 8 * 2 * 12
+    with FlopCounterMode(display=False) as counter:
+        module(image)
+    products = 2 * 12 * (8 * 2 + 2 * 28 + 8 * 2 + 2 * 8)  # four products, as for training
     assert counter.get_total_flops() == products + 4 * 8 * 2 * 12

@@ -12,6 +12,7 @@ from gspn2bench.nn.attention import FOLDED
 
 SCAN = "gspn2bench.scaled_scans"
 EXPAND = "gspn2bench.expand"
+SCAN_PLANES = "gspn2bench.scan_planes"
 
 
 class Operators(TorchDispatchMode):
@@ -22,8 +23,8 @@ class Operators(TorchDispatchMode):
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        aliases = func._schema.returns and func._schema.returns[0].alias_info is not None
-        if not aliases and func is not torch.ops.aten._unsafe_view.default:
+        alias = func._schema.returns[0].alias_info if func._schema.returns else None
+        if (alias is None or alias.is_write) and func is not torch.ops.aten._unsafe_view.default:
             self.names.append(str(func).removesuffix(".default"))
         return func(*args, **(kwargs or {}))
 
@@ -67,20 +68,47 @@ def test_of_many_images_is_one_copy_more() -> None:
         assert operators(module, channels_last) == INFERENCE[2]
 
 
-def test_of_training() -> None:
-    """Weights are computed from the parameters in each call, differentiably."""
-    maps = ["aten.cat", "aten.add.Tensor", "aten.cat", "aten.cat"]
-    tokens = torch.randn(3, 20, 24)
-    fold = [*maps, "aten.mm", "aten.addmv", "aten.addmv", "aten.cat", "aten.cat", "aten.mm"]
-    assert operators(GSPN2Attention(24, 2), tokens, (4, 5)) == [
-        *fold, "aten.addmm", SCAN, "aten.addmm",
-    ]  # fmt: skip
-    assert operators(GSPN2Attention(24, 16), tokens, (4, 5)) == [
-        "aten.addmm",
-        *maps,
-        "aten.addmm",
-        *INFERENCE[16][2:],
-    ]
+FORWARD = ["aten.cat", "aten.cat", "aten.add_.Tensor", "aten.addmm", "aten.addmm", SCAN_PLANES]
+BACKWARD = [
+    *("aten.mm", "aten.sum.dim_IntList", "aten.mm"),  # of up
+    *("aten.mm", "aten.sum.dim_IntList", "aten.mm"),  # of merge
+    *("aten.new_empty", f"{SCAN_PLANES}_backward"),
+    *("aten.mm", "aten.mm.out", "aten.sum.dim_IntList", "aten.mm", "aten.mm"),
+]
+
+
+@pytest.mark.parametrize("proxy", [2, 16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_of_training(proxy: int, bias: bool) -> None:
+    """8 and 13 calls of torch; gradients that nothing needs are not computed."""
+    module, tokens = GSPN2Attention(24, proxy, bias=bias), torch.randn(3, 20, 24)
+    module(tokens, (4, 5))  # makes constants
+    with Operators() as forward:
+        output = module(tokens.requires_grad_(), (4, 5))
+    with Operators() as backward:
+        output.backward(torch.ones_like(output))
+    if bias:
+        assert forward.names == [*FORWARD, "aten.addmm", "aten.addmm"]
+        assert backward.names[1:] == BACKWARD
+    else:  # lam and u are 1 plus a linear map, and keep that bias
+        products = ["aten.mm", "aten.addmm", SCAN_PLANES, "aten.mm", "aten.mm"]
+        assert forward.names == ["aten.cat", *products]
+        assert backward.names[1:] == [name for name in BACKWARD if "sum" not in name]
+
+
+def test_of_frozen_layers() -> None:
+    """Of an input alone: no gradient of a weight or bias. Of the last layer: no scan."""
+    module, tokens = GSPN2Attention(24, 2).requires_grad_(False), torch.randn(3, 20, 24)
+    output = module(tokens.requires_grad_(), (4, 5))
+    with Operators() as backward:
+        output.backward(torch.ones_like(output))
+    scan = ["aten.new_empty", f"{SCAN_PLANES}_backward"]
+    assert backward.names[1:] == ["aten.mm", "aten.mm", *scan, "aten.mm.out", "aten.mm"]
+    module.up.requires_grad_()
+    output = module(tokens.detach(), (4, 5))
+    with Operators() as backward:
+        output.backward(torch.ones_like(output))
+    assert backward.names[1:] == ["aten.mm", "aten.sum.dim_IntList"]
 
 
 def test_planes_reach_the_scan_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
