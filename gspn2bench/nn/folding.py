@@ -80,7 +80,7 @@ def multiply_planes(planes: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     """
     if bias is None:
         return torch.mm(weight, planes)
-    return torch.addmm(bias[:, None], weight, planes)
+    return torch.addmm(bias.unsqueeze(1), weight, planes)
 
 
 def by_channel(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

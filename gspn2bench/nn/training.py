@@ -125,7 +125,8 @@ class _Mix(Function):
         weights = torch.cat((identities, lam, u, logits))  # type: ignore[arg-type]
         bias = _stacked_bias((lam_bias, u_bias, logits_bias), one)
         x = multiply_planes(rows.t(), down, down_bias)
-        planes = torch.addmm(bias[:, None], weights[DIRECTIONS * proxy :], x)
+        _, maps = weights.split_with_sizes((DIRECTIONS * proxy, bias.shape[0]))
+        planes = torch.addmm(bias.unsqueeze(1), maps, x)
         scanned, h = scan_planes(x, planes, settings)
         merged = _add_product(merge_bias, scanned.t(), merge.t())
         output = _add_product(up_bias, merged, up.t())
@@ -207,20 +208,22 @@ def _gradients_before(
         h: of the scan.
     """
     result: Gradients = [None] * 9
-    proxy, four = down.shape[0], h.shape[0]
+    proxy, four, rows = down.shape[0], h.shape[0], weights.shape[0]
     outputs = [four, four, LOGITS]
     # Gradients of x by direction, of lam, u and the logits; then the gradient of x.
-    every = x.new_empty((weights.shape[0] + proxy, x.shape[1]))
-    of_scan, of_x = every.split_with_sizes((weights.shape[0], proxy))
+    every = x.new_empty((rows + proxy, x.shape[1]))
+    of_scan, of_x = every.split_with_sizes((rows, proxy))
     scan_planes_backward(grad, x, planes, h, of_scan, settings)
+    _, of_planes = of_scan.split_with_sizes((four, rows - four))
     if needs[3] or needs[5] or needs[7]:
-        parts = torch.mm(of_scan[four:], x.t()).split_with_sizes(outputs)
+        parts = torch.mm(of_planes, x.t()).split_with_sizes(outputs)
         result[3:9:2] = _needed(parts, needs[3:9:2])
     if needs[0] or needs[1] or needs[2]:
         torch.mm(weights.t(), of_scan, out=of_x)
+        _, of_planes = every.split_with_sizes((four, rows - four + proxy))
         outputs.append(proxy)
     if needs[2] or needs[4] or needs[6] or needs[8]:
-        sums = every[four : four + sum(outputs)].sum(1).split_with_sizes(outputs)
+        sums = of_planes.sum(1).split_with_sizes(outputs)
         result[4:9:2] = _needed(sums, needs[4:9:2])
         result[2] = sums[3] if needs[2] else None
     if needs[1]:
