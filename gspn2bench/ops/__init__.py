@@ -4,8 +4,8 @@
 ``double_backward.py`` has the second derivatives and ``flops.py`` the formulas of FlopCounterMode.
 ``check.py`` checks arguments, ``forward_mode.py`` refuses forward-mode differentiation. ``cpu.py``
 (with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights. ``expand.py``
-projects planes to tokens. ``prepared.py`` has what the prepared calls of ``plans.py`` and
-``expand.py`` share.
+projects planes to tokens. ``planes.py`` scans planes, for modules in training. ``prepared.py`` has
+what the prepared calls of ``plans.py`` and ``expand.py`` share.
 
 Importing this package registers the operators. A program that loads an exported model must import
 it first. Examples: docs/operator.md.
