@@ -134,3 +134,46 @@ def test_a_module_that_moves_to_the_second_gpu() -> None:
     output = call(module.to("cuda:1"), tokens.to("cuda:1"))
     assert output.device.index == 1
     close(output.cpu(), expected.cpu())
+
+
+# Training.
+
+
+def gradients(module: Any, tokens: Tensor) -> dict[str, Tensor]:
+    module.zero_grad()
+    tokens = tokens.detach().requires_grad_()
+    module(tokens, (24, 40)).square().mean().backward()
+    return {"tokens": tokens.grad, **{name: p.grad for name, p in module.named_parameters()}}  # type: ignore[dict-item]
+
+
+@proxies
+@pytest.mark.parametrize("rung", ["auto", "r07"])
+def test_gradients_are_those_on_a_cpu(proxy: int, rung: str) -> None:
+    module, tokens = build(proxy)
+    module.requires_grad_().scans.rung = rung
+    found = {name: value.cpu() for name, value in gradients(module, tokens).items()}
+    for name, expected in gradients(module.cpu(), tokens.cpu()).items():
+        atol = 2e-3 * float(expected.abs().max())
+        torch.testing.assert_close(found[name], expected, rtol=2e-3, atol=atol)
+
+
+def test_a_captured_step_follows_the_parameters() -> None:
+    module, tokens = build(16)
+    module.requires_grad_()
+    gradients(module, tokens)  # compiles the kernels
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        gradients(module, tokens)
+    torch.cuda.current_stream().wait_stream(side)
+    module.zero_grad()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = gradients(module, tokens)
+    with torch.no_grad():
+        module.up.weight.mul_(1.5)
+    graph.replay()
+    captured = {name: value.clone() for name, value in captured.items()}
+    for name, expected in gradients(module, tokens).items():
+        atol = 2e-3 * float(expected.abs().max())
+        torch.testing.assert_close(captured[name], expected, rtol=2e-3, atol=atol)
