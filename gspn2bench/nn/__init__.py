@@ -4,9 +4,10 @@
 ``softmax.py`` the attention that they replace. ``block.py`` has a block around any of them and
 ``backbone.py`` the models. ``layout.py`` converts images and tokens. ``folding.py`` decides when
 linear layers may be used by their weights, ``folded_weights.py`` computes the weights of products,
-and ``weight_cache.py`` keeps them for inference. ``training.py`` has forward and backward of GSPN-2
-as one node of autograd. ``state.py`` initializes and loads parameters, ``check.py`` checks
-arguments, and ``macs.py`` counts multiply-accumulates.
+and ``weight_cache.py`` keeps them for inference. ``inference_plan.py`` prepares a call of GSPN-2 on
+a GPU, and ``training.py`` has its forward and backward as one node of autograd. ``state.py``
+initializes and loads parameters, ``check.py`` checks arguments, and ``macs.py`` counts multiply-
+accumulates.
 Examples: docs/operator.md.
 """
 

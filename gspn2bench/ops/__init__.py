@@ -3,9 +3,12 @@
 ``scan.py`` has the public functions, ``library.py`` registers them as operators with gradients,
 ``double_backward.py`` has the second derivatives and ``flops.py`` the formulas of FlopCounterMode.
 ``check.py`` checks arguments, ``forward_mode.py`` refuses forward-mode differentiation. ``cpu.py``
-(with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights. ``expand.py``
-projects planes to tokens. ``planes.py`` scans planes, for modules in training. ``prepared.py`` has
-what the prepared calls of ``plans.py`` and ``expand.py`` share.
+(with ``lines.py``) and ``gpu.py`` compute. ``weights.py`` turns logits into weights.
+
+``scaled.py`` is the operator of modules: four scans, logits and u in one. ``plans.py`` prepares its
+launch once per kind of tensors. ``planes.py`` is the same on planes, for training. ``expand.py``
+projects planes to tokens. ``prepared.py`` has what prepared calls share, ``device.py`` the current
+device.
 
 Importing this package registers the operators. A program that loads an exported model must import
 it first. Examples: docs/operator.md.
