@@ -24,7 +24,7 @@ columns.py scans "right" and "left" without transposed copies, for float32 colum
 Copies were measured to be faster on longer ones. 16-bit types and backward use copies too.
 
 Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 with bfloat16, and up
-to 16 on short lines. Backward with shared weights was always two launches before 0.2.0. Forward has
+to 16 on short lines. Backward with shared weights was always two launches before 0.3.0. Forward has
 not changed.
 
 Expect: launches 1. On figure 3 DRAM throughput stays that of a copy, 86 % of peak, and the time
