@@ -94,8 +94,6 @@ cluster_wait = _instruction("v", "barrier.cluster.wait.acquire;", "~{memory}")
 
 remote_address = _instruction("uuu", "mapa.shared::cluster.u32 $0, $1, $2;", "=r,r,r")
 """(address, rank) -> address of the same location in the shared memory of block ``rank``."""
-load_remote = _instruction("fu", "ld.shared::cluster.f32 $0, [$1];", "=f,r,~{memory}")
-"""(address) -> value in the shared memory of a block of the cluster."""
 store_remote = _instruction("vuf", "st.shared::cluster.f32 [$0], $1;", "r,f,~{memory}")
 """(address, value): store to the shared memory of a block of the cluster."""
 

@@ -103,6 +103,12 @@ def words(dtype: str, pack: int) -> tuple[Any, Any]:
     return unpack_eight_bytes, join_eight_bytes
 
 
+def word_type(dtype: str, pack: int) -> Any:
+    """NumPy type of a word of several values, or of a stored value if ``pack`` is 1."""
+    raw = storage_of(dtype).raw
+    return raw if pack == 1 else {4: np.uint32, 8: np.uint64}[pack * np.dtype(raw).itemsize]
+
+
 def _float32() -> Storage:
     @device_function
     def same(value: Any) -> Any:

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from gspn2bench.kernels.contract import Call, Operands, Rung, compulsory_traffic
 from gspn2bench.kernels.jit import WARP, bind_launch
 from gspn2bench.kernels.launch_limits import MAX_THREADS, grid_limit_reason, registers_per_thread
 from gspn2bench.kernels.operand_arrays import forward_arrays
-from gspn2bench.kernels.storage import storage_of
+from gspn2bench.kernels.storage import word_type
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
     transposed,
@@ -51,8 +49,7 @@ class WordBlock:
     @property
     def word_type(self) -> Any:
         """NumPy type of a word."""
-        unsigned = {4: np.uint32, 8: np.uint64}
-        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
+        return word_type(self.dtype, self.pack)
 
     @property
     def full(self) -> bool:

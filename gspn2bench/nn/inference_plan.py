@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from gspn2bench.nn.check import Size
-from gspn2bench.nn.folded_weights import DIRECTIONS, Folded
+from gspn2bench.nn.folded_weights import Folded
 from gspn2bench.ops import gpu
 from gspn2bench.ops.check import ALL
 from gspn2bench.ops.expand import on_gpu as expand_on_gpu
+from gspn2bench.ops.planes import Settings, as_images
 from gspn2bench.ops.plans import Options, Plan, plan_of
 from gspn2bench.ops.prepared import keep, kind_of
 
@@ -91,20 +92,9 @@ def _make(scans: "FourScans", tokens: Tensor, size: Size, weights: Folded) -> In
     used = [channels, *scans.outputs]
     rows = weights.before.shape[0]
     planes = tokens.new_empty(sum(used), batch * height * width)
-    x, lam, u, w = planes.split_with_sizes(used)
-    four = (DIRECTIONS, channels, batch, height, width)
-    scan = plan_of(
-        "forward",
-        x.view(channels, batch, height, width).transpose(0, 1),
-        lam.view(four).transpose(1, 2),
-        w.view(DIRECTIONS, 3, batch, height, width),
-        u.view(four).transpose(1, 2),
-        Options(
-            None if scans.chunk is None else min(scans.chunk, max(height, width)),
-            rung,
-            logits=True,
-            with_h=False,
-        ),
-        weights.before_bias[: sum(used)],
-    )
+    chunk = None if scans.chunk is None else min(scans.chunk, max(height, width))
+    settings = Settings(batch, height, width, chunk, rung)
+    x, lam, u, w = as_images(planes[:channels], planes[channels:], settings)
+    options = Options(chunk, rung, logits=True, with_h=False)
+    scan = plan_of("forward", x, lam, w, u, options, weights.before_bias[: sum(used)])
     return InferencePlan(scan, [*used, rows - sum(used)])

@@ -110,7 +110,7 @@ def check_bias(bias: Tensor, x: Tensor, w: Tensor) -> None:
 
 
 def split_bias(bias: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The biases of x, lam, u and w, shaped so that they can be added to these tensors."""
+    """The biases of x, lam, u and w, in shapes that broadcast to these tensors."""
     channels = x.shape[1]
     shared = shares_weights(w, ALL)
     sizes = [channels, 4 * channels, 4 * channels, 12 if shared else 12 * channels]

@@ -4,7 +4,6 @@ Modules that import numba are imported when the first scan runs on a GPU.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Final
 
 import torch
@@ -14,8 +13,9 @@ from gspn2bench.kernels.contract import Operands
 from gspn2bench.ops.check import ALL, AUTO, each, shares_weights
 from gspn2bench.ops.device import device_of
 from gspn2bench.ops.plans import Options, plan_of
+from gspn2bench.ops.problems import scan_problem
 from gspn2bench.ops.weights import weights_of
-from gspn2bench.problem import Direction, Phase, ScanProblem
+from gspn2bench.problem import Direction, Phase
 
 Scan = tuple[Direction, Operands]
 
@@ -182,34 +182,8 @@ def _run(
         sizes = scans[0][1].x.shape, scans[0][1].x.dtype
         with unpoisoned():
             calls = [
-                rung.bind(_problem(phase, direction, *sizes, shared, chunk, logits), operands)
+                rung.bind(scan_problem(phase, direction, *sizes, shared, chunk, logits), operands)
                 for direction, operands in scans
             ]
         call = calls[0] if len(calls) == 1 else side_by_side(calls)
         call()
-
-
-@cache
-def _problem(
-    phase: Phase,
-    direction: Direction,
-    shape: tuple[int, int, int, int],
-    dtype: torch.dtype,
-    shared: bool,
-    chunk: int | None,
-    logits: bool,
-) -> ScanProblem:
-    batch, channels, height, width = shape
-    steps = height if direction in ("down", "up") else width
-    return ScanProblem(
-        batch,
-        channels,
-        height,
-        width,
-        dtype=str(dtype).removeprefix("torch."),  # type: ignore[arg-type]
-        direction=direction,
-        chunk=None if chunk is None else min(chunk, steps),
-        weights="shared" if shared else "channel",
-        phase=phase,
-        logits=logits,
-    )

@@ -95,7 +95,7 @@ def _forward(x: Tensor, planes: Tensor, settings: Settings) -> tuple[Tensor, Ten
     plan = plan_of_planes("forward", x, planes, settings) if x.is_cuda else None
     if plan is not None:
         return launch_forward(plan, x, planes)
-    image, lam, u, w = _images(x, planes, settings)
+    image, lam, u, w = as_images(x, planes, settings)
     y, h = torch.ops.gspn2bench.scaled_scans(
         image, lam, w, u, settings.chunk, settings.rung, True, True
     )
@@ -140,7 +140,7 @@ def _composed_backward(
     grad: Tensor, x: Tensor, planes: Tensor, h: Tensor, gradients: Tensor, settings: Settings
 ) -> None:
     """Backward by the operator, which returns a tensor per gradient: for CPUs and other rungs."""
-    image, lam, u, w = _images(x, planes, settings)
+    image, lam, u, w = as_images(x, planes, settings)
     channels = x.shape[0]
     of_x, others = gradients[:channels], gradients[4 * channels :]
     like_grad, like_h = (_four(tensor, channels, settings) for tensor in (grad, h))
@@ -154,7 +154,9 @@ def _composed_backward(
     torch.cat([*of_maps, grad_w.reshape(LOGITS, positions)], out=others)
 
 
-def _images(x: Tensor, planes: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def as_images(
+    x: Tensor, planes: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x, lam, u and the logits as ``scaled_scans`` takes them: views."""
     channels = x.shape[0]
     batch, height, width = settings[:3]
@@ -198,7 +200,7 @@ def plan_of_planes(phase: Phase, x: Tensor, planes: Tensor, settings: Settings) 
 
 def _make(phase: Phase, x: Tensor, planes: Tensor, settings: Settings) -> Plan | None:
     """A plan by ``plan_of``. It needs only addresses, and all memory here is as it expects."""
-    image, lam, u, w = _images(x, planes, settings)
+    image, lam, u, w = as_images(x, planes, settings)
     rung = gpu.resolve(settings.rung, ALL, image)
     if planes.numel() == 0 or not gpu.scans_four(rung):
         return None

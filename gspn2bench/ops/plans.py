@@ -15,7 +15,8 @@ from torch import Tensor
 from gspn2bench.ops.check import ALL, check, check_bias, check_like, shares_weights
 from gspn2bench.ops.device import device_of
 from gspn2bench.ops.prepared import aligned, keep, kind_of, launch_on
-from gspn2bench.problem import DIRECTIONS, Phase, ScanProblem
+from gspn2bench.ops.problems import scan_problem
+from gspn2bench.problem import DIRECTIONS, Direction, Phase
 
 if TYPE_CHECKING:
     from gspn2bench.kernels.four import FourCall, FourOperands, FourProblem
@@ -156,19 +157,13 @@ def _problem(
 ) -> "FourProblem":
     from gspn2bench.kernels.four import FourProblem
 
-    batch, channels, height, width = x.shape
-    chunk, longest = options.chunk, max(height, width)
-    scan = ScanProblem(
-        batch,
-        channels,
-        height,
-        width,
-        dtype=str(x.dtype).removeprefix("torch."),  # type: ignore[arg-type]
-        direction="down" if height >= width else "right",
-        chunk=None if chunk is None or chunk >= longest else chunk,
-        weights="shared" if shares_weights(w, ALL) else "channel",
-        phase=phase,
-    )
+    height, width = x.shape[-2:]
+    chunk = options.chunk
+    if chunk is not None and chunk >= max(height, width):
+        chunk = None  # the words of a load need not divide it
+    longest: Direction = "down" if height >= width else "right"
+    shared = shares_weights(w, ALL)
+    scan = scan_problem(phase, longest, x.shape, x.dtype, shared, chunk, logits=False)
     return FourProblem(
         scan,
         logits=options.logits,

@@ -184,7 +184,7 @@ def _cuda_backward(
 ) -> Gradients:
     rung = gpu.resolve(rung, ALL, x)
     if lam.numel() == 0 or not gpu.scans_four(rung):
-        return _alike(_composed_backward(grad, x, lam, w, u, h, chunk, rung, logits), x, lam, w)
+        return _cpu_backward(grad, x, lam, w, u, h, chunk, rung, logits)
     gradients = gpu.scaled_backward(grad, x, lam, w, u, h, Options(chunk, rung, logits))
     grad_x, grad_lam, grad_w, grad_u = gradients
     assert grad_u is not None

@@ -1,11 +1,12 @@
 """r09 quad: four directions in one launch, without transposed copies.
 
-Idea: the direction is an axis of the grid. A block takes a few lines of its scan at a time, a tile:
-rows for "down" and "up", columns for "right" and "left". All threads load the tile in words as they
-lie in memory, normalize the logits, multiply lam by x, and write float32 values to shared memory
-line by line, whatever the direction. Then each thread of the walk computes a few positions of every
-line, while the words of the next tile are on their way to registers. Finally all threads write the
-tile in words again. Only the place of an element in shared memory depends on the direction.
+Idea: the direction is an axis of the grid. A block processes its scan in tiles of a few lines. The
+lines are rows for "down" and "up", and columns for "right" and "left". All threads load a tile in
+words, in the order of memory. They normalize the logits, multiply lam by x, and write float32
+values to shared memory line by line, in every direction alike. Then each thread of the walk
+computes a few positions of every line, while the words of the next tile are being loaded into
+registers. Finally all threads write the tile to memory in words. Only the position of an element
+in shared memory depends on the direction.
 
 Channels that share their weights are walked side by side in one block, so a tile of weights is
 loaded and normalized once for all of them. Backward sums their weight gradients on chip. A second

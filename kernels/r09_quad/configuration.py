@@ -6,18 +6,16 @@ from itertools import product
 from math import gcd
 from typing import Any, Final
 
-import numpy as np
-
 from gspn2bench.kernels.cluster import MAX_CLUSTER, MAX_SHARED_BYTES
 from gspn2bench.kernels.four import FourProblem
 from gspn2bench.kernels.jit import SIMULATED, WARP
 from gspn2bench.kernels.launch_limits import registers_per_thread, whole_warps
 from gspn2bench.kernels.r09_quad.slots import Slots, choose_slots
-from gspn2bench.kernels.storage import storage_of
+from gspn2bench.kernels.storage import word_type
 from gspn2bench.problem import DIRECTIONS, ITEM_BYTES, ceil_div
 
-DOWN, UP, RIGHT, LEFT = range(len(DIRECTIONS))
-"""Directions as the grid counts them."""
+RIGHT: Final = DIRECTIONS.index("right")
+"""The first direction that scans columns, as the grid counts directions."""
 MAX_GROUP: Final = 8
 """Channels that a block scans side by side."""
 MAX_RUN: Final = 8
@@ -124,8 +122,7 @@ class Config:
     @property
     def word_type(self) -> Any:
         """NumPy type of a word."""
-        unsigned = {4: np.uint32, 8: np.uint64}
-        return storage_of(self.dtype).raw if self.pack == 1 else unsigned[self.word_bytes]
+        return word_type(self.dtype, self.pack)
 
     @property
     def slots(self) -> Slots:

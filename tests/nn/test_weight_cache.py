@@ -282,7 +282,7 @@ def test_a_copy_keeps_its_own_weights(name: str) -> None:
 
 @builds
 def test_two_threads(name: str) -> None:
-    """Each with its own type under autocast, so that each replaces what the other has kept."""
+    """Each thread has its own type under autocast, and replaces the weights the other kept."""
     module, image = warm(name, torch.float32)
     expected: dict[torch.dtype, Tensor] = {}
     for dtype in (torch.bfloat16, torch.float16):
