@@ -113,14 +113,20 @@ store_remote_if = _instruction(
 """(address, value, mbarrier, condition): if ``condition`` is not 0, store, and add 4 bytes."""
 
 mbarrier_init = _instruction(
-    "vu",
-    "mbarrier.init.shared::cta.b64 [$0], 1; fence.mbarrier_init.release.cluster;",
-    "r,~{memory}",
+    "vuu",
+    "mbarrier.init.shared::cta.b64 [$0], $1; fence.mbarrier_init.release.cluster;",
+    "r,r,~{memory}",
 )
-"""(address): initialize an mbarrier of this block for one arriving thread.
+"""(address, count): initialize an mbarrier of this block for this number of arrivals per phase.
 
 A barrier of the cluster must follow before a different block uses it.
 """
+mbarrier_arrive = _instruction("vu", "mbarrier.arrive.shared::cta.b64 _, [$0];", "r,~{memory}")
+"""(address): arrive at an mbarrier. Threads that wait for the phase see what came before."""
+mbarrier_arrive_after_copies = _instruction(
+    "vu", "cp.async.mbarrier.arrive.noinc.shared.b64 [$0];", "r,~{memory}"
+)
+"""(address): arrive at an mbarrier once the asynchronous copies of this thread have been written."""
 mbarrier_expect = _instruction(
     "vuu", "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;", "r,r,~{memory}"
 )
@@ -131,6 +137,17 @@ mbarrier_wait = _instruction(
     "r,r,~{memory}",
 )
 """(address, parity): wait until the phase of this parity has ended; phases count from 0."""
+
+mbarrier_poll_cluster = _instruction(
+    "vuu",
+    "{ .reg .pred p; again: "
+    "mbarrier.test_wait.parity.acquire.cluster.shared::cta.b64 p, [$0], $1; @!p bra again; }",
+    "r,r,~{memory}",
+)
+"""(address, parity): as ``mbarrier_wait``, for stores of other blocks, and without sleeping.
+
+A thread that sleeps while it waits takes longer to go on.
+"""
 
 
 def _shared_address() -> Any:

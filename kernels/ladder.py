@@ -13,6 +13,7 @@ from gspn2bench.kernels import (
     r06b_ring,
     r06c_branchless,
     r07_gspn2,
+    r08_strips,
     r09_quad,
 )
 from gspn2bench.kernels.contract import Rung
@@ -30,6 +31,7 @@ LADDER: Final[dict[str, Rung]] = {
         r06b_ring.RUNG,
         r06c_branchless.RUNG,
         r07_gspn2.RUNG,
+        r08_strips.RUNG,
         r09_quad.RUNG,
     )
 }

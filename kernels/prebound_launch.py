@@ -17,6 +17,7 @@ from cuda.core import LaunchConfig, Stream, launch
 from numba import from_dtype
 from numba.cuda import types
 
+from gspn2bench.kernels.cluster import MAX_CLUSTER
 from gspn2bench.kernels.jit import ArrayType, FlatArray
 
 
@@ -44,7 +45,7 @@ class PreboundLaunch:
         dtypes = dtypes_of(arguments)
         self._device = torch.cuda.current_device()
         self._shape = _shape(grid, block, shared_bytes, cluster)
-        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device).kernel
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device, cluster).kernel
         self._arguments = arguments
         self._words = [word for argument in arguments for word in words_of(argument)]
 
@@ -84,7 +85,7 @@ class PreparedLaunch:
         self._device = torch.cuda.current_device()
         self._shape = _shape(grid, block, shared_bytes, cluster)
         dtypes = (*(array.word for array in arrays), *(None for _ in numbers))
-        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device).kernel
+        self._kernel = _specialized(compiled, dtypes, shared_bytes, self._device, cluster).kernel
         self._arrays = [array_words(array.elements, array.word.itemsize, 0) for array in arrays]
         self._numbers = tuple(numbers)
 
@@ -112,7 +113,11 @@ def _shape(
 
 @cache
 def _specialized(
-    compiled: Any, dtypes: tuple[torch.dtype | None, ...], shared_bytes: int, device: int
+    compiled: Any,
+    dtypes: tuple[torch.dtype | None, ...],
+    shared_bytes: int,
+    device: int,
+    cluster: int = 1,
 ) -> Any:
     """A kernel compiled for the types of its arguments, and loaded on the current device.
 
@@ -121,10 +126,25 @@ def _specialized(
         dtypes: word type of each array; None for a number.
         shared_bytes: dynamic shared memory per block.
         device: the current device.
+        cluster: blocks per cluster.
+
+    Raises:
+        ValueError: the driver does not allow so much shared memory or so large a cluster.
     """
     function = compiled.compile(signature(dtypes))._codelibrary.get_cufunc()
+    attributes = driver.CUfunction_attribute
     if shared_bytes:  # without it, static and dynamic memory together are limited to 48 KB
-        _allow_shared_bytes(function, shared_bytes, device)
+        attribute = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _allow(
+            function,
+            attribute,
+            shared_bytes,
+            device,
+            f"shared memory: {shared_bytes} bytes per block",
+        )
+    if cluster > MAX_CLUSTER:
+        attribute = attributes.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+        _allow(function, attribute, 1, device, f"cluster: {cluster} blocks")
     return function
 
 
@@ -147,7 +167,8 @@ def resident_clusters(
     Raises:
         ValueError: the driver cannot tell the number.
     """
-    function = _specialized(compiled, dtypes, shared_bytes, torch.cuda.current_device())
+    device = torch.cuda.current_device()
+    function = _specialized(compiled, dtypes, shared_bytes, device, cluster)
     size = driver.CUlaunchAttribute()
     size.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
     dimension = size.value.clusterDim
@@ -207,10 +228,8 @@ ADDRESS_FROM_END: Final = 3
 """Position of the address among the words of an array, counted from the end."""
 
 
-def _allow_shared_bytes(function: Any, shared_bytes: int, device: int) -> None:
-    """Raise the limit of a kernel's dynamic shared memory to this size."""
-    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    arguments = (attribute, shared_bytes, function.handle, device)
-    (error,) = driver.cuKernelSetAttribute(*arguments)
+def _allow(function: Any, attribute: Any, value: int, device: int, request: str) -> None:
+    """Set an attribute of a kernel; an error names the request."""
+    (error,) = driver.cuKernelSetAttribute(attribute, value, function.handle, device)
     if error != driver.CUresult.CUDA_SUCCESS:
-        raise ValueError(f"shared memory: {shared_bytes} bytes a block: {error.name}")
+        raise ValueError(f"{request}: {error.name}")

@@ -85,7 +85,7 @@ def build_exchange(config: Config) -> tuple[Any, Any, Any, Any]:
             base = shared_address(section)
             if thread == 0:
                 for j in range(GROUPS):
-                    mbarrier_init(np.uint32(base + np.uint32(mbarriers + 8 * j)))
+                    mbarrier_init(np.uint32(base + np.uint32(mbarriers + 8 * j)), np.uint32(1))
             cluster_arrive()
             cluster_wait()
             cluster_arrive_relaxed()  # awaited by the first exchange
