@@ -16,7 +16,7 @@ import numpy as np
 
 from gspn2bench.kernels.jit import Array, device_function, kernel
 from gspn2bench.kernels.r08_strips.configuration import Config
-from gspn2bench.kernels.r08_strips.ring import build_copy, build_take
+from gspn2bench.kernels.r08_strips.ring import build_copy
 from gspn2bench.kernels.r08_strips.stores import build_store
 from gspn2bench.kernels.r08_strips.walk import build_walk
 from gspn2bench.kernels.storage import storage_of
@@ -29,7 +29,7 @@ NEAR: Final = 8
 @cache
 def build_backward(config: Config) -> Any:
     """Compile the backward kernel for one configuration."""
-    walk = build_walk(config, _build_scan(config), _build_copy_line)
+    walk = build_walk(config, _build_scan_line(config), _build_copy_line)
 
     @kernel("r08_strips_backward", max_registers=config.max_registers)
     def backward(
@@ -76,14 +76,14 @@ def _build_copy_line(config: Config, to_offset: int, offset: int) -> Any:
     return copy_line
 
 
-def _build_scan(config: Config) -> Any:
+def _build_scan_line(config: Config) -> Any:
     """The device function ``scan_line``; see ``walk.build_walk``."""
-    run, span, shared, tensors = config.run, config.span, config.shared, config.operands
+    run, shared = config.run, config.shared
     each = 4 // config.item_bytes  # values per piece
     operand = run // each  # pieces per operand
     kept = 3 * operand
     unpack = storage_of(config.dtype).unpack
-    take, store = build_take(config), build_store(config.dtype, run, config.width)
+    store = build_store(config.dtype, run, config.width)
     store_g = build_store("float32", run, config.width)
 
     @device_function
@@ -92,12 +92,8 @@ def _build_scan(config: Config) -> Any:
         return unpack(pieces[tensor * operand + j // each], j % each)
 
     @device_function
-    def scan_line(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
-    ) -> None:
+    def scan_line(state: Any, first: int, column: int, stored: bool, outputs: Any) -> None:
         own, pieces, weights, values = state
-        for i in range(tensors):
-            take(ring, at + i * span, pieces, i * operand)
         to_left = value(weights, 0, 0) * own[0]
         to_right = value(weights, 2, run - 1) * own[run - 1]
         from_left, from_right = neighbours(to_left, to_right)

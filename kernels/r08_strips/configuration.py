@@ -18,21 +18,25 @@ MAX_BLOCKS: Final = 16
 """Blocks per slice: the largest cluster of an H100 or H200."""
 MIN_COLUMNS: Final = 64
 """Columns per block: with fewer, the exchange takes longer than the lines between."""
-SHAPES: Final = ((2, 4, 8), (4, 16, 8), (4, 16, 4), (4, 16, 2))
-"""Columns per lane, most computing warps, and lines per group, in order of preference.
+SHAPES: Final = ((2, 4, 16, 4), (2, 4, 8, 2), (4, 16, 8, 2), (4, 16, 4, 2), (4, 16, 2, 2))
+"""Columns per lane, most computing warps, lines per group, and fewest groups, by preference.
 
 A lane with 2 columns takes less time per line, but up to 4 warps only: one for each quarter of a
-multiprocessor. Smaller groups are for long lines, of which few fit in the ring.
+multiprocessor. Between groups a warp waits, so they are large if four of them fit in the ring.
 """
 FEW_WARPS: Final = 2
 """Computing warps up to which one producer keeps up."""
 MAX_LINE: Final = 8192
 """Longest line: with more columns per block, a ring of two groups does not fit in shared memory."""
-RESIDENT: Final = {1: 132, 2: 132, 4: 64}
-"""Blocks that run at once, by the size of their cluster; 4 stands for larger ones too.
+RESIDENT: Final = {
+    "forward": {1: 132, 2: 132, 4: 64, 8: 64, 16: 64},
+    "backward": {1: 132, 2: 132, 4: 128, 8: 64, 16: 64},
+}
+"""Most blocks of a grid, by the size of their cluster.
 
 An H100 or H200 has 132 SMs. A cluster is placed within a group of 16 or 18 of them, so large
-clusters leave some SMs idle: 15 clusters of 8 run at once, and 16 would take twice as long.
+clusters leave some SMs idle: 15 clusters of 8 run at once, and 16 would take twice as long. Forward
+with clusters of 4 was measured to be faster with 64 blocks of twice the columns.
 """
 MAX_LINES: Final = 64
 """Lines of the ring: more do not hide more latency."""
@@ -154,9 +158,18 @@ def largest_ring(config: Config, rows: int) -> int:
 
 
 def of_shape(
-    problem: ScanProblem, run: int, warps: int, blocks: int, producers: int, group: int
+    problem: ScanProblem,
+    run: int,
+    warps: int,
+    blocks: int,
+    producers: int,
+    group: int,
+    groups: int = 2,
 ) -> Config | None:
-    """The configuration with this shape, and the largest ring; None if a ring does not fit."""
+    """The configuration with this shape, and the largest ring.
+
+    None if the ring does not hold ``groups`` groups of lines, or the whole chunk.
+    """
     shared = problem.weights == "shared" and problem.channels > 1
     shape = Config(
         dtype=problem.dtype,
@@ -173,7 +186,7 @@ def of_shape(
         group=group,
     )
     lines = largest_ring(shape, problem.chunk_length)
-    enough = min(2 * group, ceil_div(problem.chunk_length, group) * group)
+    enough = min(groups * group, ceil_div(problem.chunk_length, group) * group)
     if lines < enough or shape.strips * shape.strip < problem.line:
         return None
     return Config(**{**shape.__dict__, "lines": lines})
@@ -192,14 +205,15 @@ def choose(problem: ScanProblem) -> Config:
     parts = problem.slices * problem.chunks
     blocks = 1 if SIMULATED else MAX_BLOCKS
     while blocks > 1 and (
-        parts * blocks > RESIDENT[min(blocks, 4)] or ceil_div(problem.line, blocks) < MIN_COLUMNS
+        parts * blocks > RESIDENT[problem.phase][blocks]
+        or ceil_div(problem.line, blocks) < MIN_COLUMNS
     ):
         blocks //= 2
     while blocks <= MAX_BLOCKS:
-        for run, most_warps, group in SHAPES:
+        for run, most_warps, group, groups in SHAPES:
             warps = ceil_div(problem.line, blocks * OWN_LANES * run)
             producers = 1 if SIMULATED or warps <= FEW_WARPS else 2
-            config = of_shape(problem, run, warps, blocks, producers, group)
+            config = of_shape(problem, run, warps, blocks, producers, group, groups)
             if warps <= most_warps and config is not None:
                 return config
         blocks *= 2

@@ -40,18 +40,21 @@ def build_init_mailboxes(config: Config) -> Any:
     return init_mailboxes
 
 
-def build_exchange(config: Config) -> Any:
-    """The device function ``exchange``.
+def build_exchange(config: Config) -> tuple[Any, Any]:
+    """The device functions ``send`` and ``receive`` of an exchange.
 
-    (edges, barriers, values, number, rank, warp, lane): replace ``values``, the columns of a lane,
-    by those of the neighbours if the lane is in a halo. ``number`` counts exchanges from 0.
+    (edges, barriers, values, number, rank, warp, lane): ``values`` are the columns of a lane, which
+    ``receive`` replaces by those of the neighbours if the lane is in a halo. ``number`` counts
+    exchanges from 0.
     """
     warps, strips, run, halo = config.warps, config.strips, config.run, config.halo
     first_barrier, one_block = 2 * config.groups, config.blocks == 1
     halo_bytes = 4 * halo
 
     @device_function
-    def send(edges: Array, barriers: Array, values: Array, strip: int, box: int, lane: int) -> None:
+    def send_columns(
+        edges: Array, barriers: Array, values: Array, strip: int, box: int, lane: int
+    ) -> None:
         """Send a lane's columns to the neighbour that has them in its halo."""
         to_left = strip > 0 and lane >= FIRST_OWN and lane < FIRST_RIGHT
         to_right = strip + 1 < strips and lane >= FIRST_RIGHT and lane < AFTER_OWN
@@ -87,13 +90,20 @@ def build_exchange(config: Config) -> Any:
             mbarrier.expect(barriers, barrier, halos * np.uint32(halo_bytes))
 
     @device_function
-    def exchange(
+    def send(
         edges: Array, barriers: Array, values: Array, number: int, rank: int, warp: int, lane: int
     ) -> None:
         strip = np.uint32(rank * np.uint32(warps) + warp)
         box = np.uint32(number & np.uint32(1))
-        send(edges, barriers, values, strip, box, lane)
+        send_columns(edges, barriers, values, strip, box, lane)
         announce(barriers, strip, warp, box, lane)
+
+    @device_function
+    def receive(
+        edges: Array, barriers: Array, values: Array, number: int, rank: int, warp: int, lane: int
+    ) -> None:
+        strip = np.uint32(rank * np.uint32(warps) + warp)
+        box = np.uint32(number & np.uint32(1))
         mailbox = warp * np.uint32(2) + box
         parity = (number >> np.uint32(1)) & np.uint32(1)
         mbarrier.poll_cluster(barriers, first_barrier + mailbox, parity)
@@ -106,4 +116,4 @@ def build_exchange(config: Config) -> Any:
             for j in range(run):
                 values[j] = edges[index + halo + (lane - AFTER_OWN) * run + j]
 
-    return exchange
+    return send, receive

@@ -8,7 +8,7 @@ import numpy as np
 from gspn2bench.kernels.arithmetic import normalized, recurrence
 from gspn2bench.kernels.jit import Array, device_function, kernel
 from gspn2bench.kernels.r08_strips.configuration import Config
-from gspn2bench.kernels.r08_strips.ring import build_copy, build_take
+from gspn2bench.kernels.r08_strips.ring import build_copy
 from gspn2bench.kernels.r08_strips.stores import build_store
 from gspn2bench.kernels.r08_strips.walk import build_walk
 from gspn2bench.kernels.storage import storage_of
@@ -18,7 +18,7 @@ from gspn2bench.kernels.warp import neighbours
 @cache
 def build_forward(config: Config) -> Any:
     """Compile the forward kernel for one configuration."""
-    walk = build_walk(config, _build_scan(config), _build_copy_line)
+    walk = build_walk(config, _build_scan_line(config), _build_copy_line)
 
     @kernel("r08_strips_forward", max_registers=config.max_registers)
     def forward(
@@ -51,13 +51,13 @@ def _build_copy_line(config: Config, to_offset: int, offset: int) -> Any:
     return copy_line
 
 
-def _build_scan(config: Config) -> Any:
+def _build_scan_line(config: Config) -> Any:
     """The device function ``scan_line``; see ``walk.build_walk``."""
-    run, span, width, logits = config.run, config.span, config.width, config.logits
+    run, width, logits = config.run, config.width, config.logits
     each = 4 // config.item_bytes  # values per piece
     operand = run // each  # pieces per operand
     unpack = storage_of(config.dtype).unpack
-    take, store = build_take(config), build_store(config.dtype, run, width)
+    store = build_store(config.dtype, run, width)
 
     @device_function
     def weights_of(pieces: Array, column: int, j: int) -> Any:
@@ -76,12 +76,8 @@ def _build_scan(config: Config) -> Any:
         return left, middle, right
 
     @device_function
-    def scan_line(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
-    ) -> None:
+    def scan_line(state: Any, first: int, column: int, stored: bool, outputs: Any) -> None:
         own, pieces, _, _ = state
-        for i in range(5):
-            take(ring, at + i * span, pieces, i * operand)
         left, beyond = neighbours(own[0], own[run - 1])
         for j in range(run):
             i, half = j // each, j % each

@@ -156,11 +156,13 @@ def _in_turn(lines: list[Any], producers: int, check: bool, first: int = 0) -> A
     return copy_both
 
 
-def build_take(config: Config) -> Any:
-    """The device function ``take(ring, index, pieces, first)``: a lane's columns of one tensor.
+def build_take_line(config: Config) -> Any:
+    """The device function ``take_line(ring, at, pieces)``: a lane's columns of every operand.
 
-    They become ``pieces[first]`` and the following ones, of 4 bytes each.
+    ``at`` is the index of the first one in the ring. ``pieces`` has 4 bytes each, operand by
+    operand.
     """
+    operands, span = config.operands, config.span
     count = config.run * config.item_bytes // 4
     load = wide.load_pieces(count)
 
@@ -178,7 +180,14 @@ def build_take(config: Config) -> Any:
             pieces[first], pieces[first + 1], pieces[first + 2], pieces[first + 3],
         ) = load(ring, np.uint64(index))  # fmt: skip
 
-    return {1: take_one, 2: take_two, 4: take_four}[count]
+    take = {1: take_one, 2: take_two, 4: take_four}[count]
+
+    @device_function
+    def take_line(ring: Array, at: int, pieces: Array) -> None:
+        for i in range(operands):
+            take(ring, at + i * span, pieces, i * count)
+
+    return take_line
 
 
 def first_column(config: Config) -> Any:

@@ -5,7 +5,6 @@ of a chunk. They wait for each other only at the groups of the ring; see ring.py
 the computing warps exchange the edges of their strips; see edges.py.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from gspn2bench.kernels.r08_strips.ring import (
     BuildCopyLine,
     build_init,
     build_produce,
+    build_take_line,
     first_column,
 )
 from gspn2bench.kernels.warp import sync_warp, warp_number
@@ -30,11 +30,10 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
 
     Args:
         config: of the kernel.
-        scan_line: (ring, at, state, first, column, stored, outputs) computes a lane's columns of
-            one line. ``at`` is the index of the first one in the ring. ``state`` is four local
-            arrays: the columns of the line before, the pieces of this line, those of weights that
-            it leaves for the next line, and values to store. ``first`` is the index of the line's
-            first element in the tensors.
+        scan_line: (state, first, column, stored, outputs) computes a lane's columns of one line.
+            ``state`` is four local arrays: the columns of the line before, the pieces of this line,
+            those of weights that it leaves for the next line, and values to store. ``first`` is
+            the index of the line's first element in the tensors.
         build_copy_line: see ``ring.build_produce``.
     """
     blocks, warps, group, groups = config.blocks, config.warps, config.group, config.groups
@@ -53,8 +52,9 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
     init, init_mailboxes = build_init(config), build_init_mailboxes(config)
     column_of = first_column(config)
     produce = build_produce(config, build_copy_line, stride)
-    exchange = build_exchange(config)
-    scan_group = _repeated(scan_line, group, line_size, stride)
+    send, receive = build_exchange(config)
+    take_line = build_take_line(config)
+    scan_lines = _repeated(take_line, scan_line, group - 1, line_size, stride)
 
     @device_function
     def walk(
@@ -113,13 +113,19 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
                 use = np.uint32(number // np.uint32(groups))
                 mbarrier.wait(barriers, slot, use & np.uint32(1))
                 at = np.int64(slot) * (group * line_size) + place
+                take_line(ring, at, pieces)  # while the edges are on their way
+                if exchanges and since == between:
+                    receive(edges, barriers, own, exchanged, rank, warp, lane)
+                    exchanged = np.uint32(exchanged + np.uint32(1))
+                    since = np.uint32(0)
+                scan_line(state, first, column, stored, outputs)
                 if np.uint32(done + np.uint32(group)) <= rows:
-                    scan_group(ring, at, state, first, column, stored, outputs)
+                    scan_lines(ring, at, state, first, column, stored, outputs)
                 else:
-                    for k in range(group):
+                    for k in range(1, group):
                         if np.uint32(done + np.uint32(k)) < rows:
-                            here, line = at + k * line_size, first + k * stride
-                            scan_line(ring, here, state, line, column, stored, outputs)
+                            take_line(ring, at + k * line_size, pieces)
+                            scan_line(state, first + k * stride, column, stored, outputs)
                 sync_warp()
                 if lane == 0:
                     mbarrier.arrive(barriers, groups + slot)
@@ -128,9 +134,7 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
                 number = np.uint32(number + np.uint32(1))
                 since = np.uint32(since + np.uint32(1))
                 if exchanges and since == between and done < rows:
-                    exchange(edges, barriers, own, exchanged, rank, warp, lane)
-                    exchanged = np.uint32(exchanged + np.uint32(1))
-                    since = np.uint32(0)
+                    send(edges, barriers, own, exchanged, rank, warp, lane)
         if blocks > 1:  # no block ends while its shared memory is used
             cluster_arrive_relaxed()
             cluster_wait()
@@ -143,23 +147,35 @@ def run_divides(config: Config) -> bool:
     return config.width % config.run == 0
 
 
-def _repeated(scan_line: Callable[..., None], count: int, line_size: int, stride: int) -> Any:
-    """The device function that scans ``count`` lines, a power of two, without a loop.
+def _repeated(
+    take_line: Any, scan_line: Any, last: int, line_size: int, stride: int, first: int = 1
+) -> Any:
+    """The device function that scans lines ``first`` to ``last`` of a group, without a loop.
 
     The compiler does not unroll a loop this long. Without a loop, the loads of a line overlap with
     the arithmetic of the lines before.
     """
-    if count == 1:
-        return scan_line
-    half = count // 2
-    scan_half = _repeated(scan_line, half, line_size, stride)
-    distance, lines = half * line_size, half * stride
+    if first == last:
+        place, distance = first * line_size, first * stride
+
+        @device_function
+        def scan(
+            ring: Array, at: int, state: Any, start: int, column: int, stored: bool, outputs: Any
+        ) -> None:
+            take_line(ring, at + place, state[1])
+            scan_line(state, start + distance, column, stored, outputs)
+
+        return scan
+
+    middle = (first + last) // 2
+    scan_first = _repeated(take_line, scan_line, middle, line_size, stride, first)
+    scan_second = _repeated(take_line, scan_line, last, line_size, stride, middle + 1)
 
     @device_function
-    def scan(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+    def scan_both(
+        ring: Array, at: int, state: Any, start: int, column: int, stored: bool, outputs: Any
     ) -> None:
-        scan_half(ring, at, state, first, column, stored, outputs)
-        scan_half(ring, at + distance, state, first + lines, column, stored, outputs)
+        scan_first(ring, at, state, start, column, stored, outputs)
+        scan_second(ring, at, state, start, column, stored, outputs)
 
-    return scan
+    return scan_both
