@@ -18,14 +18,17 @@ MAX_BLOCKS: Final = 16
 """Blocks per slice: the largest cluster of an H100 or H200."""
 MIN_COLUMNS: Final = 64
 """Columns per block: with fewer, the exchange takes longer than the lines between."""
-SHAPES: Final = ((2, 4, 16, 4), (2, 4, 8, 2), (4, 16, 8, 2), (4, 16, 4, 2), (4, 16, 2, 2))
+SHAPES: Final = ((2, 2, 16, 4), (2, 4, 8, 2), (4, 16, 8, 2), (4, 16, 4, 2), (4, 16, 2, 2))
 """Columns per lane, most computing warps, lines per group, and fewest groups, by preference.
 
 A lane with 2 columns takes less time per line, but up to 4 warps only: one for each quarter of a
-multiprocessor. Between groups a warp waits, so they are large if four of them fit in the ring.
+multiprocessor. Between groups a warp waits, so groups are large where the ring holds four of them.
 """
-FEW_WARPS: Final = 2
-"""Computing warps up to which one producer keeps up."""
+FEW_WARPS: Final = {1: 4, 2: 4, 4: 2, 8: 2, 16: 2}
+"""Computing warps up to which one producer keeps up, by the size of the cluster.
+
+Large clusters are for few slices: fewer blocks then share the memory bandwidth.
+"""
 MAX_LINE: Final = 8192
 """Longest line: with more columns per block, a ring of two groups does not fit in shared memory."""
 RESIDENT: Final = {
@@ -168,7 +171,8 @@ def of_shape(
 ) -> Config | None:
     """The configuration with this shape, and the largest ring.
 
-    None if the ring does not hold ``groups`` groups of lines, or the whole chunk.
+    None if the ring does not hold ``groups`` groups of lines, or the whole chunk. The producers
+    share the lines of a group evenly, and an exchange falls between two groups.
     """
     shared = problem.weights == "shared" and problem.channels > 1
     shape = Config(
@@ -187,7 +191,8 @@ def of_shape(
     )
     lines = largest_ring(shape, problem.chunk_length)
     enough = min(groups * group, ceil_div(problem.chunk_length, group) * group)
-    if lines < enough or shape.strips * shape.strip < problem.line:
+    fits = lines >= enough and shape.strips * shape.strip >= problem.line
+    if not fits or group % producers or shape.halo % group:
         return None
     return Config(**{**shape.__dict__, "lines": lines})
 
@@ -212,7 +217,7 @@ def choose(problem: ScanProblem) -> Config:
     while blocks <= MAX_BLOCKS:
         for run, most_warps, group, groups in SHAPES:
             warps = ceil_div(problem.line, blocks * OWN_LANES * run)
-            producers = 1 if SIMULATED or warps <= FEW_WARPS else 2
+            producers = 1 if SIMULATED or warps <= FEW_WARPS[blocks] else 2
             config = of_shape(problem, run, warps, blocks, producers, group, groups)
             if warps <= most_warps and config is not None:
                 return config
