@@ -133,6 +133,22 @@ class ScanProblem:
         return ceil_div(self.steps, self.chunk_length)
 
     @property
+    def dependent_fmas(self) -> int:
+        """Length of the longest chain of FMAs, at least, if each line comes from the one before it.
+
+        An element is a sum of three neighbours times their weights, and one constant. An FMA takes
+        one of these products. So an element waits for its neighbours for 1, 2 and 3 FMAs or more:
+        for 2 on average, or for 1.5 at the ends of a line, which have two neighbours. The longest
+        path back through the lines is not below the mean over all random paths. These choose every
+        neighbour with equal probability, and are at an element in proportion to its neighbours.
+        With P positions per line they have 6 (P - 1) / (3 P - 2) FMAs per line: nearly 2.
+        """
+        lines = self.chunk_length - 1
+        if self.line == 1:
+            return lines
+        return lines * 6 * (self.line - 1) // (3 * self.line - 2)
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of one stored element."""
         return ITEM_BYTES[self.dtype]

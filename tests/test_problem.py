@@ -1,3 +1,4 @@
+import random
 from typing import Any
 
 import pytest
@@ -13,6 +14,32 @@ def test_sizes_of_a_vertical_and_a_horizontal_scan() -> None:
     assert down.chunk_length == 5
     assert right.chunk_length == 7
     assert ScanProblem(2, 3, 5, 7, chunk=2).chunk_length == 2
+
+
+@pytest.mark.parametrize("positions", [1, 2, 3, 8, 33])
+def test_no_order_of_the_sums_has_a_shorter_chain(positions: int) -> None:
+    """Each element adds its neighbours in a random order; its chain is the longest path to it."""
+    lines = 40
+    problem = ScanProblem(1, 1, lines, positions)
+    randomly = random.Random(positions)
+    for _ in range(20):
+        finished = [0] * positions
+        for _ in range(lines - 1):
+            line = []
+            for p in range(positions):
+                neighbours = finished[max(p - 1, 0) : p + 2]
+                randomly.shuffle(neighbours)
+                line.append(max(done + late for late, done in enumerate(neighbours, 1)))
+            finished = line
+        assert max(finished) >= problem.dependent_fmas
+
+
+def test_the_chain_is_nearly_two_fmas_per_line() -> None:
+    assert ScanProblem(1, 1, 1024, 1024).dependent_fmas == 2045
+    assert ScanProblem(1, 1, 1024, 1024, chunk=64).dependent_fmas == 125
+    assert ScanProblem(1, 1, 1024, 1).dependent_fmas == 1023
+    assert ScanProblem(1, 1, 1, 1024).dependent_fmas == 0
+    assert ScanProblem(1, 1, 3, 1024, direction="right").dependent_fmas == 1753
 
 
 def test_shapes_follow_the_weights() -> None:

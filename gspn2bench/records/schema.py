@@ -20,7 +20,7 @@ from pydantic import (
 
 from gspn2bench.problem import CasePhase, Direction, DType, Part, Weights
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Timing = Literal["eager", "graph", "device"]
 L2State = Literal["cold", "warm"]
@@ -29,6 +29,10 @@ Status = Literal[
 ]
 Stopped = Literal["interval", "samples", "time"]
 """Why sampling ended: a narrow enough interval, the most samples, or the most time."""
+FloorBound = Literal["bytes", "chain"]
+"""Bound that the floor of a case is: its bytes at copy bandwidth, or its chain of steps."""
+FloorChain = Literal["dependent FMAs", "shared-memory steps"]
+"""Steps that the chain of a floor consists of; the second in runs of schema version 1."""
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -123,6 +127,8 @@ class Row(Record):
     # ceilings and costs
     copy_gbps: Positive | None = None
     floor_ms: Positive | None = None
+    floor_bound: FloorBound | None = None
+    """None in runs of schema version 1, which did not record it."""
     compile_s: float | None = None
     peak_memory_bytes: Count | None = None
     # the gate
@@ -252,8 +258,15 @@ class RunRecord(Record):
     environment: Environment
     copy_gbps: Positive | None = None
     copy_samples_gbps: tuple[Positive, ...] = ()
+    floor_chain: FloorChain = "dependent FMAs"
+    fma_us: Positive | None = None
+    """Time of one FMA in a chain of dependent ones, microseconds."""
+    launch_us: NotNegative | None = None
+    """Graph time of a call beyond its chain of FMAs, microseconds."""
+    shuffle_step_us: Positive | None = None
+    """Time of a line of one shuffle and two dependent FMAs, microseconds."""
     step_us: Positive | None = None
-    """Least time of one scan step (a shared-memory exchange and a barrier), microseconds."""
+    """Time of a line through shared memory, with a barrier, microseconds."""
     l2_cold_ms: Positive | None = None
     """Time of a kernel on rotated operand sets; larger than ``l2_warm_ms`` if rotation works."""
     l2_warm_ms: Positive | None = None
@@ -327,11 +340,20 @@ class Profile(Record):
 
 Model = TypeVar("Model", RunRecord, Row, Profile)
 
-MIGRATIONS: Final[dict[int, Callable[[type[Record], dict[str, Any]], dict[str, Any]]]] = {}
+
+def _from_1(model: type[Record], document: dict[str, Any]) -> dict[str, Any]:
+    """The floors of version 1 stay as recorded: their chain consists of shared-memory steps."""
+    if model is RunRecord:
+        return document | {"floor_chain": "shared-memory steps"}
+    return document
+
+
+MIGRATIONS: Final[dict[int, Callable[[type[Record], dict[str, Any]], dict[str, Any]]]] = {
+    1: _from_1
+}
 """By version, a function of the model and the parsed JSON that returns JSON of the next version.
 
-Version 1 is the first. When version 2 is introduced, add ``{1: ...}`` here to keep old runs
-readable.
+Version 1 is the first. Version 2 has a different chain in its floors.
 """
 
 

@@ -51,10 +51,32 @@ def summary(run: Run) -> Summary:
         ("finished", record.finished_utc or "not finished"),
         ("L2 before each call", record.l2),
         ("copy bandwidth, read and write", _copy_bandwidth(record)),
-        ("least step", f"{number(record.step_us)} µs" if record.step_us else "not measured"),
+        *_steps(record),
         ("seed", str(record.seed)),
     ]
     return Summary(record, conclusion(run), tuple(facts), shlex.join(record.command))
+
+
+def _steps(record: RunRecord) -> list[tuple[str, str]]:
+    """The chain of the floors, and the steps that were measured beside it."""
+
+    def time(value: float | None) -> str:
+        return f"{number(value)} µs" if value else "not measured"
+
+    if record.floor_chain == "shared-memory steps":
+        return [("least step", time(record.step_us))]
+    floor = "not measured"
+    if record.fma_us:
+        launch, fma = time(record.launch_us), time(record.fma_us)
+        floor = (
+            f"the longer of bytes at copy bandwidth, and a launch ({launch}) with a chain of"
+            f" dependent FMAs ({fma} each)"
+        )
+    return [
+        ("floor", floor),
+        ("shuffle step, for comparison", time(record.shuffle_step_us)),
+        ("shared-memory step, for comparison", time(record.step_us)),
+    ]
 
 
 def _copy_bandwidth(record: RunRecord) -> str:

@@ -59,6 +59,7 @@ ROW_COLUMNS: Final = (
     Column("extrapolated, ms", "extrapolated_ms", number, optional=True),
     Column("floor, ms", "floor_ms", number),
     Column("floor / latency, %", "floor_share", percent),
+    Column("bound of the floor", "floor_bound", optional=True),
     Column("launches expected", "launches_expected", count),
     Column("launches observed", "launches_observed", count),
     Column("model, bytes", "bytes_model", count),

@@ -1,7 +1,7 @@
 """Run a scenario case by case and store each row when it is complete."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from gspn2bench import registry
@@ -143,19 +143,13 @@ def run(
 def _workers(writer: store.RunWriter, scenario: str) -> WorkerSupervisor:
     """A supervisor with the ceilings of the run, which are measured and recorded if missing."""
     record = writer.record
-    known = Ceilings(record.copy_samples_gbps, record.step_us, record.l2_cold_ms, record.l2_warm_ms)
+    known = Ceilings(**{field.name: getattr(record, field.name) for field in fields(Ceilings)})
     if known.copy_gbps is not None or record.simulated:
         return WorkerSupervisor(scenario, known)
     workers = WorkerSupervisor(scenario)
     measured = workers.ceilings
     if measured.copy_gbps is not None:
-        writer.update(
-            copy_gbps=measured.copy_gbps,
-            copy_samples_gbps=measured.copy_samples_gbps,
-            step_us=measured.step_us,
-            l2_cold_ms=measured.l2_cold_ms,
-            l2_warm_ms=measured.l2_warm_ms,
-        )
+        writer.update(copy_gbps=measured.copy_gbps, **asdict(measured))
     return workers
 
 

@@ -110,8 +110,7 @@ class Trial:
         """
         modes = tuple(self.remaining if timings is None else timings)
         self.remaining = [mode for mode in self.remaining if mode not in modes]
-        columns = self.columns()
-        return [Row(**columns, timing=mode, status=status, reason=reason) for mode in modes]
+        return [Row(**self.columns(mode), status=status, reason=reason) for mode in modes]
 
     def row(self, mode: Timing, measurement: Measurement) -> Row:
         """The row of a measured timing."""
@@ -123,12 +122,11 @@ class Trial:
         if measurement.slowed:
             status = "unstable"
             reason = f"the GPU was slowed throughout: {measurement.clocks.throttle}"
-        columns = self.columns()
+        columns = self.columns(mode)
         if columns["launches_observed"] is None:  # under a profiler, which occupies CUPTI
             columns["launches_observed"] = measurement.nodes
         return Row(
             **columns,
-            timing=mode,
             latency_ms=latency,
             latency_ms_low=low,
             latency_ms_high=high,
@@ -157,9 +155,21 @@ class Trial:
         else:
             self.sets = sets
 
-    def columns(self) -> dict[str, Any]:
-        """The columns of a row that are known so far."""
-        return self._description | asdict(self.observed) | {"l2": self.l2}
+    def columns(self, mode: Timing) -> dict[str, Any]:
+        """The columns of a row of this timing that are known so far."""
+        # in a warm L2, the operands need not come from DRAM
+        dram_bytes = self.work.compulsory_bytes if self.l2 == "cold" else 0
+        floor = self.ceilings.floor(dram_bytes, self.work.dependent_fmas, mode)
+        return (
+            self._description
+            | asdict(self.observed)
+            | {
+                "timing": mode,
+                "l2": self.l2,
+                "floor_ms": None if floor is None else floor.ms,
+                "floor_bound": None if floor is None else floor.bound,
+            }
+        )
 
     def _suspect_reason(self, latency_ms: float) -> str | None:
         """Why a row on a cold cache is implausible; None if it is plausible.
@@ -193,7 +203,6 @@ def _describe(
         "launches_expected": work.launches,
         "bytes_model": work.traffic,
         "copy_gbps": ceilings.copy_gbps,
-        "floor_ms": ceilings.floor_ms(work.compulsory_bytes, work.steps),
     }
 
 

@@ -48,8 +48,8 @@ class Workload(ABC, Generic[OperandsT]):
 
     @property
     @abstractmethod
-    def steps(self) -> int:
-        """Dependent steps of the longest scan; 0 for modules."""
+    def dependent_fmas(self) -> int:
+        """FMAs that must follow each other in the longest scan, at least; 0 for modules."""
 
     @property
     @abstractmethod

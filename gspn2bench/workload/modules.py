@@ -97,8 +97,8 @@ class ModuleRun(Workload[Tensors]):
         return elements * ITEM_BYTES[self.case.dtype] * (2 if self.training else 1)
 
     @property
-    def steps(self) -> int:
-        """0: not every module scans, so the floor of a module is its copy time."""
+    def dependent_fmas(self) -> int:
+        """0: not every module scans, so the floor of a module is its copy time or a launch."""
         return 0
 
     @property

@@ -81,9 +81,9 @@ class Scans(Workload[tuple[Operands, ...]]):
         return total - x * (len(self.problems) - 1)
 
     @property
-    def steps(self) -> int:
-        """Dependent steps of the longest scan."""
-        return max(problem.chunk_length for problem in self.problems)
+    def dependent_fmas(self) -> int:
+        """FMAs that must follow each other in the longest scan, at least."""
+        return max(problem.dependent_fmas for problem in self.problems)
 
     @property
     def elements(self) -> int:

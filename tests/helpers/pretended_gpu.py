@@ -18,7 +18,7 @@ from gspn2bench.problem import ScanProblem
 from gspn2bench.workload import Scans
 
 CASE = Case(2, 3, 32, 32)
-BOUNDS = Ceilings((4000.0,), step_us=0.05, l2_cold_ms=0.02, l2_warm_ms=0.01)
+BOUNDS = Ceilings((4000.0,), fma_us=0.05, launch_us=2.0, l2_cold_ms=0.02, l2_warm_ms=0.01)
 FOOTPRINT = ScanProblem(2, 3, 32, 32).compulsory_bytes
 COPY_MS = FOOTPRINT / 4000.0 / 1e6
 L2_BYTES = 300_000

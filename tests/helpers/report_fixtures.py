@@ -25,7 +25,7 @@ from gspn2bench.run.trial import Settings, Trial
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 CASE = Case(16, 8, 1024, 1024)
 CASE_FIELDS = frozenset(field.name for field in dataclasses.fields(Case))
-CEILINGS = Ceilings(copy_samples_gbps=(4180.0,), step_us=0.19)
+CEILINGS = Ceilings(copy_samples_gbps=(4180.0,), fma_us=0.09, launch_us=2.0)
 
 NO_GATE: dict[str, Any] = {"gate_error": None, "launches_observed": None}
 """Fields of a row that did not reach the gate, or whose result was NaN."""
@@ -45,7 +45,7 @@ def recorded(case: Case, native: Direction = "down") -> dict[str, Any]:
 
     rung = Rung("r01", "", "", "", native, unused, lambda problem: problem.steps)
     subject = rung if case.part == "kernel" else MODULES["gspn2"]
-    facts = Trial(case, subject, Settings("fixture"), CEILINGS).columns()
+    facts = Trial(case, subject, Settings("fixture"), CEILINGS).columns("graph")
     return facts | {"simulated": False, "launches_observed": facts["launches_expected"]}
 
 
@@ -121,6 +121,9 @@ def record(**changes: Any) -> RunRecord:
         },
         "copy_gbps": 4180.0,
         "copy_samples_gbps": [4160.0, 4180.0, 4190.0],
+        "fma_us": 0.09,
+        "launch_us": 2.0,
+        "shuffle_step_us": 0.15,
         "step_us": 0.19,
     }
     return RunRecord.model_validate(fields | changes)
@@ -310,6 +313,7 @@ def simulated_run() -> Run:
         "width": 16,
         "copy_gbps": None,
         "floor_ms": None,
+        "floor_bound": None,
         "simulated": True,
         "timing": "device",
         "gate_slices": 2,
@@ -342,6 +346,9 @@ def simulated_run() -> Run:
         environment={"host": "fixture-host", "cpu": "Fixture CPU"},
         copy_gbps=None,
         copy_samples_gbps=(),
+        fma_us=None,
+        launch_us=None,
+        shuffle_step_us=None,
         step_us=None,
     )
     return Run(Path("simulated"), run, rows)

@@ -243,16 +243,17 @@ def test_the_interval_contains_the_median_and_narrows_with_more_samples() -> Non
     assert median_interval([2.0] * 9) == (2.0, 2.0)
 
 
-def test_the_floor_is_the_longer_of_bytes_and_steps() -> None:
-    ceilings = Ceilings((4000.0, 4100.0, 4200.0), step_us=0.05)
+def test_the_floor_is_the_longer_of_bytes_and_chain() -> None:
+    ceilings = Ceilings((4000.0, 4100.0, 4200.0), fma_us=0.05, launch_us=2.0)
     large = ScanProblem(16, 8, 1024, 1024)
-    assert ceilings.floor_ms(large.compulsory_bytes, 1024) == pytest.approx(
-        large.compulsory_bytes / 4100.0e6
-    )
+    copy_ms = pytest.approx(large.compulsory_bytes / 4100.0e6)
+    assert ceilings.floor(large.compulsory_bytes, 2045, "graph") == (copy_ms, "bytes")
     single = ScanProblem(1, 1, 1024, 1024)
-    chain = ceilings.floor_ms(single.compulsory_bytes, 1024)
-    assert chain == pytest.approx(1024 * 0.05e-3)
-    assert Ceilings().floor_ms(large.compulsory_bytes, 1024) is None
+    for mode, launch_us in (("eager", 2.0), ("graph", 2.0), ("device", 0.0)):
+        floor = ceilings.floor(single.compulsory_bytes, 2045, mode)
+        assert floor == (pytest.approx((launch_us + 2045 * 0.05) / 1e3), "chain")
+    assert ceilings.floor(0, 0, "graph") == (pytest.approx(2e-3), "chain")
+    assert Ceilings().floor(large.compulsory_bytes, 2045, "graph") is None
 
 
 @pytest.mark.gpu

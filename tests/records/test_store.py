@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from gspn2bench.errors import UsageError
 from gspn2bench.records import schema, store
 from gspn2bench.records.schema import SCHEMA_VERSION, Environment, Record, Row, RunRecord
+from gspn2bench.report.summary import summary
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -159,7 +160,7 @@ def test_no_nan_enters_a_row(field: str, value: float) -> None:
         ("[" * 100_000, "is not the JSON of a run"),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1}),
-            "has schema version 2, but this gspn2bench reads up to 1",
+            "has schema version 3, but this gspn2bench reads up to 2",
         ),
         (json.dumps({"schema_version": SCHEMA_VERSION}), "Field required"),
     ],
@@ -295,6 +296,38 @@ def test_migrations_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "MIGRATIONS", {2: steps[2]})
     with pytest.raises(ValueError, match="schema version 1, which can't be migrated"):
         schema.check_version(1)
+
+
+def test_a_run_of_version_1_keeps_its_floors(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row(floor_ms=0.25))
+    first = json.loads((path / store.RUN_FILE).read_text()) | {"schema_version": 1, "step_us": 0.2}
+    for name in ("floor_chain", "fma_us", "launch_us", "shuffle_step_us"):
+        del first[name]
+    (path / store.RUN_FILE).write_text(json.dumps(first))
+    rows = json.loads((path / store.ROWS_FILE).read_text())
+    del rows["floor_bound"]
+    (path / store.ROWS_FILE).write_text(json.dumps(rows) + "\n")
+    run = store.read_run(path)
+    assert (run.record.floor_chain, run.record.step_us) == ("shared-memory steps", 0.2)
+    assert (run.rows[0].floor_ms, run.rows[0].floor_bound) == (0.25, None)
+    assert dict(summary(run).facts)["least step"] == "0.200 µs"
+
+
+def test_a_new_run_names_the_chain_of_its_floors(tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    run = store.read_run(path)
+    assert run.record.floor_chain == "dependent FMAs"
+    assert dict(summary(run).facts)["floor"] == "not measured"
+    with store.RunWriter(path, run.record, resume=True) as writer:
+        writer.update(fma_us=0.0022, launch_us=1.5, shuffle_step_us=0.018, step_us=0.027)
+    facts = dict(summary(store.read_run(path)).facts)
+    assert facts["floor"] == (
+        "the longer of bytes at copy bandwidth, and a launch (1.50 µs) with a chain of dependent "
+        "FMAs (0.00220 µs each)"
+    )
+    assert facts["shuffle step, for comparison"] == "0.0180 µs"
+    assert facts["shared-memory step, for comparison"] == "0.0270 µs"
+    assert "least step" not in facts
 
 
 @pytest.mark.parametrize("version", [None, SCHEMA_VERSION + 1])

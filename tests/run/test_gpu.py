@@ -32,8 +32,14 @@ def test_the_ceilings_are_plausible(bounds: Ceilings) -> None:
     samples = sorted(bounds.copy_samples_gbps)
     assert samples[0] > 50
     assert samples[-1] < 1.1 * samples[len(samples) // 2]
+    assert bounds.fma_us is not None
+    assert bounds.shuffle_step_us is not None
     assert bounds.step_us is not None
-    assert 0.01 < bounds.step_us < 1.0
+    # four cycles per FMA at 1 to 2 GHz, and each step has at least two of them
+    assert 0.0019 < bounds.fma_us < 0.0045
+    assert 2 * bounds.fma_us < bounds.shuffle_step_us < bounds.step_us < 1.0
+    assert bounds.launch_us is not None
+    assert 0.3 < bounds.launch_us < 10.0
 
 
 @pytest.mark.parametrize("rung", ["r01", "r07"])
@@ -49,7 +55,7 @@ def test_three_latencies_of_one_case(rung: str, bounds: Ceilings) -> None:
         assert row.launches_observed == row.launches_expected
         assert row.floor_ms is not None
         assert row.latency_ms is not None
-        assert row.latency_ms > 0.9 * row.floor_ms
+        assert row.latency_ms > 0.97 * row.floor_ms
         assert row.latency_ms_low is not None
         assert row.latency_ms_high is not None
         assert row.latency_ms_low <= row.latency_ms <= row.latency_ms_high
@@ -67,6 +73,15 @@ def test_cold_is_slower_than_warm_on_a_case_that_fits_the_cache(bounds: Ceilings
 
 def test_a_case_too_small_to_be_made_cold_is_recorded_as_warm(bounds: Ceilings) -> None:
     assert rows(Case(1, 1, 8, 8), "r07", Settings("test"), bounds)["graph"].l2 == "warm"
+
+
+@pytest.mark.parametrize("size", [(4096, 1), (4096, 2), (2048, 33), (16, 16)])
+def test_no_rung_is_below_the_floor_of_its_chain(size: tuple[int, int], bounds: Ceilings) -> None:
+    settings = Settings("test", timings=("graph", "device"))
+    for rung in ("r06c", "r07"):
+        for row in rows(Case(1, 1, *size), rung, settings, bounds).values():
+            assert row.floor_bound == "chain"
+            assert (row.latency_ms or 0) > (row.floor_ms or 1)
 
 
 def test_a_case_too_large_is_oom_and_leaves_the_gpu_usable(bounds: Ceilings) -> None:

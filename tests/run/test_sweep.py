@@ -296,7 +296,8 @@ def test_a_full_disk_ends_the_sweep_and_keeps_its_rows(
 def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = ("--rung", "r07", "-a", "batch=1", "-a", "channels=1", "-a", "size=2")
     _, run = sweep_quick(tmp_path, *narrow)
-    measured = {"copy_samples_gbps": (4000.0,), "step_us": 0.1, "l2_cold_ms": 2.0}
+    steps = {"fma_us": 0.1, "launch_us": 1.5, "shuffle_step_us": 0.2, "step_us": 0.3}
+    measured = {"copy_samples_gbps": (4000.0,), **steps, "l2_cold_ms": 2.0, "l2_warm_ms": 1.0}
     (run.path / "rows.jsonl").write_text("")
     jobs: list[interleave.CaseJob] = []
 
@@ -311,9 +312,9 @@ def test_a_resumed_run_keeps_its_ceilings(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(worker_module.Worker, "run", refuse)
     with RunWriter(run.path, run.record, resume=True) as writer:
-        writer.update(**measured, l2_warm_ms=1.0)
+        writer.update(**measured)
         list(sweep.run(writer, sweep.planned(writer.record)))
-    assert jobs[0].ceilings == Ceilings((4000.0,), 0.1, 2.0, 1.0)
+    assert jobs[0].ceilings == Ceilings(**measured)  # type: ignore[arg-type]
     assert jobs[0].ceilings.cold_is_cold
 
 

@@ -119,6 +119,7 @@ ROOFLINE: Final = Drawing(
         Column("share of copy bandwidth", "copy_share", percent),
         FLOOR,
         Column("floor / latency", "floor_share", percent),
+        Column("bound of the floor", "floor_bound", optional=True),
     ),
 )
 LAUNCHES: Final = Drawing(
@@ -221,7 +222,7 @@ def sections(table: pd.DataFrame, profiles: Sequence[Profile]) -> list[Section]:
                 "Roofline",
                 "Top: model bytes over latency, below the copy bandwidth measured in the same run."
                 " Bottom: floor over latency. The floor is the least time of a case, by its bytes"
-                " or by its dependent steps.",
+                " or by its chain of dependent steps.",
                 (ROOFLINE,),
             )
         )

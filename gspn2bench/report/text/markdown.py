@@ -55,6 +55,7 @@ MEASURED: Final = (
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("share of copy bandwidth", "copy_share", percent),
     Column("floor / latency", "floor_share", percent),
+    Column("bound of the floor", "floor_bound", optional=True),
     *LAUNCHES,
 )
 SIMULATED: Final = (

@@ -66,6 +66,7 @@ type RecordedRow = {
   bytes_reread: number | null;
   copy_gbps: number | null;
   floor_ms: number | null;
+  floor_bound: string | null;
   compile_s: number | null;
   peak_memory_bytes: number | null;
   gate_error: number | null;
