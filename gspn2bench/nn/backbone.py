@@ -57,7 +57,7 @@ class GSPN2Backbone(nn.Module):
         classes: outputs of the classifier.
         in_channels: channels of the images.
         chunk: of every scan, as for ``GSPN2Attention``.
-        rung: the rung that computes on a GPU, by id.
+        rung: the rung that computes on a GPU, by id, or "auto".
         bias: whether convolutions, linear layers and norms have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.

@@ -86,15 +86,17 @@ def runs_kernels(tokens: Tensor) -> bool:
 
 def _make(scans: "FourScans", tokens: Tensor, size: Size, weights: Folded) -> InferencePlan | None:
     batch, (height, width), channels = tokens.shape[0], size, scans.channels
-    rung = gpu.resolve(scans.rung, ALL, tokens.new_empty(0, 0, height, width))
-    if tokens.numel() == 0 or not gpu.scans_four(rung):
+    if tokens.numel() == 0:
         return None
     used = [channels, *scans.outputs]
     rows = weights.before.shape[0]
     planes = tokens.new_empty(sum(used), batch * height * width)
     chunk = None if scans.chunk is None else min(scans.chunk, max(height, width))
-    settings = Settings(batch, height, width, chunk, rung)
+    settings = Settings(batch, height, width, chunk, scans.rung)
     x, lam, u, w = as_images(planes[:channels], planes[channels:], settings)
+    rung = gpu.resolve(scans.rung, "forward", ALL, x, w, chunk)
+    if not gpu.scans_four(rung):
+        return None
     options = Options(chunk, rung, logits=True, with_h=False)
     scan = plan_of("forward", x, lam, w, u, options, weights.before_bias[: sum(used)])
     return InferencePlan(scan, [*used, rows - sum(used)])

@@ -4,13 +4,13 @@ Modules that import numba are imported when the first scan runs on a GPU.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from gspn2bench.kernels.contract import Operands
 from gspn2bench.ops.check import ALL, AUTO, each, shares_weights
+from gspn2bench.ops.choice import choose_for
 from gspn2bench.ops.device import device_of
 from gspn2bench.ops.plans import Options, plan_of
 from gspn2bench.ops.problems import scan_problem
@@ -19,16 +19,27 @@ from gspn2bench.problem import Direction, Phase
 
 Scan = tuple[Direction, Operands]
 
-MAX_QUAD_LINE: Final = 256
-"""Longest line for which one launch for four directions is faster than four streams, measured on
-maps of 64 to 1024 with 80 channels (docs/notes.md)."""
 
+def resolve(
+    rung: str, phase: Phase, direction: str, x: Tensor, w: Tensor, chunk: int | None
+) -> str:
+    """The rung that ``AUTO`` stands for (see choice.py), or the rung itself.
 
-def resolve(rung: str, direction: str, x: Tensor) -> str:
-    """The rung that ``AUTO`` stands for, or the rung itself."""
+    Args:
+        rung: the rung, or ``AUTO``.
+        phase: forward or backward.
+        direction: of the scan, or "all".
+        x: input, (N, C, H, W), with elements.
+        w: weights, of which only the shape is used.
+        chunk: lines after which h restarts at 0; None: never.
+    """
     if rung != AUTO:
         return rung
-    return "r09" if direction == ALL and max(x.shape[-2:]) <= MAX_QUAD_LINE else "r07"
+    vertical = direction in ("down", "up")
+    shared = shares_weights(w, direction)
+    return choose_for(
+        phase, direction == ALL, vertical, tuple(x.shape), x.dtype, x.device, shared, chunk
+    )
 
 
 def forward(
@@ -50,7 +61,7 @@ def forward(
     """
     if lam.numel() == 0:
         return lam.new_empty(lam.shape)
-    rung = resolve(rung, direction, x)
+    rung = resolve(rung, "forward", direction, x, w, chunk)
     if direction == ALL and scans_four(rung):
         _, four_h = scaled_forward(x, lam, w, None, Options(chunk, rung, logits))
         assert four_h is not None
@@ -81,7 +92,7 @@ def backward(
     """
     if lam.numel() == 0:
         return lam.new_zeros(lam.shape), lam.new_zeros(lam.shape), w.new_zeros(w.shape)
-    rung = resolve(rung, direction, x)
+    rung = resolve(rung, "backward", direction, x, w, chunk)
     if direction == ALL and scans_four(rung):
         options = Options(chunk, rung, logits=False)
         grad_x, grad_lam, grad_w, _ = scaled_backward(grad_h, x, lam, w, None, h, options)

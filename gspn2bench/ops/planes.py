@@ -201,8 +201,10 @@ def plan_of_planes(phase: Phase, x: Tensor, planes: Tensor, settings: Settings) 
 def _make(phase: Phase, x: Tensor, planes: Tensor, settings: Settings) -> Plan | None:
     """A plan by ``plan_of``. It needs only addresses, and all memory here is as it expects."""
     image, lam, u, w = as_images(x, planes, settings)
-    rung = gpu.resolve(settings.rung, ALL, image)
-    if planes.numel() == 0 or not gpu.scans_four(rung):
+    if planes.numel() == 0:
+        return None
+    rung = gpu.resolve(settings.rung, phase, ALL, image, w, settings.chunk)
+    if not gpu.scans_four(rung):
         return None
     options = Options(settings.chunk, rung, logits=True)
     return plan_of(phase, image, lam, w, u, options)

@@ -112,8 +112,10 @@ def _cuda(
     with_h: bool,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    rung = gpu.resolve(rung, ALL, x)
-    if lam.numel() == 0 or not gpu.scans_four(rung):
+    if lam.numel() == 0:
+        return _composed(x, lam, w, u, chunk, rung, logits, with_h, bias)
+    rung = gpu.resolve(rung, "forward", ALL, x, w, chunk)
+    if not gpu.scans_four(rung):
         return _composed(x, lam, w, u, chunk, rung, logits, with_h, bias)
     y, h = gpu.scaled_forward(x, lam, w, u, Options(chunk, rung, logits, with_h), bias)
     assert y is not None
@@ -182,8 +184,10 @@ def _cuda_backward(
     rung: str,
     logits: bool,
 ) -> Gradients:
-    rung = gpu.resolve(rung, ALL, x)
-    if lam.numel() == 0 or not gpu.scans_four(rung):
+    if lam.numel() == 0:
+        return _cpu_backward(grad, x, lam, w, u, h, chunk, rung, logits)
+    rung = gpu.resolve(rung, "backward", ALL, x, w, chunk)
+    if not gpu.scans_four(rung):
         return _cpu_backward(grad, x, lam, w, u, h, chunk, rung, logits)
     gradients = gpu.scaled_backward(grad, x, lam, w, u, h, Options(chunk, rung, logits))
     grad_x, grad_lam, grad_w, grad_u = gradients

@@ -20,7 +20,7 @@ def line_scan(
     *,
     direction: Direction = "down",
     chunk: int | None = None,
-    rung: str = "r07",
+    rung: str = "auto",
     logits: bool = False,
 ) -> Tensor:
     """H of a line scan: each line is computed from the line before it.
@@ -40,9 +40,10 @@ def line_scan(
             neighbour of lower index: the one above, when scanning right or left.
         direction: "down" (from row 0), "up", "right" (from column 0) or "left".
         chunk: lines after which h restarts at 0 (GSPN-local), 1 to the scan length; None: never.
-        rung: the rung that computes on a GPU, by id; ignored on a CPU.
+        rung: the rung that computes on a GPU, by id, or "auto": the fastest one at these sizes, by
+            our measurements. Ignored on a CPU.
         logits: whether w holds logits of the weights. They are normalized as ``normalize_weights``
-            does (by r07 on a GPU, in registers), and the gradient of w is that of the logits.
+            does (in registers, if the rung can), and the gradient of w is that of the logits.
 
     Returns:
         h, (N, C, H, W), contiguous; differentiable any number of times in x, lam and w.
@@ -85,7 +86,7 @@ def line_scan4(
             each channel has its own weights. A product that computes the four tensors then needs
             no bias.
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
-        rung: as ``line_scan``, or "auto": the fastest one at these sizes, by our measurements.
+        rung: as ``line_scan``.
         logits: as ``line_scan``; each direction is normalized along its own lines.
 
     Returns:

@@ -199,10 +199,3 @@ def test_a_wrong_bias_is_refused() -> None:
     biased = tensors(1, 1, 2, 2)
     with pytest.raises(ValueError, match="bias: given, expected None"):
         scaled_scans(*biased, *NO_CHUNK, True, torch.zeros(21, dtype=torch.float64))
-
-
-def test_auto_is_one_launch_for_short_lines_and_streams_for_long_ones() -> None:
-    assert gpu.resolve("auto", "all", torch.empty(1, 1, 256, 64)) == "r09"
-    assert gpu.resolve("auto", "all", torch.empty(1, 1, 257, 64)) == "r07"
-    assert gpu.resolve("auto", "down", torch.empty(1, 1, 2, 2)) == "r07"
-    assert gpu.resolve("r05", "all", torch.empty(1, 1, 2, 2)) == "r05"
