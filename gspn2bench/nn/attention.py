@@ -19,6 +19,7 @@ from gspn2bench.nn.scans import FourScans
 from gspn2bench.nn.state import reset_parameters
 from gspn2bench.nn.training import mix_composed, mix_for_training, needs_training
 from gspn2bench.ops import line_scan4
+from gspn2bench.ops.checkpoints import KeepEvery
 from gspn2bench.ops.expand import expand
 
 __all__ = ["FOLDED", "FourScans", "GSPN1Attention", "GSPN2Attention"]
@@ -56,6 +57,8 @@ class GSPN1Attention(TokenMixer):
             the map.
         grid: H and W of tokens that come without ``size``, or "square" if they are always those of
             a square; None: ``size`` is required.
+        checkpoint_lines: K, to keep h of every K-th line for backward and recompute the others, as
+            ``keep_every`` of ``line_scan4``, or "auto"; None: h is kept.
         bias: whether the linear layers have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.
@@ -72,6 +75,7 @@ class GSPN1Attention(TokenMixer):
         chunk: int | None = None,
         rung: str = "auto",
         grid: Grid | None = None,
+        checkpoint_lines: KeepEvery | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -81,11 +85,12 @@ class GSPN1Attention(TokenMixer):
         check_size("dim", dim)
         check_size("reduced", reduced)
         factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        scans: dict[str, Any] = {"chunk": chunk, "rung": rung, "checkpoint_lines": checkpoint_lines}
         self.dim = dim
         self.reduced = reduced
         self.grid = check_grid(grid)
         self.reduce = nn.Linear(dim, reduced, **factory)
-        self.scans = FourScans(dim, reduced, shared=False, chunk=chunk, rung=rung, **factory)
+        self.scans = FourScans(dim, reduced, shared=False, **scans, **factory)
 
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
         """Tokens to tokens, (N, H * W, C)."""
@@ -115,6 +120,7 @@ class GSPN2Attention(TokenMixer):
         rung: the rung that computes on a GPU, by id, or "auto": the fastest one for the size of
             the map.
         grid: as for ``GSPN1Attention``.
+        checkpoint_lines: as for ``GSPN1Attention``.
         bias: whether the linear layers have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.
@@ -131,6 +137,7 @@ class GSPN2Attention(TokenMixer):
         chunk: int | None = None,
         rung: str = "auto",
         grid: Grid | None = None,
+        checkpoint_lines: KeepEvery | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -139,11 +146,12 @@ class GSPN2Attention(TokenMixer):
         check_size("dim", dim)
         check_size("proxy", proxy)
         factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        scans: dict[str, Any] = {"chunk": chunk, "rung": rung, "checkpoint_lines": checkpoint_lines}
         self.dim = dim
         self.proxy = proxy
         self.grid = check_grid(grid)
         self.down = nn.Linear(dim, proxy, **factory)
-        self.scans = FourScans(proxy, proxy, shared=True, chunk=chunk, rung=rung, **factory)
+        self.scans = FourScans(proxy, proxy, shared=True, **scans, **factory)
         self.up = nn.Linear(proxy, dim, **factory)
 
     def mix(self, tokens: Tensor, size: Size) -> Tensor:
@@ -154,7 +162,8 @@ class GSPN2Attention(TokenMixer):
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
         scans: FourScans = self._modules["scans"]  # type: ignore[assignment]
-        if scans.scan4 is line_scan4 and needs_training(tokens, parameters):
+        one_node = scans.scan4 is line_scan4 and scans.checkpoint_lines is None
+        if one_node and needs_training(tokens, parameters):
             scans.kept.clear()
             return mix_for_training(scans, tokens, size, parameters)
         kept = None if self.training else scans.kept.get(parameters, lambda: self._keep(parameters))

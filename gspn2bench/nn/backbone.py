@@ -16,6 +16,7 @@ from gspn2bench.nn.attention import GSPN2Attention
 from gspn2bench.nn.block import GSPNBlock
 from gspn2bench.nn.check import check_size
 from gspn2bench.nn.state import reset_parameters
+from gspn2bench.ops.checkpoints import KeepEvery
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class GSPN2Backbone(nn.Module):
         in_channels: channels of the images.
         chunk: of every scan, as for ``GSPN2Attention``.
         rung: the rung that computes on a GPU, by id, or "auto".
+        checkpoint_lines: of every scan, as for ``GSPN2Attention``.
         bias: whether convolutions, linear layers and norms have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.
@@ -74,12 +76,14 @@ class GSPN2Backbone(nn.Module):
         in_channels: int = 3,
         chunk: int | None = None,
         rung: str = "auto",
+        checkpoint_lines: KeepEvery | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        scans: dict[str, Any] = {"chunk": chunk, "rung": rung, "checkpoint_lines": checkpoint_lines}
         for name, size in (("classes", classes), ("in_channels", in_channels)):
             check_size(name, size)
         check_size("width", config.width // 2)
@@ -96,7 +100,7 @@ class GSPN2Backbone(nn.Module):
             nn.Sequential(
                 *(
                     GSPNBlock(
-                        GSPN2Attention(dim, config.proxy, chunk=chunk, rung=rung, **factory),
+                        GSPN2Attention(dim, config.proxy, **scans, **factory),
                         mlp_ratio=config.mlp_ratio,
                         **factory,
                     )
@@ -149,6 +153,7 @@ def gspn2_tiny(
     proxy: int = 2,
     classes: int = 1000,
     rung: str = "auto",
+    checkpoint_lines: KeepEvery | None = None,
     bias: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -158,6 +163,7 @@ def gspn2_tiny(
         replace(TINY, proxy=proxy),
         classes=classes,
         rung=rung,
+        checkpoint_lines=checkpoint_lines,
         bias=bias,
         device=device,
         dtype=dtype,
@@ -169,6 +175,7 @@ def gspn2_small(
     proxy: int = 2,
     classes: int = 1000,
     rung: str = "auto",
+    checkpoint_lines: KeepEvery | None = None,
     bias: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -178,6 +185,7 @@ def gspn2_small(
         replace(SMALL, proxy=proxy),
         classes=classes,
         rung=rung,
+        checkpoint_lines=checkpoint_lines,
         bias=bias,
         device=device,
         dtype=dtype,
@@ -189,6 +197,7 @@ def gspn2_base(
     proxy: int = 2,
     classes: int = 1000,
     rung: str = "auto",
+    checkpoint_lines: KeepEvery | None = None,
     bias: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -198,6 +207,7 @@ def gspn2_base(
         replace(BASE, proxy=proxy),
         classes=classes,
         rung=rung,
+        checkpoint_lines=checkpoint_lines,
         bias=bias,
         device=device,
         dtype=dtype,

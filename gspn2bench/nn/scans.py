@@ -11,6 +11,8 @@ from gspn2bench.nn.folding import are_plain_linear, by_channel, plain_parameters
 from gspn2bench.nn.state import convert_to_version_2, reset_parameters
 from gspn2bench.nn.weight_cache import WeightCache
 from gspn2bench.ops import line_scan4
+from gspn2bench.ops.check import check_keep_every
+from gspn2bench.ops.checkpoints import KeepEvery
 from gspn2bench.problem import DIRECTIONS
 
 
@@ -27,18 +29,22 @@ class FourScans(nn.Module):
         chunk: lines after which h restarts at 0 (GSPN-local), at least 1; None: never.
         rung: the rung that computes on a GPU, by id, or "auto": the fastest one for the size of
             the map.
+        checkpoint_lines: K, to keep h of every K-th line for backward and recompute the others, as
+            ``keep_every`` of ``line_scan4``, or "auto"; None: h is kept.
         bias: whether the linear layers have a bias.
         device: of the parameters; None: torch's default.
         dtype: of the parameters; None: torch's default.
 
     Raises:
-        ValueError: a size is below 1.
+        ValueError: a size or checkpoint_lines is below 1.
     """
 
     _version = 2
 
     scan4 = staticmethod(line_scan4)
     """Computes the scans; a function with the same arguments can replace it."""
+
+    checkpoint_lines: KeepEvery | None = None  # of modules pickled before it existed
 
     kept: WeightCache
     """Weights that ``GSPN2Attention`` computes from the parameters; not part of the state."""
@@ -51,6 +57,7 @@ class FourScans(nn.Module):
         shared: bool,
         chunk: int | None,
         rung: str,
+        checkpoint_lines: KeepEvery | None = None,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -58,7 +65,9 @@ class FourScans(nn.Module):
         super().__init__()
         self.kept = WeightCache()
         check_size("chunk", 1 if chunk is None else chunk)
+        check_keep_every(checkpoint_lines, "checkpoint_lines")
         self.channels, self.shared, self.chunk, self.rung = channels, shared, chunk, rung
+        self.checkpoint_lines = checkpoint_lines
         directions = len(DIRECTIONS)
         sets = 1 if shared else channels
         factory: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
@@ -152,6 +161,8 @@ class FourScans(nn.Module):
         options: dict[str, Any] = {"chunk": chunk, "rung": self.rung, "logits": True}
         if bias is not None:
             options["bias"] = bias
+        if self.checkpoint_lines is not None:
+            options["keep_every"] = self.checkpoint_lines
         scanned = self.scan4(image, lam, logits, u=u, **options)
         return scanned.transpose(1, 2).reshape(4 * channels, batch * height * width).t()
 
@@ -168,7 +179,10 @@ class FourScans(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments."""
-        return f"{self.channels}, shared={self.shared}, chunk={self.chunk}, rung={self.rung!r}"
+        lines = self.checkpoint_lines
+        return f"{self.channels}, shared={self.shared}, chunk={self.chunk}, rung={self.rung!r}" + (
+            "" if lines is None else f", checkpoint_lines={lines!r}"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -46,6 +46,24 @@ def check_kinds(
         raise ValueError(f"logits: {logits!r} is neither True nor False")
 
 
+def check_keep_every(lines: object, name: str = "keep_every") -> None:
+    """Check the distance of the lines of h that are kept for backward.
+
+    Args:
+        lines: the distance.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: it is not a whole number from 1, "auto" or None.
+    """
+    if lines is None or lines == "auto":
+        return
+    if isinstance(lines, bool) or not isinstance(lines, (int, torch.SymInt)):
+        raise ValueError(f"{name}: {lines!r} is not a whole number, 'auto' or None")
+    if lines < 1:
+        raise ValueError(f"{name}: {lines} is below 1")
+
+
 def check_tensor(name: str, value: object) -> None:
     """Check that an argument is a tensor.
 

@@ -6,7 +6,8 @@ Source: arXiv 2501.12381, equations 1 to 3; four directions: arXiv 2512.07884, s
 import torch
 from torch import Tensor
 
-from gspn2bench.ops.check import ALL, check_kinds, check_tensor
+from gspn2bench.ops.check import ALL, check_keep_every, check_kinds, check_tensor
+from gspn2bench.ops.checkpoints import KeepEvery, checkpointed_scan
 from gspn2bench.ops.forward_mode import refuse_forward_mode
 from gspn2bench.ops.library import scan
 from gspn2bench.ops.scaled import scaled_scans
@@ -22,6 +23,7 @@ def line_scan(
     chunk: int | None = None,
     rung: str = "auto",
     logits: bool = False,
+    keep_every: KeepEvery | None = None,
 ) -> Tensor:
     """H of a line scan: each line is computed from the line before it.
 
@@ -44,6 +46,9 @@ def line_scan(
             our measurements. Ignored on a CPU.
         logits: whether w holds logits of the weights. They are normalized as ``normalize_weights``
             does (in registers, if the rung can), and the gradient of w is that of the logits.
+        keep_every: K: h is kept for backward on every K-th line only, and recomputed in blocks of
+            K lines; "auto": 16 blocks, or fewer of 16 lines; None: all of h is kept. It saves
+            memory if nothing else keeps h.
 
     Returns:
         h, (N, C, H, W), contiguous; differentiable any number of times in x, lam and w.
@@ -53,8 +58,12 @@ def line_scan(
         NotImplementedError: forward-mode differentiation.
     """
     check_kinds(x, lam, w, direction, chunk, rung, logits)
+    check_keep_every(keep_every)
     refuse_forward_mode(x, lam, w)
-    h: Tensor = scan(*autocast(x, lam, w), direction, chunk, rung, logits)
+    x, lam, w = autocast(x, lam, w)
+    if keep_every is not None and torch.is_grad_enabled():
+        return checkpointed_scan(x, lam, w, None, direction, chunk, rung, logits, keep_every)
+    h: Tensor = scan(x, lam, w, direction, chunk, rung, logits)
     return h
 
 
@@ -68,6 +77,7 @@ def line_scan4(
     chunk: int | None = None,
     rung: str = "auto",
     logits: bool = False,
+    keep_every: KeepEvery | None = None,
 ) -> Tensor:
     """Four line scans of one input, down, up, right and left in this order: h, or u * h.
 
@@ -88,6 +98,7 @@ def line_scan4(
         chunk: lines after which h restarts at 0, 1 to the longer of H and W; None: never.
         rung: as ``line_scan``.
         logits: as ``line_scan``; each direction is normalized along its own lines.
+        keep_every: as ``line_scan``; with u, nothing else keeps h.
 
     Returns:
         h of each direction, (4, N, C, H, W), contiguous, or u * h in the memory layout of lam;
@@ -98,11 +109,17 @@ def line_scan4(
         NotImplementedError: as ``line_scan``.
     """
     check_kinds(x, lam, w, ALL, chunk, rung, logits)
+    check_keep_every(keep_every)
+    if bias is not None or not torch.is_grad_enabled():
+        keep_every = None
     if u is None:
         if bias is not None:
             raise ValueError("bias: given without u, expected None")
         refuse_forward_mode(x, lam, w)
-        h: Tensor = scan(*autocast(x, lam, w), ALL, chunk, rung, logits)
+        x, lam, w = autocast(x, lam, w)
+        if keep_every is not None:
+            return checkpointed_scan(x, lam, w, None, ALL, chunk, rung, logits, keep_every)
+        h: Tensor = scan(x, lam, w, ALL, chunk, rung, logits)
         return h
     check_tensor("u", u)
     refuse_forward_mode(x, lam, w, u)
@@ -111,6 +128,8 @@ def line_scan4(
         check_tensor("bias", bias)
         (bias,) = autocast(bias)
     x, lam, w, u = autocast(x, lam, w, u)
+    if keep_every is not None:
+        return checkpointed_scan(x, lam, w, u, ALL, chunk, rung, logits, keep_every)
     y, _ = scaled_scans(x, lam, w, u, chunk, rung, logits, with_h, bias)
     return y
 

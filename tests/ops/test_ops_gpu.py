@@ -202,6 +202,38 @@ def test_a_tensor_of_the_second_gpu() -> None:
     close(h, line_scan4(*on_cpu))
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_kept_lines_like_a_cpu(direction: Direction, dtype: DType, weights: Weights) -> None:
+    like_a_cpu(
+        partial(line_scan, direction=direction, chunk=50, keep_every=16),
+        operands(direction, dtype, weights),
+        dtype,
+    )
+
+
+@pytest.mark.alone
+def test_kept_lines_of_four_directions_save_memory() -> None:
+    sizes = (2, 8, 512, 512)
+    x = torch.randn(sizes, device="cuda", requires_grad=True)
+    lam, u = (torch.randn(4, *sizes, device="cuda").requires_grad_() for _ in range(2))
+    logits = torch.randn(4, 3, 2, 512, 512, device="cuda", requires_grad=True)
+    held, results = [], []
+    for keep_every in (None, 32):
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        y = line_scan4(x, lam, logits, u=u, logits=True, keep_every=keep_every)
+        held.append(torch.cuda.memory_allocated() - before - 4 * y.numel())
+        gradients = torch.autograd.grad(y, (x, lam, logits, u), torch.ones_like(y))
+        results.append((y.detach(), *gradients))
+        del y, gradients
+    assert held[0] >= 4 * lam.numel()  # h
+    assert held[1] <= 4 * lam.numel() / 32 + 2**20
+    for mine, theirs in zip(*results, strict=True):
+        close(mine, theirs)
+
+
 def test_a_module_trains_like_on_a_cpu() -> None:
     torch.manual_seed(0)
     module = GSPN2Attention(16, 4)

@@ -101,6 +101,7 @@ def scan4(
     chunk: int | None = None,
     rung: str = "r07",  # noqa: ARG001
     logits: bool = False,
+    keep_every: object = None,  # noqa: ARG001  autograd keeps every line here
 ) -> Tensor:
     """``ops.line_scan4`` in float64, on any device; shapes and errors are the same."""
     if bias is not None:
