@@ -162,10 +162,11 @@ class GSPN2Attention(TokenMixer):
             expanded: Tensor = self.up(self.scans(proxy, proxy, size))
             return expanded
         scans: FourScans = self._modules["scans"]  # type: ignore[assignment]
-        one_node = scans.scan4 is line_scan4 and scans.checkpoint_lines is None
-        if one_node and needs_training(tokens, parameters):
+        if scans.scan4 is line_scan4 and needs_training(tokens, parameters):
             scans.kept.clear()
-            return mix_for_training(scans, tokens, size, parameters)
+            if scans.checkpoint_lines is None:
+                return mix_for_training(scans, tokens, size, parameters)
+            return mix_composed(scans, tokens, size, parameters).view(tokens.shape)
         kept = None if self.training else scans.kept.get(parameters, lambda: self._keep(parameters))
         if self.proxy <= FOLDED or (kept is not None and _few_positions(tokens)):
             folded = fold(parameters) if kept is None else Folded._make(kept[:4])

@@ -7,8 +7,9 @@
 
 ``scaled.py`` is the operator of modules: four scans, logits and u in one. ``plans.py`` prepares its
 launch once per kind of tensors. ``planes.py`` is the same on planes, for training. ``expand.py``
-projects planes to tokens. ``choice.py`` chooses the rung of ``rung="auto"``. ``prepared.py`` has
-what prepared calls share, ``device.py`` the current device.
+projects planes to tokens. ``checkpoints.py`` (with ``blocks.py``) is a scan that keeps some lines
+of h and recomputes the others. ``choice.py`` chooses the rung of ``rung="auto"``. ``prepared.py``
+has what prepared calls share, ``device.py`` the current device.
 
 Importing this package registers the operators. A program that loads an exported model must import
 it first. Examples: docs/operator.md.

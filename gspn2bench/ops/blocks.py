@@ -253,6 +253,7 @@ def _write_weight_gradient(
     target = order.lines(planes.grad_w, line)
     grad = grad.unsqueeze(order.axis).to(target.dtype)
     if settings.logits:
-        w = order.lines(planes.w, line)
-        grad = logits_gradient(w, _weights(w, settings), grad, settings.direction)
+        weights = later.weights.squeeze(2) if planes.w.dim() == 4 else later.weights
+        weights = weights.unsqueeze(order.axis)
+        grad = logits_gradient(order.lines(planes.w, line), weights, grad, settings.direction)
     target.copy_(grad)

@@ -36,7 +36,7 @@ from ..helpers.report_fixtures import real_run
 HEAD = 'title = "t"\ndescription = "d"\nsource = "s"\n'
 CASE = Case(3, 16, 9, 7, part="module", proxy=3)
 TRAIN = replace(CASE, phase="train")
-EVERYWHERE = ("attention_torch", "gspn1", "gspn2")
+EVERYWHERE = ("attention_torch", "gspn1", "gspn1_checkpointed", "gspn2", "gspn2_checkpointed")
 """Modules that run on a CPU without compiling."""
 
 

@@ -28,8 +28,8 @@ def expand(folder: Path, text: str, *overrides: str) -> list[Case]:
 
 def test_shipped_scenarios() -> None:
     assert scenario.names() == [
-        "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "four", "module", "normalize", "peers",
-        "quick", "sdxl", "single", "small", "table1", "tableS2", "tableS4", "train",
+        "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "four", "memory", "module", "normalize",
+        "peers", "quick", "sdxl", "single", "small", "table1", "tableS2", "tableS4", "train",
     ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_a_scenario_names_one_of_its_rungs_as_the_base(tmp_path: Path) -> None:
 def test_a_scenario_lists_its_latency_modes(tmp_path: Path) -> None:
     assert read(tmp_path, ONE).timing == ("eager", "graph", "device")
     assert read(tmp_path, "timing = ['graph', 'eager']\n" + ONE).timing == ("graph", "eager")
-    for name in ("module", "tableS4"):
+    for name in ("memory", "module", "tableS4"):
         assert scenario.load(name).timing == ("eager", "graph")
 
 

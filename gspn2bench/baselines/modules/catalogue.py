@@ -106,6 +106,27 @@ GSPN2: Final = Module(
     },
     unsupported_reason=_not_an_image,
 )
+GSPN1_CHECKPOINTED: Final = replace(
+    GSPN1,
+    id="gspn1_checkpointed",
+    title="GSPN-1 module, kept lines",
+    idea="gspn1, which recomputes h in backward from every K-th line",
+    source="gspn2bench",
+    build=_mixer_parts(lambda case: GSPN1Attention(case.channels, checkpoint_lines="auto")),
+)
+GSPN2_CHECKPOINTED: Final = replace(
+    GSPN2,
+    id="gspn2_checkpointed",
+    title="GSPN-2 module, kept lines",
+    idea="gspn2, which recomputes h in backward from every K-th line",
+    source="gspn2bench",
+    build={
+        **_mixer_parts(
+            lambda case: GSPN2Attention(case.channels, _proxy(case), checkpoint_lines="auto")
+        ),
+        "model": lambda case: gspn2_tiny(proxy=_proxy(case), checkpoint_lines="auto"),
+    },
+)
 TORCH: Final = Module(
     id="attention_torch",
     title="nn.MultiheadAttention",
@@ -121,7 +142,9 @@ MODULES: Final[dict[str, Module]] = {
         _compiled(_softmax("cudnn")),
         TORCH,
         GSPN1,
+        GSPN1_CHECKPOINTED,
         GSPN2,
+        GSPN2_CHECKPOINTED,
         _compiled(GSPN2),
     )
 }
