@@ -186,7 +186,7 @@ def _walk_block(
     """
     x, lam, w, grad = (order.lines(t, block) for t in (planes.x, planes.lam, planes.w, planes.grad))
     starts_at_h = kept is not None
-    inner_x, inner_lam = (t.clone() if starts_at_h else t.contiguous() for t in (x, lam))
+    inner_x, inner_lam = (_copy(t) if starts_at_h else t.contiguous() for t in (x, lam))
     if kept is not None:
         order.line(inner_x, 0).copy_(kept)
         order.line(inner_lam, 0).fill_(1)
@@ -199,7 +199,7 @@ def _walk_block(
         order.lines(planes.grad_u, block).copy_(h * grad)
         grad = order.lines(planes.u, block) * grad
     if later is not None:
-        grad = grad.clone()
+        grad = _copy(grad)
         order.line(grad, -1).add_(_passed_back(later).to(grad.dtype))
         _write_weight_gradient(planes, later, order.line(h, -1), order, settings)
     grad_x, grad_lam, grad_w = operators.line_scan_backward(
@@ -218,6 +218,10 @@ def _walk_block(
     order.lines(planes.grad_lam, block).copy_(grad_lam)
     order.lines(planes.grad_w, block).copy_(grad_w)
     return first
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _weights(w: Tensor, settings: Settings) -> Tensor:
