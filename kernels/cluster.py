@@ -126,7 +126,7 @@ mbarrier_arrive = _instruction("vu", "mbarrier.arrive.shared::cta.b64 _, [$0];",
 mbarrier_arrive_after_copies = _instruction(
     "vu", "cp.async.mbarrier.arrive.noinc.shared.b64 [$0];", "r,~{memory}"
 )
-"""(address): arrive at an mbarrier once the asynchronous copies of this thread have been written."""
+"""(address): arrive at an mbarrier once this thread's asynchronous copies have been written."""
 mbarrier_expect = _instruction(
     "vuu", "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;", "r,r,~{memory}"
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 WARP: Final = 32
 PATIENCE_S: Final = 60.0
-"""Longest wait for other threads of a simulated block: an error of a kernel must not hang a test."""
+"""Longest wait for other threads of a simulated block. A faulty kernel then cannot hang a test."""
 NO_BYTES: Final = 1 << 31
 """The field of bytes if none are expected: it may be negative for a while."""
 

@@ -35,11 +35,11 @@ sync_warp = simulated_block.sync if SIMULATED else _sync_warp
 
 
 @device_function
-def _warp_number(thread: int) -> Any:
+def _warp_number(thread: Any) -> Any:
     return np.uint32(cuda.shfl_sync(ALL_LANES, np.int32(thread // np.uint32(WARP)), 0))
 
 
-def _simulated_warp_number(thread: int) -> Any:
+def _simulated_warp_number(thread: Any) -> Any:
     return np.uint32(thread // np.uint32(WARP))
 
 
