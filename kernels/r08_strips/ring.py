@@ -8,7 +8,7 @@ memory.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from gspn2bench.kernels.r08_strips.configuration import HALO_LANES, OWN_LANES, C
 from gspn2bench.problem import ceil_div
 
 BuildCopyLine = Callable[[Config, int, int], Any]
+COPIED_LINES: Final = 4
+"""Lines that a producer copies without a loop."""
 
 
 def piece_of(config: Config) -> int:
@@ -71,12 +73,16 @@ def build_produce(config: Config, build_copy_line: BuildCopyLine, stride: int) -
     own, halo, span, piece = config.warps * config.strip, config.halo, config.span, piece_of(config)
     asynchronous = piece * config.item_bytes in wide.COPIED_BYTES
     turns = group // producers
+    together = min(turns, COPIED_LINES)
     lines = [
         build_copy_line(config, k * producers * line_size, k * producers * stride)
-        for k in range(turns)
+        for k in range(together)
     ]
     copy_all, copy_left = _in_turn(lines, producers, False), _in_turn(lines, producers, True)
-    reach = (turns - 1) * producers  # from a warp's first line of a group to its last
+    walked = together * producers  # lines of the walk, to the next ones that are copied together
+    next_slot, next_line = walked * line_size, walked * stride
+    reach = walked - producers  # from the first line that is copied to the last one
+    steps = turns // together
     passes, ragged = ceil_div(span, piece * WARP), span % (piece * WARP) != 0
 
     @device_function
@@ -101,10 +107,13 @@ def build_produce(config: Config, build_copy_line: BuildCopyLine, stride: int) -
                     to, index = line + place, first + start * stride + column
                     weight_index = weight_first + start * stride + column if shared else index
                     left = rows - start
-                    if left > reach:
-                        copy_all(ring, to, inputs, index, weight_index, inside, place, left)
-                    else:
-                        copy_left(ring, to, inputs, index, weight_index, inside, place, left)
+                    for _ in range(steps):
+                        if left > reach:
+                            copy_all(ring, to, inputs, index, weight_index, inside, place, left)
+                        else:
+                            copy_left(ring, to, inputs, index, weight_index, inside, place, left)
+                        to, left = to + next_slot, left - walked
+                        index, weight_index = index + next_line, weight_index + next_line
             if asynchronous:
                 mbarrier.arrive_after_copies(barriers, slot)
             else:

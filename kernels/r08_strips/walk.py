@@ -54,7 +54,7 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
     produce = build_produce(config, build_copy_line, stride)
     send, receive = build_exchange(config)
     take_line = build_take_line(config)
-    scan_lines = _repeated(take_line, scan_line, group - 1, line_size, stride)
+    scan_rest = _build_scan_rest(take_line, scan_line, group, line_size, stride)
 
     @device_function
     def walk(
@@ -120,7 +120,7 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
                     since = np.uint32(0)
                 scan_line(state, first, column, stored, outputs)
                 if np.uint32(done + np.uint32(group)) <= rows:
-                    scan_lines(ring, at, state, first, column, stored, outputs)
+                    scan_rest(ring, at, state, first, column, stored, outputs)
                 else:
                     for k in range(1, group):
                         if np.uint32(done + np.uint32(k)) < rows:
@@ -147,35 +147,55 @@ def run_divides(config: Config) -> bool:
     return config.width % config.run == 0
 
 
-def _repeated(
-    take_line: Any, scan_line: Any, last: int, line_size: int, stride: int, first: int = 1
+def _build_scan_rest(
+    take_line: Any, scan_line: Any, group: int, line_size: int, stride: int
 ) -> Any:
-    """The device function that scans lines ``first`` to ``last`` of a group, without a loop.
+    """The device function that scans the lines of a group after the first, without a loop.
 
     The compiler does not unroll a loop this long. Without a loop, the loads of a line overlap with
-    the arithmetic of the lines before.
+    the arithmetic of the lines before. The lines are put together in powers of two, so few functions
+    have to be compiled: lines 2 and 3 of 8, for example, are line 1 twice, further on.
+
+    Args:
+        take_line: see ``ring.build_take_line``.
+        scan_line: see ``build_walk``.
+        group: lines of a group, a power of two.
+        line_size: from line to line in the ring.
+        stride: from line to line in the tensors.
     """
-    if first == last:
-        place, distance = first * line_size, first * stride
-
-        @device_function
-        def scan(
-            ring: Array, at: int, state: Any, start: int, column: int, stored: bool, outputs: Any
-        ) -> None:
-            take_line(ring, at + place, state[1])
-            scan_line(state, start + distance, column, stored, outputs)
-
-        return scan
-
-    middle = (first + last) // 2
-    scan_first = _repeated(take_line, scan_line, middle, line_size, stride, first)
-    scan_second = _repeated(take_line, scan_line, last, line_size, stride, middle + 1)
 
     @device_function
-    def scan_both(
-        ring: Array, at: int, state: Any, start: int, column: int, stored: bool, outputs: Any
+    def scan_one(
+        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
     ) -> None:
-        scan_first(ring, at, state, start, column, stored, outputs)
-        scan_second(ring, at, state, start, column, stored, outputs)
+        take_line(ring, at, state[1])
+        scan_line(state, first, column, stored, outputs)
 
-    return scan_both
+    rest, block, lines = None, scan_one, 1  # rest: lines 1 to ``lines`` - 1; block: ``lines`` lines
+    while lines < group:
+        rest = _one_after_another(rest, block, lines * line_size, lines * stride)
+        block = _one_after_another(block, block, lines * line_size, lines * stride)
+        lines *= 2
+    return rest
+
+
+def _one_after_another(first_part: Any, second_part: Any, place: int, distance: int) -> Any:
+    """The device function that runs two others, the second one some lines further on."""
+
+    @device_function
+    def second(
+        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+    ) -> None:
+        second_part(ring, at + place, state, first + distance, column, stored, outputs)
+
+    if first_part is None:
+        return second
+
+    @device_function
+    def both(
+        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+    ) -> None:
+        first_part(ring, at, state, first, column, stored, outputs)
+        second(ring, at, state, first, column, stored, outputs)
+
+    return both
