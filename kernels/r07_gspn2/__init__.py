@@ -1,8 +1,8 @@
 """r07 gspn2: GSPN-2, tuned to the memory roofline.
 
 Idea: r06c waits for memory once per pass of its ring. A deeper ring divides this wait by more
-lines. So the ring is as deep as the registers of a block and the storage type allow, and as the
-compiler still unrolls: see configuration.py.
+lines. So the ring is as deep as the registers of a block and the storage type allow: see
+configuration.py.
 
 Also: backward; weights given as logits; lines longer than a block, whose threads own several
 adjacent words; "right" and "left" without transposed copies.
@@ -23,9 +23,9 @@ docs/notes.md has what it costs.
 columns.py scans "right" and "left" without transposed copies, for float32 columns of up to 512.
 Copies were measured to be faster on longer ones. 16-bit types and backward use copies too.
 
-Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 with bfloat16, and up
-to 16 on short lines. Backward with shared weights was always two launches before 0.3.0. Forward has
-not changed.
+Changes since r06c: the depth of the ring, from 4 lines to 8 with float32, 10 with 16-bit types, and
+up to 16 on short lines. Backward with shared weights was always two launches before 0.3.0. Forward
+with float16 had a ring of 8 lines: a deeper one was not unrolled.
 
 Expect: launches 1. On figure 3 DRAM throughput stays that of a copy, 86 % of peak, and the time
 stays 0.78 ms. Where latency is the limit, the time falls on an H200: with shared weights to

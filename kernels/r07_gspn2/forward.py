@@ -22,6 +22,8 @@ def build_forward(config: Config) -> Any:
     edges_size = 2 * line
     ring_size = FORWARD_OPERANDS * depth * words
     fetch, scan_line = fetching(config), scanning(config)
+    scan_all = scanning_slots(config, fetch, scan_line, range(depth), check=False)
+    scan_last = scanning_slots(config, fetch, scan_line, range(depth), check=True)
 
     @kernel("r07_gspn2_forward", max_registers=config.max_registers)
     def forward(
@@ -63,28 +65,76 @@ def build_forward(config: Config) -> Any:
         # warp waits for them once per pass of the ring, not at each line.
         step = np.uint32(0)
         while np.uint32(step + np.uint32(2 * depth)) <= rows:
-            for k in range(depth):  # unrolled: the ring stays in registers
-                scan_line(ring, k, own, values, edges, thread, move(first, k * stride), h)
-                cuda.syncthreads()
-                ahead = (k + depth) * stride
-                index, weight_index = move(first, ahead), move(weight_first, ahead)
-                fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
+            scan_all(
+                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                x, lam, wl, wm, wr, h,
+            )  # fmt: skip
             first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
         while step < rows:
-            for k in range(depth):
-                current = np.uint32(step + np.uint32(k))
-                if current < rows:
-                    scan_line(ring, k, own, values, edges, thread, first, h)
-                    cuda.syncthreads()
-                    if np.uint32(current + np.uint32(depth)) < rows:
-                        index = move(first, depth * stride)
-                        weight_index = move(weight_first, depth * stride)
-                        fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
-                    first, weight_first = move(first, stride), move(weight_first, stride)
+            scan_last(
+                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                x, lam, wl, wm, wr, h,
+            )  # fmt: skip
+            first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
 
     return forward
+
+
+def scanning_slots(config: Config, fetch: Any, scan_line: Any, slots: range, *, check: bool) -> Any:
+    """The device function that scans the lines in these slots, and loads as many lines ahead.
+
+    There is no loop, so every slot is a constant and the ring stays in registers. The compiler
+    would unroll a loop only if its body is short enough.
+
+    Args:
+        config: of the kernel.
+        fetch: see ``fetching``.
+        scan_line: see ``scanning``.
+        slots: of the ring.
+        check: whether there may be fewer lines left than slots, or than two rings.
+    """
+    if len(slots) > 1:
+        half = len(slots) // 2
+        scan_first = scanning_slots(config, fetch, scan_line, slots[:half], check=check)
+        scan_second = scanning_slots(config, fetch, scan_line, slots[half:], check=check)
+
+        @device_function
+        def scan_slots(
+            ring: Array, own: Array, values: Array, edges: Array, thread: int,
+            first: int, weight_first: int, last_offset: int, step: int, rows: int,
+            x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+        ) -> None:  # fmt: skip
+            scan_first(
+                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                x, lam, wl, wm, wr, h,
+            )  # fmt: skip
+            scan_second(
+                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                x, lam, wl, wm, wr, h,
+            )  # fmt: skip
+
+        return scan_slots
+
+    k, depth = slots[0], config.depth
+    stride = -config.line_words if config.upward else config.line_words
+    here, ahead = k * stride, (k + depth) * stride
+
+    @device_function
+    def scan_slot(
+        ring: Array, own: Array, values: Array, edges: Array, thread: int,
+        first: int, weight_first: int, last_offset: int, step: int, rows: int,
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+    ) -> None:  # fmt: skip
+        if not check or np.uint32(step + np.uint32(k)) < rows:
+            scan_line(ring, k, own, values, edges, thread, move(first, here), h)
+            cuda.syncthreads()
+            if not check or np.uint32(step + np.uint32(k + depth)) < rows:
+                index, weight_index = move(first, ahead), move(weight_first, ahead)
+                fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
+
+    return scan_slot
 
 
 def edges_of_a_line(config: Config) -> int:
