@@ -14,37 +14,44 @@ from gspn2bench.kernels.jit import Array, flat
 _POISONED: Final = ContextVar("poisoned", default=True)
 
 
-def forward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
+def forward_arrays(
+    operands: Operands, word_bytes: int | None = None, alignment: int | None = None
+) -> list[Array]:
     """x, lam, wl, wm, wr, h as flat arrays: the first arguments of every forward kernel.
 
     Args:
         operands: of the case.
         word_bytes: size of a word, for kernels that load several values at once; see ``jit.flat``.
+        alignment: bytes of which every address must be a multiple; by default those of a word.
 
     Raises:
-        ValueError: a tensor's memory does not begin at a multiple of ``word_bytes``.
+        ValueError: a tensor's memory does not begin at such a multiple.
     """
-    return _flat(operands, ("x", "lam", "w", "h"), word_bytes)
+    return _flat(operands, ("x", "lam", "w", "h"), word_bytes, alignment)
 
 
-def backward_arrays(operands: Operands, word_bytes: int | None = None) -> list[Array]:
+def backward_arrays(
+    operands: Operands, word_bytes: int | None = None, alignment: int | None = None
+) -> list[Array]:
     """The first arguments of every backward kernel; parameters and errors as ``forward_arrays``.
 
     grad_h, x, lam, wl, wm, wr and h are read; grad_x, grad_lam, grad_wl, grad_wm and grad_wr are
     written.
     """
     inputs, outputs = ("grad_h", "x", "lam", "w", "h"), ("grad_x", "grad_lam", "grad_w")
-    return _flat(operands, (*inputs, *outputs), word_bytes)
+    return _flat(operands, (*inputs, *outputs), word_bytes, alignment)
 
 
-def _flat(operands: Operands, names: Sequence[str], word_bytes: int | None) -> list[Array]:
-    arrays = []
+def _flat(
+    operands: Operands, names: Sequence[str], word_bytes: int | None, alignment: int | None
+) -> list[Array]:
+    arrays, alignment = [], alignment or word_bytes or 1
     for name in names:
         tensor = getattr(operands, name)
-        if word_bytes is not None and tensor.data_ptr() % word_bytes:
+        if tensor.data_ptr() % alignment:
             raise ValueError(
                 f"{name}: shape {tuple(tensor.shape)} at an address that is not a multiple of "
-                f"{word_bytes} bytes"
+                f"{alignment} bytes"
             )
         planes = tensor if name in ("w", "grad_w") else (tensor,)
         arrays += [flat(plane, word_bytes) for plane in planes]

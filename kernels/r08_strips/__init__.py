@@ -45,6 +45,7 @@ from gspn2bench.kernels.r08_strips import configuration
 from gspn2bench.kernels.r08_strips.backward import build_backward
 from gspn2bench.kernels.r08_strips.configuration import MAX_LINE, Config
 from gspn2bench.kernels.r08_strips.forward import build_forward
+from gspn2bench.kernels.r08_strips.ring import copied_bytes
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
     transposed,
@@ -60,7 +61,7 @@ def bind_forward(problem: ScanProblem, operands: Operands, config: Config | None
         build_forward(config),
         problem.slices * problem.chunks * config.blocks,
         config.threads,
-        *forward_arrays(operands),
+        *forward_arrays(operands, alignment=copied_bytes(config)),
         *(problem.height, problem.channels, problem.chunk_length, problem.chunks),
         shared_bytes=config.ring_bytes,
         cluster=config.blocks,
@@ -69,7 +70,7 @@ def bind_forward(problem: ScanProblem, operands: Operands, config: Config | None
 
 def bind_backward(problem: ScanProblem, operands: Operands, config: Config | None = None) -> Call:
     config = config or configuration.choose(problem)
-    arrays = backward_arrays(operands)
+    arrays = backward_arrays(operands, alignment=copied_bytes(config))
     g = scratch(operands, scratch_size(problem))
     scan = bind_launch(
         build_backward(config),

@@ -30,6 +30,11 @@ def piece_of(config: Config) -> int:
     return piece
 
 
+def copied_bytes(config: Config) -> int:
+    """Bytes per copy: the tensors begin at a multiple of them."""
+    return piece_of(config) * config.item_bytes
+
+
 def build_init(config: Config) -> Any:
     """The device function ``init(barriers)``, for one thread of the block."""
     groups, warps, producers = config.groups, config.warps, config.producers

@@ -200,17 +200,20 @@ def test_bad_operands_are_refused_before_any_launch(
 
 
 @pytest.mark.parametrize(("width", "refused"), [(512, True), (511, False)])
-def test_memory_that_begins_between_two_words_is_refused(width: int, refused: bool) -> None:
+@pytest.mark.parametrize(("rung_id", "word_bytes"), [("r07", 8), ("r08", 16)])
+def test_memory_that_begins_between_two_words_is_refused(
+    rung_id: str, word_bytes: int, width: int, refused: bool
+) -> None:
     problem = ScanProblem(1, 1, 2, width)  # words of two columns where there are pairs
     begun_late = torch.zeros(1 + 2 * width)[1:].view(problem.data_shape)
     operands = replace(inputs.make(problem, "cpu", seed=0), x=begun_late)
     if not refused:
-        LADDER["r07"].bind(problem, operands)
+        LADDER[rung_id].bind(problem, operands)
         return
     with pytest.raises(ValueError) as caught:
-        LADDER["r07"].bind(problem, operands)
-    expected = "x: shape (1, 1, 2, 512) at an address that is not a multiple of 8 bytes"
-    assert str(caught.value) == expected
+        LADDER[rung_id].bind(problem, operands)
+    where = f"an address that is not a multiple of {word_bytes} bytes"
+    assert str(caught.value) == f"x: shape (1, 1, 2, 512) at {where}"
 
 
 @pytest.mark.parametrize("rung_id", list(LADDER))
