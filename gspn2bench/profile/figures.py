@@ -1,6 +1,7 @@
 """From a trace to the profile that a run stores: matched with its rows, then counted per call."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
@@ -15,6 +16,8 @@ from gspn2bench.records.store import Run, utc_now
 
 MAX_LAUNCHES: Final = 2048
 """Most launches of a timeline: two of r01's calls on 1024 lines."""
+MAX_NAMES: Final = 4
+"""Most kernels that an error names."""
 
 Call = Sequence[TracedLaunch]
 
@@ -85,7 +88,7 @@ def _check_machine(trace: ProfilerTrace, run: Run) -> None:
 def _trial(
     trace: ProfilerTrace, label: Label | None, launches: list[TracedLaunch], run: Run
 ) -> ProfiledTrial:
-    _check_kernels(launches, label, run)
+    _check_kernels(launches, label, run, whole=trace.tool == "nsys")
     row = _row(label, launches, run)
     expected = row.launches_expected or row.launches_observed
     name = f"{row.rung} {row.case} {row.phase}"
@@ -116,11 +119,20 @@ def _trial(
     )
 
 
-def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: Run) -> None:
+def _check_kernels(
+    launches: Iterable[TracedLaunch], label: Label | None, run: Run, *, whole: bool
+) -> None:
     """Check that kernels of the ladder match the label of the range and the rungs of the run.
 
     Modules, baselines and users' rungs may launch kernels of any rung of the ladder. For these,
     only the phase is checked.
+
+    Args:
+        launches: of one trial.
+        label: of its range.
+        run: the run.
+        whole: whether these are all launches of the range; a rung of the ladder then has a kernel
+            of its own among them.
     """
     known = {row.rung for row in run.rows}
     own = label is None or of_ladder(label.rung)
@@ -136,6 +148,10 @@ def _check_kernels(launches: Iterable[TracedLaunch], label: Label | None, run: R
             continue
         if (own and rung != label.rung) or phase not in (None, *SCAN_PHASES[label.phase]):
             raise UsageError(f"profile: kernel {name} does not belong in the range {str(label)!r}")
+    if whole and label is not None and own:
+        origins = (rung_of(launch.name) for launch in launches)
+        if not any(origin is not None and origin[0] == label.rung for origin in origins):
+            raise UsageError(f"profile: no kernel of {label.rung} in the range {str(label)!r}")
 
 
 def _row(label: Label | None, launches: Iterable[TracedLaunch], run: Run) -> Row:
@@ -168,7 +184,16 @@ def _calls(launches: Call, expected: int, name: str) -> list[Call]:
             f"profile: {len(launches)} launches of {name} are not a whole number of calls of "
             f"{expected}"
         )
-    return [launches[i * expected : (i + 1) * expected] for i in range(calls)]
+    parts = [launches[i * expected : (i + 1) * expected] for i in range(calls)]
+    first, *others = (Counter(launch.name for launch in part) for part in parts)
+    for number, other in enumerate(others, 2):
+        if other != first:
+            different = sorted((other - first) | (first - other))
+            raise UsageError(
+                f"profile: call {number} of {name} does not launch the kernels of call 1: "
+                f"{', '.join(different[:MAX_NAMES])}"
+            )
+    return parts
 
 
 def _timeline(calls: list[Call], timed: bool) -> tuple[Launch, ...]:

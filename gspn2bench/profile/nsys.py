@@ -1,35 +1,60 @@
-"""Read the SQLite export of Nsight Systems by its documented schema.
+"""Read the launches of a sweep from the SQLite export of Nsight Systems.
 
-A launch belongs to the range in which the CPU made the launching call: the row of
+A launch belongs to the range in which the CPU made the launching call, on any thread of the
+process: autograd runs backward on a thread of its own. That call is the row of
 CUPTI_ACTIVITY_KIND_RUNTIME with the same correlationId in the same process. Without such a row, the
 start on the GPU decides, although it may lie after the end of the range. If a range contains nodes
 of a CUDA graph, its other launches do not belong to the call: torch updates the state of its random
 number generator around a replay.
+
+Launches that the profiler lost are refused, because figures of the remaining ones would be wrong.
 """
 
 import math
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gspn2bench.label import Label
-from gspn2bench.nvtx_ranges import RangeName
-from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, UnreadableError, base_name
+from gspn2bench.nvtx_ranges import DOMAIN, RangeName
+from gspn2bench.profile.nsys_export import Column, Export
+from gspn2bench.profile.trace import (
+    ProfilerTrace,
+    TracedLaunch,
+    UnreadableError,
+    base_name,
+    one_line,
+)
 
 MEASURE: Final[RangeName] = "measure"
 SCENARIO: Final[RangeName] = "scenario"
+RANGES: Final = "NVTX_EVENTS"
+PUSH_POP: Final = 59
+"""eventType of a range of ``nvtx.annotate``; marks and ranges of other kinds have other numbers."""
+DOMAIN_CREATED: Final = 75
+STRINGS: Final = "StringIds"
+GPUS: Final = "TARGET_INFO_GPU"
 KERNELS: Final = "CUPTI_ACTIVITY_KIND_KERNEL"
 OTHERS: Final = {
     "CUPTI_ACTIVITY_KIND_MEMCPY": "[memcpy]",
     "CUPTI_ACTIVITY_KIND_MEMSET": "[memset]",
 }
 CALLS: Final = "CUPTI_ACTIVITY_KIND_RUNTIME"
+WHOLE_GRAPHS: Final = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
+"""Graph launches recorded as one; their kernels are then in no table."""
+GRAPH_LAUNCHES: Final = ("cudaGraphLaunch", "cuGraphLaunch")
+KERNEL_LAUNCHES: Final = ("cudaLaunch", "cuLaunch")
+GRAPH_CAPTURES: Final = ("cudaStreamBeginCapture", "cuStreamBeginCapture")
+NODES: Final = "profile with --cuda-graph-trace=node"
 THREAD_BITS: Final = 24
 """Low bits of globalTid that hold the thread; the rest is globalPid."""
+SKEW_NS: Final = 1_000_000
+"""Most by which the profiler's clocks of CPU and GPU may differ."""
+
+Key = tuple[int, int | None]
+"""Process and correlationId, which a launch shares with its launching call."""
 
 
 @dataclass(frozen=True)
@@ -37,102 +62,232 @@ class _Range:
     start: int
     end: float
     text: str
-    process: int | None
-    thread: int | None
+    process: int
+    thread: int
 
-    def holds(self, time: int, process: int | None) -> bool:
-        """Whether a time lies in the range, in the same process if both processes are known."""
-        known = process is not None and self.process is not None
-        return self.start <= time <= self.end and (not known or process == self.process)
+    def holds(self, time: int, process: int) -> bool:
+        """Whether a time lies in the range, in the same process."""
+        return self.start <= time <= self.end and process == self.process
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of the CUDA API on the CPU."""
+
+    start: int
+    name: str
+    key: Key
+
+
+@dataclass(frozen=True)
+class _Activity:
+    """A launch on the GPU as it is stored."""
+
+    row: str
+    name: str
+    start: int
+    end: int
+    key: Key
+    node: int | None
+
+    def launch(self, call: _Call | None) -> TracedLaunch:
+        """The launch, after a check of its times.
+
+        Raises:
+            UnreadableError: a kernel can't have these times. CUPTI writes such rows if it loses
+                the times of a launch.
+        """
+        fault = ""
+        if self.start <= 0 or self.end <= 0:
+            fault = f"has start {self.start} and end {self.end}"
+        elif self.end <= self.start:
+            fault = f"ends at {self.end}, not after its start at {self.start}"
+        elif call is not None and self.start < call.start - SKEW_NS:
+            fault = f"starts at {self.start}, before the call that launches it at {call.start}"
+        if fault:
+            raise UnreadableError(
+                f"{self.row}: launch {self.name} {fault}: the profiler lost its times; profile "
+                "again"
+            )
+        return TracedLaunch(self.name, self.end - self.start, self.start, in_graph=bool(self.node))
 
 
 def read(path: Path) -> ProfilerTrace:
     """Read an export made by ``nsys export --type sqlite``.
 
     Raises:
-        UnreadableError: the file is not such an export, or it has no kernel in a range ``measure``.
+        UnreadableError: the file is not such an export or is damaged; its schema lacks a table or
+            column; a launch in a range ``measure`` is lost, has impossible times or is part of a
+            graph that was recorded as one; or there is no launch in such a range.
     """
-    try:
-        with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as database:
-            return _Export(database).trace()
-    except sqlite3.Error as error:
-        raise UnreadableError(f"not an SQLite export of nsys: {error}") from error
+    with Export(path) as export:
+        return _Reader(export).trace()
 
 
-class _Export:
-    """The tables of an export. Any of them may be missing: nsys omits empty tables."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        names = database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-        self._tables = {str(name) for (name,) in names}
-        self._strings = dict(self._rows("StringIds", "id", "value"))
+class _Reader:
+    def __init__(self, export: Export) -> None:
+        self._export = export
+        if not export.has(RANGES):
+            raise UnreadableError("no NVTX ranges; profile with -t cuda,nvtx")
+        export.require(STRINGS)
+        export.require(GPUS)
+        columns = (Column("id"), Column("value", str))
+        self._strings = {key: one_line(text) for key, text in export.rows(STRINGS, *columns)}
+        self._calls: dict[Key, _Call] = {call.key: call for call in self._api_calls()}
 
     def trace(self) -> ProfilerTrace:
         """The launches in ranges ``measure``, with the facts of the file."""
-        if "NVTX_EVENTS" not in self._tables:
-            raise UnreadableError("no NVTX ranges; profile with -t cuda,nvtx")
         ranges = list(self._ranges())
         labelled = [(each, Label.parse(each.text)) for each in ranges]
         trials: list[tuple[_Range, Label | None]] = [pair for pair in labelled if pair[1]]
         trials = trials or [(each, None) for each in ranges if each.text == MEASURE]
+        activities = list(self._activities())
+        for trial, _ in trials:
+            self._check_complete(trial, activities)
         launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
-        for launch, called_at, process in self._launches():
-            inside = [pair for pair in trials if pair[0].holds(called_at, process)]
+        for activity in activities:
+            call = self._calls.get(activity.key)
+            if call is None:
+                activity.launch(None)  # the times say which range it belongs to
+            time = activity.start if call is None else call.start
+            inside = [pair for pair in trials if pair[0].holds(time, activity.key[0])]
             if inside:
                 innermost = max(inside, key=lambda pair: pair[0].start)
-                launches[innermost[1]].append(launch)
+                launches[innermost[1]].append(activity.launch(call))
         if not launches:
-            raise UnreadableError(f"no kernel in an NVTX range {MEASURE}")
-        ordered = {label: _of_the_call(group) for label, group in launches.items()}
-        scenarios = frozenset(_scenarios(ranges))
-        return ProfilerTrace("nsys", self._version(), self._gpus(), ordered, scenarios)
+            raise UnreadableError(f"no kernel in an NVTX range {MEASURE} of the domain {DOMAIN}")
+        return ProfilerTrace(
+            "nsys",
+            self._export.product_version,
+            self._gpus(),
+            {label: _of_the_call(group) for label, group in launches.items()},
+            frozenset(_scenarios(ranges)),
+        )
 
-    def _rows(self, table: str, *columns: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a table; a column that the table does not have is None."""
-        if table not in self._tables:
-            return
-        known = {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
-        selected = ", ".join(f'"{name}"' if name in known else "NULL" for name in columns)
-        yield from self._database.execute(f"SELECT {selected} FROM {table}")
+    def _check_complete(self, trial: _Range, activities: Sequence[_Activity]) -> None:
+        """Check that the launching calls of a trial have their launches.
+
+        Raises:
+            UnreadableError: a graph was recorded as one, or a launch is missing.
+        """
+        for start, key in self._whole_graphs():
+            call = self._calls.get(key)
+            if trial.holds(start if call is None else call.start, key[0]):
+                raise UnreadableError(
+                    f"table {WHOLE_GRAPHS}: the CUDA graph launched at {start} ns is recorded as "
+                    f"one, without its kernels; {NODES}"
+                )
+        calls = [call for call in self._calls.values() if trial.holds(call.start, call.key[0])]
+        nodes = {activity.key for activity in activities if activity.node}
+        alone = {activity.key for activity in activities}
+        captures = any(call.name.startswith(GRAPH_CAPTURES) for call in calls)
+        for call in calls:
+            if call.name.startswith(GRAPH_LAUNCHES) and call.key not in nodes:
+                raise UnreadableError(
+                    f"{call.name} at {call.start} ns has no kernels: the graph was recorded as one "
+                    f"or lost; {NODES}"
+                )
+            # a call that is captured into a graph launches nothing
+            if call.name.startswith(KERNEL_LAUNCHES) and not captures and call.key not in alone:
+                raise UnreadableError(
+                    f"{call.name} at {call.start} ns has no kernel: the profiler lost it; profile "
+                    "again"
+                )
 
     def _ranges(self) -> Iterator[_Range]:
-        columns = ("start", "end", "text", "textId", "globalTid")
-        for start, end, text, text_id, thread in self._rows("NVTX_EVENTS", *columns):
-            name = text if text is not None else self._strings.get(text_id)
-            if name is None or start is None:
+        """The push-pop ranges of the domain of gspn2bench.
+
+        An export without any domain row does not say whose ranges these are; all of them count.
+        """
+        rows = list(
+            self._export.rows(
+                RANGES,
+                Column("start"),
+                Column("end", nullable=True),
+                Column("eventType"),
+                Column("text", str, nullable=True),
+                Column("textId", nullable=True),
+                Column("globalTid", nullable=True),
+                Column("domainId", nullable=True),
+            )
+        )
+        domains = {
+            (_process(thread), domain): self._text(text, text_id)
+            for _, _, kind, text, text_id, thread, domain in rows
+            if kind == DOMAIN_CREATED and thread is not None
+        }
+        for start, end, kind, text, text_id, thread, domain in rows:
+            name = self._text(text, text_id)
+            if kind != PUSH_POP or name is None:
+                continue
+            if thread is None:
+                raise UnreadableError(f"table {RANGES}: range {name!r} has no globalTid")
+            if domains and domains.get((_process(thread), domain)) != DOMAIN:
                 continue
             # a range without an end was still open when the capture stopped
             stop = math.inf if end is None else end
+            if stop < start:
+                raise UnreadableError(
+                    f"table {RANGES}: range {name!r} ends at {end}, before its start at {start}"
+                )
             yield _Range(start, stop, name, _process(thread), thread)
 
-    def _launches(self) -> Iterator[tuple[TracedLaunch, int, int | None]]:
-        """Each launch, the time of its launching call, and the process of that call."""
-        calls: dict[tuple[int | None, int], int] = {}
-        for start, correlation, thread in self._rows(CALLS, "start", "correlationId", "globalTid"):
-            for process in {_process(thread), None}:
-                calls[process, correlation] = start
-        columns = ("start", "end", "correlationId", "globalPid", "graphNodeId")
-        names = ("demangledName", "shortName")
-        for table, fixed in {KERNELS: None, **OTHERS}.items():
-            for row in self._rows(table, *columns, *names):
-                start, end, correlation, pid, node, *ids = row
-                process = _process(pid)
-                name = fixed or self._name(ids)
-                launch = TracedLaunch(name, end - start, start, in_graph=bool(node))
-                yield launch, calls.get((process, correlation), start), process
+    def _text(self, text: str | None, text_id: int | None) -> str | None:
+        if text is not None:
+            return one_line(text)
+        return None if text_id is None else self._strings.get(text_id)
 
-    def _name(self, ids: Sequence[int | None]) -> str:
-        names = (self._strings.get(each) for each in ids if each is not None)
+    def _api_calls(self) -> Iterator[_Call]:
+        columns = (
+            Column("start"),
+            Column("nameId"),
+            Column("globalTid", nullable=True),
+            Column("correlationId", nullable=True),
+        )
+        for start, name, thread, correlation in self._export.rows(CALLS, *columns):
+            if correlation is not None and thread is not None:
+                text = self._strings.get(name, "unnamed call")
+                yield _Call(start, text, (_process(thread), correlation))
+
+    def _whole_graphs(self) -> Iterator[tuple[int, Key]]:
+        columns = (Column("start"), Column("globalPid"), Column("correlationId", nullable=True))
+        for start, process, correlation in self._export.rows(WHOLE_GRAPHS, *columns):
+            yield start, (_process(process), correlation)
+
+    def _activities(self) -> Iterator[_Activity]:
+        """Every kernel, memcpy and memset.
+
+        Raises:
+            UnreadableError: a row occurs twice.
+        """
+        shared = (
+            Column("start"),
+            Column("end"),
+            Column("globalPid"),
+            Column("correlationId", nullable=True),
+            Column("graphNodeId", nullable=True),
+        )
+        named = (Column("demangledName"), Column("shortName"))
+        seen = set[tuple[object, ...]]()
+        for table, fixed in {KERNELS: None, **OTHERS}.items():
+            columns = shared if fixed else (*shared, *named)
+            for number, row in enumerate(self._export.rows(table, *columns), 1):
+                start, end, pid, correlation, node, *ids = row
+                place = f"table {table}, row {number}"
+                if fixed is None and correlation is not None:
+                    if row in seen:
+                        raise UnreadableError(f"{place}: the launch is in the table twice")
+                    seen.add(row)
+                name = fixed or self._kernel_name(ids)
+                yield _Activity(place, name, start, end, (_process(pid), correlation), node)
+
+    def _kernel_name(self, ids: Iterable[int]) -> str:
+        names = (self._strings.get(each) for each in ids)
         return next((base_name(name) for name in names if name), "unnamed")
 
-    def _version(self) -> str | None:
-        metadata = dict(self._rows("META_DATA_EXPORT", "name", "value"))
-        version = metadata.get("EXPORT_PRODUCT_VERSION")
-        return None if version is None else str(version)
-
     def _gpus(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for (name,) in self._rows("TARGET_INFO_GPU", "name")))
+        rows = self._export.rows(GPUS, Column("name", str, nullable=True))
+        return tuple(dict.fromkeys(one_line(name) for (name,) in rows if name))
 
 
 def _of_the_call(launches: list[TracedLaunch]) -> list[TracedLaunch]:
@@ -141,8 +296,8 @@ def _of_the_call(launches: list[TracedLaunch]) -> list[TracedLaunch]:
     return sorted(nodes or launches, key=lambda launch: launch.start_ns or 0)
 
 
-def _process(global_id: int | None) -> int | None:
-    return None if global_id is None else global_id >> THREAD_BITS
+def _process(global_id: int) -> int:
+    return global_id >> THREAD_BITS
 
 
 def _scenarios(ranges: Sequence[_Range]) -> Iterator[str]:

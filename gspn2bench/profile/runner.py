@@ -8,7 +8,7 @@ from typing import Final
 from gspn2bench.errors import UsageError
 from gspn2bench.profile import ncu, nsys
 from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
-from gspn2bench.profile.trace import ProfilerTrace, Tool, UnreadableError
+from gspn2bench.profile.trace import ProfilerTrace, Tool, UnreadableError, one_line
 from gspn2bench.system import executables
 from gspn2bench.system.executables import INSTALL
 
@@ -87,7 +87,7 @@ def read(file: Path) -> ProfilerTrace:
     try:
         return readers[file.suffix](file)
     except UnreadableError as error:
-        raise UsageError(f"profile: {file}: {error}") from error
+        raise UsageError(f"profile: {file}: {one_line(str(error))}") from error
 
 
 def _read_nsys_report(file: Path) -> ProfilerTrace:

@@ -82,6 +82,11 @@ def base_name(name: str) -> str:
     return re.split(r"::|\s", plain)[-1] or name
 
 
+def one_line(text: str) -> str:
+    """A text from a file, for a message: without line breaks and control characters."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def of_ladder(rung: str) -> bool:
     """Whether an id belongs to the ladder, whose kernel names start with the id."""
     return re.fullmatch(_LADDER, rung) is not None
