@@ -8,9 +8,15 @@ from typing import Final
 
 from gspn2bench.label import Label
 from gspn2bench.nvtx_ranges import DOMAIN
-from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, UnreadableError, base_name
+from gspn2bench.profile.trace import (
+    ProfilerTrace,
+    TracedLaunch,
+    UnreadableError,
+    base_name,
+    one_line,
+)
 from gspn2bench.system import ncu_page
-from gspn2bench.system.ncu_page import NAME
+from gspn2bench.system.ncu_page import NAME, PageError
 
 DURATION: Final = "gpu__time_duration.sum"
 GPU: Final = "device__attribute_display_name"
@@ -31,12 +37,11 @@ def read(path: Path) -> ProfilerTrace:
         UnreadableError: the file can't be read, or ``parse`` refuses it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(ncu_page.decode(path.read_bytes()))
     except OSError as error:
         raise UnreadableError(f"can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except PageError as error:
         raise UnreadableError(f"can't be read: {error}") from error
-    return parse(text)
 
 
 def parse(text: str) -> ProfilerTrace:
@@ -45,29 +50,36 @@ def parse(text: str) -> ProfilerTrace:
     Launches have no start time, because ncu serializes them.
 
     Raises:
-        UnreadableError: the text is not such a page, a duration is missing, or no kernel lies in a
-            range ``measure`` of a sweep.
+        UnreadableError: the text is not such a page or a part of one, a duration is not a number of
+            its unit, or no kernel lies in a range ``measure`` of a sweep.
     """
-    page = ncu_page.parse(text.removeprefix("\ufeff"))
+    try:
+        page = ncu_page.parse(text)
+    except PageError as error:
+        raise UnreadableError(f"not a CSV file of ncu's raw page: {error}") from error
     if page is None:
         raise UnreadableError(f"not a CSV file of ncu's raw page: no column {NAME!r}")
     if DURATION not in page.columns:
         raise UnreadableError(f"no column {DURATION!r}; profile with --set full")
-    scale = NANOSECONDS.get(page.units.get(DURATION, ""))
+    unit = page.units[DURATION]
+    scale = NANOSECONDS.get(unit)
     if scale is None:
-        raise UnreadableError(f"{DURATION} does not have a unit of time")
+        raise UnreadableError(f"{DURATION} does not have a unit of time, but {unit!r}")
     launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
     gpus = dict[str, None]()
     for number, cells in enumerate(page.kernels, 1):
+        name = one_line(base_name(cells[NAME]))
         try:
-            duration = ncu_page.whole_number(cells[DURATION], scale)
-        except (KeyError, ValueError) as error:
-            raise UnreadableError(f"kernel {number} has no {DURATION}") from error
-        if cells.get(GPU):
-            gpus[cells[GPU]] = None
+            duration = page.whole_number(cells, DURATION, scale)
+        except ValueError as error:
+            raise UnreadableError(f"kernel {number} has no {DURATION}: {name}: {error}") from error
+        if duration == 0:
+            raise UnreadableError(f"kernel {number} has no {DURATION}: {name}: it is 0")
+        if gpu := cells.get(GPU):
+            gpus[one_line(gpu)] = None
         inside, label = _label(cells)
         if inside:
-            launches[label].append(TracedLaunch(base_name(cells[NAME]), duration))
+            launches[label].append(TracedLaunch(name, duration))
     if not launches:
         raise UnreadableError(f"no kernel in an NVTX range {DOMAIN}@measure")
     return ProfilerTrace("ncu", None, tuple(gpus), dict(launches))

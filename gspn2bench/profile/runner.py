@@ -1,5 +1,6 @@
 """Run the profilers, and read their files into traces."""
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -134,7 +135,13 @@ def _export(command: list[str], by_hand: str) -> str:
 def _output(command: list[str], seconds: float) -> str:
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=seconds, errors="replace"
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            errors="replace",
+            env=os.environ | {"LC_ALL": "C"},  # other locales may write 778.240 for 778,240
         )
     except subprocess.TimeoutExpired as error:
         raise ProfilerError(f"{command[0]} took more than {seconds:g} s") from error

@@ -14,6 +14,7 @@ from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
 from gspn2bench.label import Label
 from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.measure.threads import backward_in_range
 from gspn2bench.measure.timing import Sampler
 from gspn2bench.nvtx_ranges import annotate
 from gspn2bench.records.schema import Row, Status, Timing
@@ -181,6 +182,7 @@ def _alternate_sample_blocks(
                 with (
                     annotate("case", label, rung),
                     annotate("measure", str(Label(label, rung, trial.case.phase, mode))),
+                    backward_in_range(),
                 ):
                     measurement = sampler.take_block()
             except Exception as error:

@@ -238,34 +238,35 @@ def parse(text: str) -> list[Kernel]:
 
     Raises:
         UnavailableError: a metric is missing or has an unknown unit; the message names the metric.
-        ProgramError: the counter of a kernel is not a number.
+        ProgramError: the page is cut off or damaged, or the counter of a kernel is not a number.
     """
-    page = ncu_page.parse(text)
-    return [] if page is None else [_kernel(cells, page.units) for cells in page.kernels]
+    try:
+        page = ncu_page.parse(text)
+    except ncu_page.PageError as error:
+        raise ProgramError(f"ncu printed a page that can't be read: {error}") from None
+    return [] if page is None else [_kernel(cells, page) for cells in page.kernels]
 
 
-def _kernel(cells: Mapping[str, str], units: Mapping[str, str]) -> Kernel:
+def _kernel(cells: Mapping[str, str], page: ncu_page.Page) -> Kernel:
     matches = (_TRIAL.search(cell) for cell in cells.values())
     trial = next((int(match[1]) for match in matches if match), None)
-    return Kernel(
-        trial, {field: _number(metric, cells, units) for field, metric in METRICS.items()}
-    )
+    return Kernel(trial, {field: _number(metric, cells, page) for field, metric in METRICS.items()})
 
 
-def _number(metric: str, values: Mapping[str, str], units: Mapping[str, str]) -> int:
-    if metric not in values:
+def _number(metric: str, cells: Mapping[str, str], page: ncu_page.Page) -> int:
+    if metric not in cells:
         raise UnavailableError(
             f"ncu reported no {metric}; fix: install an Nsight Compute that supports this GPU"
         )
-    unit, text = units.get(metric, ""), values[metric]
+    unit = page.units[metric]
     if unit not in UNITS:
         raise UnavailableError(
             f"ncu reported {metric} in {unit!r}, expected one of {_listed(UNITS)}"
         )
     try:
-        return ncu_page.whole_number(text, UNITS[unit])
-    except ValueError:
-        raise ProgramError(f"ncu reported {text!r} for {metric}") from None
+        return page.whole_number(cells, metric, UNITS[unit])
+    except ValueError as error:
+        raise ProgramError(f"ncu reported {cells[metric]!r} for {metric}: {error}") from None
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -60,6 +60,7 @@ def _call(case: Case, spec: str, seed: int, name: str) -> None:
     import torch
 
     from gspn2bench import registry
+    from gspn2bench.measure.threads import backward_here
     from gspn2bench.nvtx_ranges import annotate
     from gspn2bench.workload import workload_of
 
@@ -68,6 +69,6 @@ def _call(case: Case, spec: str, seed: int, name: str) -> None:
     call = work.bind(work.operands("cuda", seed))
     call()
     torch.cuda.synchronize()
-    with annotate("measure", name):
+    with annotate("measure", name), backward_here():
         call()
         torch.cuda.synchronize()

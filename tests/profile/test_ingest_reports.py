@@ -104,7 +104,7 @@ def damaged_exports(tmp_path):
             text.replace("gspn2bench:", "other:").encode(),
             text.replace("gpu__time_duration.sum", "other").encode(),
             text.replace('"ns"', '"cycle"').encode(),
-            text.replace("10,000", "n/a").encode(),
+            text.replace("10,000", "nan").encode(),
         ],
     }
     return [(suffix, content) for suffix, contents in files.items() for content in contents]

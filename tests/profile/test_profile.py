@@ -236,6 +236,19 @@ def test_a_failed_export_is_reported_with_the_messages_of_the_tool(bin_folder):
     assert words[2:] == ["--csv", "--page", "raw", "--print-units", "base"]
 
 
+@pytest.mark.parametrize(
+    ("name", "suffix", "help_text"),
+    [("nsys", ".nsys-rep", NSYS_HELP), ("ncu", ".ncu-rep", NCU_HELP)],
+)
+def test_an_export_is_made_in_the_locale_c(bin_folder, monkeypatch, name, suffix, help_text):
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    tool(bin_folder, name, "print('locale', os.environ['LC_ALL']); sys.exit(1)", help_text)
+    report = Path(f"a{suffix}")
+    report.touch()
+    with pytest.raises(UsageError, match="locale C;"):
+        runner.read(report)
+
+
 def test_an_existing_folder_is_not_changed(bin_folder):
     tool(bin_folder, "nsys", "", NSYS_HELP)
     Path("mine").mkdir()
