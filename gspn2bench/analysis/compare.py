@@ -60,6 +60,21 @@ class Comparison:
         return sum(pair.lost for pair in self.pairs)
 
     @property
+    def expected(self) -> int:
+        """Number of rows of BASE with a latency; NEW should have each of them."""
+        return sum(pair.base == "" for pair in self.pairs)
+
+    @property
+    def missing(self) -> int:
+        """Number of those rows that NEW does not have at all; lost rows are not among them."""
+        return sum(pair.base == "" and pair.new is None for pair in self.pairs)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether NEW lacks most rows of BASE: it was interrupted, or is of other cases."""
+        return 2 * self.missing > self.expected
+
+    @property
     def regressed(self) -> bool:
         """Whether any row is slower or has lost its latency."""
         return bool(self.count(Verdict.SLOWER) or self.lost)

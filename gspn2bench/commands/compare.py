@@ -7,6 +7,7 @@ import typer
 from gspn2bench.commands import completion
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
 from gspn2bench.commands.output import console, print_json
+from gspn2bench.errors import UsageError
 
 
 def compare(
@@ -40,6 +41,14 @@ def compare(
         bool,
         typer.Option("--ignore-environment", help="Compare runs of different GPUs or drivers."),
     ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Accept a NEW that has only a few rows of BASE."),
+    ] = False,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="Print Markdown, for the comment of a pull request."),
+    ] = False,
     results: OldRuns = RESULTS,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -48,22 +57,33 @@ def compare(
 
     Each row is judged by its samples: SAME, FASTER, SLOWER or AMBIGUOUS.
 
-    Exit codes: 0 if there is no regression, 1 if a row is SLOWER or lost its latency, 4 with
-    --strict if a row is AMBIGUOUS and there is no regression.
+    Exit codes: 0 if there is no regression, 1 if a row is SLOWER or lost its latency. Without a
+    regression, 3 if most rows of BASE are missing in NEW, and 4 with --strict if a row is
+    AMBIGUOUS.
     """
     from gspn2bench.analysis.compare import compare, parse_threshold
     from gspn2bench.analysis.significance import Verdict
     from gspn2bench.records.store import find_run, read_run
     from gspn2bench.report.comparison import summary_line
+    from gspn2bench.report.text import changes_markdown
     from gspn2bench.report.text.changes import render_terminal, to_json
 
+    if markdown and (as_json or quiet):
+        raise UsageError("--markdown: can't be combined with --json or --quiet")
     share = parse_threshold(threshold)
     before, after = (read_run(find_run(name, results)) for name in (base, new))
     comparison = compare(before, after, share, ignore_environment=ignore_environment)
-    ambiguous = strict and comparison.count(Verdict.AMBIGUOUS)
-    code = 1 if comparison.regressed else 4 if ambiguous else 0
+    code = 0
+    if comparison.regressed:
+        code = 1
+    elif comparison.incomplete and not allow_missing:
+        code = 3
+    elif strict and comparison.count(Verdict.AMBIGUOUS):
+        code = 4
     if as_json:
         print_json(to_json(comparison) | {"exit_code": code})
+    elif markdown:
+        typer.echo(changes_markdown.render(comparison), nl=False)
     elif quiet:
         typer.echo(summary_line(comparison))
     else:

@@ -31,7 +31,10 @@ def summary_line(comparison: Comparison) -> str:
     counts = ", ".join(
         f"{many} {name}" for name, many in [*verdicts, ("lost", comparison.lost)] if many
     )
-    return f"{plural(judged, 'row')} compared, threshold {_threshold(comparison)}: {counts}."
+    line = f"{plural(judged, 'row')} compared, threshold {_threshold(comparison)}: {counts}."
+    if comparison.incomplete:
+        line += f" Most rows are missing in NEW: {comparison.missing} of {comparison.expected}."
+    return line
 
 
 def percent_text(ratio: float) -> str:

@@ -1,3 +1,4 @@
+import json
 import math
 import re
 import statistics
@@ -15,7 +16,9 @@ from gspn2bench.analysis.significance import FLOOR, MIN_SAMPLES, Verdict, judge
 from gspn2bench.commands import compare as command
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
+from gspn2bench.report.comparison import summary_line
 from gspn2bench.report.html.versus import against_first
+from gspn2bench.report.text import changes_markdown
 from gspn2bench.report.text.changes import render_terminal
 
 from ..helpers import calibration
@@ -345,9 +348,57 @@ def test_a_regression_wins_over_ambiguity(invoke, worse):
     assert invoke(base, run_of(worse, unsure, name="new"), "--strict").exit_code == 1
 
 
+RUNGS = [f"r{number:02}" for number in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "options", "code"),
+    [
+        (8, [], 0),
+        (4, [], 0),
+        (3, [], 3),
+        (1, [], 3),
+        (1, ["--strict"], 3),
+        (1, ["--allow-missing"], 0),
+        (8, ["--allow-missing"], 0),
+    ],
+)
+def test_most_rows_of_base_are_expected_in_new(invoke, kept, options, code):
+    rows = [measured(rung=rung) for rung in RUNGS[:8]]
+    result = invoke(run_of(*rows), run_of(*rows[:kept], name="new"), *options)
+    assert result.exit_code == code
+    line = f"Most rows are missing in NEW: {8 - kept} of 8."
+    assert (line in " ".join(result.stdout.split())) == (kept < 4)
+
+
+def test_rows_that_base_did_not_measure_are_not_expected(invoke):
+    failed = [row(rung=rung, status="failed", reason="boom", **NO_GATE) for rung in RUNGS[1:]]
+    base = run_of(measured(), *failed)
+    assert invoke(base, run_of(measured(), name="new")).exit_code == 0
+
+
+def test_a_regression_wins_over_missing_rows(invoke):
+    rows = [measured(rung=rung) for rung in RUNGS]
+    new = run_of(measured(scaled(STEADY, 1.1), rung="r01"), name="new")
+    assert invoke(run_of(*rows), new, "--strict").exit_code == 1
+
+
+def test_the_json_and_the_quiet_line_count_missing_rows(invoke):
+    rows = [measured(rung=rung) for rung in RUNGS]
+    document = json.loads(invoke(run_of(*rows), run_of(rows[0], name="new"), "--json").stdout)
+    assert (document["missing"], document["expected"], document["exit_code"]) == (8, 9, 3)
+    result = changes_markdown.render(compare(run_of(*rows), run_of(rows[0], name="new")))
+    assert "### Incomplete: most rows of BASE are missing in NEW" in result
+    assert "Most rows are missing in NEW: 8 of 9." in summary_line(
+        compare(run_of(*rows), run_of(rows[0], name="new"))
+    )
+
+
 @pytest.mark.parametrize(
     ("new", "options", "words"),
     [
+        (run_of(measured(), name="new"), ["--markdown", "--json"], "--markdown: can't"),
+        (run_of(measured(), name="new"), ["--markdown", "--quiet"], "--markdown: can't"),
         (run_of(measured(), name="new"), ["--threshold", "3"], "'3'"),
         (run_of(measured(), name="new", environment={}), [], "unknown"),
         (simulated_run(), [], "simulated"),
@@ -420,6 +471,58 @@ def test_the_table_fits_80_columns_and_lists_every_kind_of_pair(invoke):
         "6 rows compared, threshold 3 %: 1 SAME, 1 FASTER, 2 SLOWER, 2 AMBIGUOUS, 2 lost." in text
     )
     assert result.exit_code == 1
+
+
+def test_the_comment_shows_regressions_first_and_every_row(invoke):
+    result = invoke(*everything(), "--markdown")
+    assert result.exit_code == 1
+    text = result.stdout
+    assert text.startswith(
+        "<!-- gspn2bench compare -->\n\n### Regression: 2 rows slower, 2 rows without the latency "
+        "of BASE\n\n- BASE: base, Fixture GPU, driver 000.00\n- NEW: new, "
+    )
+    assert "<details open><summary>Slower or lost: 4</summary>\n\n| case | L2 |" in text
+    assert "<details><summary>Missing in NEW: 1</summary>" in text
+    assert "<details open><summary>Faster: 1</summary>" in text
+    assert "<details><summary>All rows: 11</summary>" in text
+    assert re.search(
+        r"\| r01 \| right \| fwd \| graph \| 31\.6\d \| 33\.8\d \| \+7\.0 % \| \+5\.\d to \+8\.\d "
+        r"\| SLOWER \|",
+        text,
+    )
+    assert "| r05 | down | fwd | device |  |  |  |  | LOST: oom: needs 150 GB |" in text
+    assert "| only in BASE: ok |" in text
+    assert "| only in NEW: ok |" in text
+    assert "| not compared: BASE failed: boom |" in text
+    assert text.count("<details") == text.count("</details>") == 4
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_a_comment_without_a_regression_says_so():
+    result = changes_markdown.render(compare(run_of(measured()), run_of(measured(), name="new")))
+    assert "### No regression" in result
+    assert "open" not in result
+
+
+def test_a_comment_is_not_longer_than_github_accepts():
+    rows = [measured(case=f"N1 C1 8x{number} float32") for number in range(900)]
+    slower = [measured(scaled(STEADY, 2), case=each.case) for each in rows]
+    text = changes_markdown.render(compare(run_of(*rows), run_of(*slower, name="new")))
+    assert len(text) <= changes_markdown.MAX_CHARACTERS + 500
+    assert "Regression: 900 rows slower" in text
+    hidden = re.findall(r"([\d,]+) more rows; see `gspn2bench compare`", text)
+    shown = len(re.findall(r"\| SLOWER \|", text))
+    assert shown + sum(int(each.replace(",", "")) for each in hidden) == 1800
+
+
+def test_names_of_a_comment_are_text():
+    rows = run_of(measured(case=HOSTILE, rung="a|b`c`", dtype="float32"), name="a\x1bb")
+    text = changes_markdown.render(compare(rows, rows))
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "\x1b" not in text
+    assert r"a\|b\`c\`" in text
 
 
 def test_the_heading_of_a_case_is_its_label_once():

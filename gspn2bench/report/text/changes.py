@@ -49,10 +49,11 @@ def render_terminal(comparison: Comparison) -> RenderableType:
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison for JSON: ``base``, ``new``, ``threshold``, ``verdicts``, ``lost``, ``pairs``.
+    """A comparison for JSON: ``base``, ``new``, ``threshold``, counts of rows, and ``pairs``.
 
-    The verdict of a pair that was not judged is None. ``base_lacks`` and ``new_lacks`` give the
-    reason: empty if the run has a latency, None if it does not have the row.
+    The counts are ``verdicts``, ``lost``, ``missing`` and ``expected``, the rows of BASE with a
+    latency. The verdict of a pair that was not judged is None. ``base_lacks`` and ``new_lacks``
+    give the reason: empty if the run has a latency, None if it does not have the row.
     """
     return {
         "base": comparison.base.run_id,
@@ -60,6 +61,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "threshold": comparison.threshold,
         "verdicts": {verdict.value: comparison.count(verdict) for verdict in Verdict},
         "lost": comparison.lost,
+        "missing": comparison.missing,
+        "expected": comparison.expected,
         "pairs": [_pair(pair) for pair in comparison.pairs],
     }
 
