@@ -1,7 +1,10 @@
 """The command line: its commands, its first steps, and its exit codes."""
 
+import os
 import sys
-from typing import Final
+import warnings
+from contextlib import suppress
+from typing import Final, NoReturn
 
 import typer
 
@@ -9,6 +12,7 @@ from gspn2bench.commands.compare import compare
 from gspn2bench.commands.doctor import doctor
 from gspn2bench.commands.ingest import ingest
 from gspn2bench.commands.list_ import list_
+from gspn2bench.commands.output import discard_stdout, echo, prepare_streams
 from gspn2bench.commands.profile import profile
 from gspn2bench.commands.report import report
 from gspn2bench.commands.show import show
@@ -38,7 +42,7 @@ app = typer.Typer(
 def first(ctx: typer.Context) -> None:
     """Benchmark and profile GPU kernels for the GSPN line scan."""
     if ctx.invoked_subcommand is None:
-        typer.echo(FIRST)
+        echo(FIRST)
 
 
 app.command()(sweep)
@@ -58,8 +62,27 @@ def main() -> None:
     Exit codes: 0 ok, 1 regression, 2 usage, 3 partial or failed, 4 ambiguous under --strict,
     130 interrupted.
     """
+    prepare_streams()
+    if not sys.warnoptions and "PYTHONWARNINGS" not in os.environ:
+        warnings.simplefilter("ignore")  # of libraries; ours are messages
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error), 2)
+    except OSError as error:
+        discard_stdout()
+        where = "the output can't be written" if error.filename is None else error.filename
+        _fail(f"{where}: {error.strerror or error}", 3)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from gspn2bench.report.formatting import printable
+
+    lines = "\n".join(map(printable, message.splitlines()))
+    with suppress(OSError):
+        echo(f"error: {lines}", err=True)
+    sys.exit(code)

@@ -1,6 +1,7 @@
 """Errors that a user can fix: the command line prints them and exits with 2."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import Final
 
@@ -10,6 +11,24 @@ MOST: Final = 12
 
 class UsageError(ValueError):
     """Bad input; the message names the argument or token, and the bound or the nearest names."""
+
+
+def check_utf8(kind: str, text: str) -> None:
+    """Check that a text can be stored as UTF-8; paths on Linux may hold other bytes.
+
+    Args:
+        kind: what the text is, for the message: "--results".
+        text: as Python decoded it from the command line.
+
+    Raises:
+        UsageError: it can't.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{kind}: {os.fsencode(text)!r} is not UTF-8, and can't be stored"
+        ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

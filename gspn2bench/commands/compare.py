@@ -6,7 +6,7 @@ import typer
 
 from gspn2bench.commands import completion
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, echo, print_json
 from gspn2bench.errors import UsageError
 
 
@@ -83,9 +83,9 @@ def compare(
     if as_json:
         print_json(to_json(comparison) | {"exit_code": code})
     elif markdown:
-        typer.echo(changes_markdown.render(comparison), nl=False)
+        echo(changes_markdown.render(comparison), nl=False)
     elif quiet:
-        typer.echo(summary_line(comparison))
+        echo(summary_line(comparison))
     else:
         console().print(render_terminal(comparison))
     if code:

@@ -2,10 +2,8 @@
 
 from dataclasses import asdict
 
-import typer
-
 from gspn2bench.commands.options import AsJson, Quiet
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, echo, print_json
 
 
 def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
@@ -25,7 +23,7 @@ def doctor(quiet: Quiet = False, as_json: AsJson = False) -> None:
     if quiet:
         for check in checks:
             if check.answer == "no":
-                typer.echo(check.name)
+                echo(check.name)
         return
     colours = {"yes": "green", "no": "red", "unknown": "yellow"}
     table = Table(title="What this machine can do", title_justify="left")

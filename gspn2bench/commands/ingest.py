@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunName
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, echo, print_json
 
 
 def ingest(
@@ -42,4 +42,4 @@ def ingest(
         return
     if not quiet:
         console().print(table(profile.trials))
-    typer.echo(str(added))
+    echo(str(added))

@@ -9,7 +9,7 @@ import typer
 
 from gspn2bench.commands import completion
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, echo, print_json
 from gspn2bench.errors import UsageError
 
 Entry = tuple[str, str, str]
@@ -48,7 +48,7 @@ def list_(
     if markdown:
         if kind is not Kind.RUNGS or plain or quiet or as_json:
             raise UsageError("--markdown: works only as `gspn2bench list rungs --markdown`")
-        typer.echo(_page(run or [], results), nl=False)
+        echo(_page(run or [], results), nl=False)
         return
     if run:
         raise UsageError("--run: needs --markdown")
@@ -68,7 +68,7 @@ def list_(
         return
     for title, rows in listed.items():
         if plain or quiet:
-            typer.echo("\n".join(row[0] for row in rows))
+            echo("\n".join(row[0] for row in rows))
         else:
             _print_table(title, rows)
 

@@ -9,8 +9,8 @@ import typer
 
 from gspn2bench.commands.choices import ProfiledTiming, Profiler, comma_separated
 from gspn2bench.commands.options import AsJson, Axes, Quiet, Rungs, Scenario
-from gspn2bench.commands.output import console, print_json, print_notes
-from gspn2bench.errors import UsageError
+from gspn2bench.commands.output import console, echo, print_json, print_notes
+from gspn2bench.errors import UsageError, check_utf8
 from gspn2bench.problem import SHORT_PHASES
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def profile(
         if as_json:
             print_json({"folder": str(folder), "commands": [list(job.command) for job in jobs]})
         else:
-            typer.echo(lines)
+            echo(lines)
         return
     if executable is None:
         raise UsageError(
@@ -114,6 +114,7 @@ def _make_folder(output: Path | None, name: str) -> Path:
 
     if output is None:
         return create_folder(Path("profiles"), name)
+    check_utf8("--output", str(output))
     try:
         output.mkdir(parents=True)
     except OSError as error:
@@ -129,18 +130,18 @@ def _run(jobs: "Sequence[ProfileJob]", folder: Path, *, quiet: bool, as_json: bo
     failed = False
     for number, job in enumerate(jobs, 1):
         if not quiet:
-            typer.echo(f"{number}/{len(jobs)} {job.name}", err=True)
+            echo(f"{number}/{len(jobs)} {job.name}", err=True)
         try:
             trials += _profile(job)
         except (ProfilerError, UsageError) as error:
             failed = True
-            typer.echo(f"failed: {job.name}: {error}", err=True)
+            echo(f"failed: {job.name}: {error}", err=True)
         except KeyboardInterrupt:
-            typer.echo(f"interrupted; finished reports are kept in {folder}", err=True)
+            echo(f"interrupted; finished reports are kept in {folder}", err=True)
             raise typer.Exit(130) from None
     code = 3 if failed or not trials else 0
     if trials and not quiet:
-        typer.echo(f"add a report to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
+        echo(f"add a report to a run: gspn2bench ingest {jobs[0].report} RUN", err=True)
     if as_json:
         # the timelines are in the reports
         figures = [trial.model_dump(mode="json", exclude={"timeline"}) for trial in trials]
@@ -148,7 +149,7 @@ def _run(jobs: "Sequence[ProfileJob]", folder: Path, *, quiet: bool, as_json: bo
     else:
         if trials and not quiet:
             console().print(table(trials))
-        typer.echo(str(folder))
+        echo(str(folder))
     if code:
         raise typer.Exit(code)
 
@@ -165,7 +166,7 @@ def _profile(job: "ProfileJob") -> "tuple[ProfiledTrial, ...]":
     run = _swept(job)
     for row in run.rows if run is not None else ():
         if row.status == "skipped":
-            typer.echo(f"{job.name}: skipped: {row.reason}", err=True)
+            echo(f"{job.name}: skipped: {row.reason}", err=True)
             return ()
         if row.status not in ("ok", "unstable"):
             raise runner.ProfilerError(f"{row.status}: {row.reason}") from missing

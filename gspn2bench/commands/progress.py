@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gspn2bench.commands.output import print_json
+from gspn2bench.commands.output import echo, print_json
 
 if TYPE_CHECKING:
     from gspn2bench.records.schema import Row
@@ -114,17 +114,17 @@ def conclude(
     good = counts["ok"] and not set(counts) - {"ok", "skipped"}
     code = ended.exit_code or (0 if good else 3)
     for line in dict.fromkeys(complaints):
-        typer.echo(line, err=True)
+        echo(line, err=True)
     if not quiet and counts:
-        typer.echo(", ".join(f"{many} {status}" for status, many in counts.items()), err=True)
+        echo(", ".join(f"{many} {status}" for status, many in counts.items()), err=True)
     if ended.why:
-        typer.echo(f"{ended.why}; finished rows are kept; resume: {resume}", err=True)
+        echo(f"{ended.why}; finished rows are kept; resume: {resume}", err=True)
     elif hint and not quiet:
-        typer.echo(hint, err=True)
+        echo(hint, err=True)
     if as_json:
         document = {"run": path.name, "path": str(path), "counts": counts, "exit_code": code}
         print_json(document)
     else:
-        typer.echo(str(path))
+        echo(str(path))
     if code:
         raise typer.Exit(code)

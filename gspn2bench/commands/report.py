@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunNames
-from gspn2bench.commands.output import print_json
+from gspn2bench.commands.output import echo, print_json
 from gspn2bench.errors import UsageError
 
 
@@ -51,7 +51,7 @@ def report(
         raise UsageError("--json: prints a path; with --markdown, give the file with --output")
     loaded = [read_run(find_run(name, results)) for name in runs]
     if markdown and output is None:
-        typer.echo(text.render(loaded), nl=False)
+        echo(text.render(loaded), nl=False)
         return
     if png:
         files = pages.write_pictures(loaded, png)
@@ -63,7 +63,7 @@ def report(
     else:
         # --quiet prints one line: the path of the page, or of the last picture
         for file in files[-1:] if quiet else files:
-            typer.echo(str(file))
+            echo(str(file))
 
 
 def default_path(ids: list[str]) -> Path:

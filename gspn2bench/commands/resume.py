@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
+from gspn2bench.commands.output import echo
 from gspn2bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,5 +59,5 @@ def reopened(run: "Run") -> "Iterator[RunWriter]":
 
     with store.RunWriter(run.path, run.record, resume=True) as writer:
         if aside := store.set_torn_aside(run):
-            typer.echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
+            echo(f"warning: the last line was torn; it is kept in {aside}", err=True)
         yield writer

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gspn2bench.commands.options import RESULTS, AsJson, OldRuns, Quiet, RunName
-from gspn2bench.commands.output import console, print_json
+from gspn2bench.commands.output import console, echo, print_json
 from gspn2bench.errors import UsageError
 
 
@@ -29,8 +29,8 @@ def show(
     if as_json:
         print_json(records.to_json(loaded))
     elif csv:
-        typer.echo(records.to_csv(loaded), nl=False)
+        echo(records.to_csv(loaded), nl=False)
     elif quiet:
-        typer.echo(printable(conclusion(loaded).headline))
+        echo(printable(conclusion(loaded).headline))
     else:
         console().print(render_terminal(loaded))

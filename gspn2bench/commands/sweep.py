@@ -21,7 +21,7 @@ from gspn2bench.commands.options import (
     Rungs,
     Seed,
 )
-from gspn2bench.commands.output import console, print_json, print_notes
+from gspn2bench.commands.output import console, echo, print_json, print_notes
 from gspn2bench.commands.progress import Ended, RungDisplay, conclude, follow
 from gspn2bench.commands.resume import (
     check_alone,
@@ -163,7 +163,7 @@ def _run(
     from gspn2bench.run import sweep as runner
 
     if backend.simulated and not quiet:
-        typer.echo(f"simulated, no latencies: {backend.reason}", err=True)
+        echo(f"simulated, no latencies: {backend.reason}", err=True)
     labels = [case.label for case, _ in todo.trials]
     display = RungDisplay()
     with closing(runner.run(writer, todo, done, display)) as steps:
@@ -221,5 +221,5 @@ def _list_cases(
         for case, size, skips in rows:
             table.add_row(Text(case.label), case.phase, f"{size:,}", " ".join(skips))
         console().print(table)
-        typer.echo(f"rungs: {' '.join(ids)}")
-    typer.echo(f"{total:,} bytes in total: each input read once, each output written once")
+        echo(f"rungs: {' '.join(ids)}")
+    echo(f"{total:,} bytes in total: each input read once, each output written once")

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, Self
 
 from pydantic import ValidationError
 
-from gspn2bench.errors import UsageError, unknown
+from gspn2bench.errors import UsageError, check_utf8, unknown
 from gspn2bench.records.schema import (
     SCHEMA_VERSION,
     Profile,
@@ -126,8 +126,9 @@ def create_folder(results: Path, scenario: str) -> Path:
     """Create a run folder, ``results/<scenario>-<utc time>-<id>``.
 
     Raises:
-        UsageError: ``results`` can't be created or written.
+        UsageError: ``results`` can't be created or written, or its path is not UTF-8.
     """
+    check_utf8("--results", str(results))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = results / f"{scenario}-{stamp}-{secrets.token_hex(3)}"
     try:

@@ -1,12 +1,13 @@
 """The folder of a new run and its run.json, and the cases that a recorded plan holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gspn2bench import registry
 from gspn2bench.cases.scenario import Case, Scenario
+from gspn2bench.errors import check_utf8
 from gspn2bench.records import store
 from gspn2bench.records.schema import SCHEMA_VERSION, L2State, RunRecord, SweepPlan, TrafficPlan
 from gspn2bench.system.backend import Backend
@@ -35,12 +36,12 @@ def create(
         command: the exact command line.
 
     Raises:
-        UsageError: the folder can't be made or written.
+        UsageError: the folder can't be made or written, or run.json would hold a text that is not
+            UTF-8, such as a word of the command. No folder is made then.
     """
-    path = store.create_folder(results, scenario.name)
     record = RunRecord(
         schema_version=SCHEMA_VERSION,
-        run_id=path.name,
+        run_id="",
         scenario=scenario.name,
         title=scenario.title,
         description=scenario.description,
@@ -57,7 +58,9 @@ def create(
         plan=plan if isinstance(plan, SweepPlan) else None,
         traffic=plan if isinstance(plan, TrafficPlan) else None,
     )
-    return store.RunWriter(path, record)
+    _check_texts("run", record.model_dump())
+    path = store.create_folder(results, scenario.name)
+    return store.RunWriter(path, record.model_copy(update={"run_id": path.name}))
 
 
 def fields_of(cases: Sequence[Case]) -> tuple[dict[str, Any], ...]:
@@ -68,3 +71,20 @@ def fields_of(cases: Sequence[Case]) -> tuple[dict[str, Any], ...]:
 def cases_of(plan: SweepPlan | TrafficPlan) -> tuple[Case, ...]:
     """The cases of a recorded plan, in order."""
     return tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
+
+
+def _check_texts(name: str, value: object) -> None:
+    """Check that every text of a document is UTF-8.
+
+    Raises:
+        UsageError: one is not; the message names its field.
+    """
+    if isinstance(value, str):
+        check_utf8(name, value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_utf8(name, str(key))
+            _check_texts(str(key), item)
+    elif isinstance(value, Sequence):
+        for item in value:
+            _check_texts(name, item)

@@ -6,6 +6,7 @@ remaining rungs of the job.
 """
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,9 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -33,6 +36,13 @@ START_SECONDS: Final = 120.0
 """Longest time for a worker to import torch and numba and to reach the GPU."""
 FLUSH_SECONDS: Final = 60.0
 """Longest time for a profiled worker to write the data that its profiler has buffered."""
+
+QUIET: Final = {
+    "PYTHONWARNINGS": "ignore",
+    "KINETO_LOG_LEVEL": "5",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+"""Variables of a worker that keep warnings of libraries off the terminal, unless already set."""
 
 
 class WorkerDiedError(Exception):
@@ -106,7 +116,8 @@ class Worker:
         self._pipe, worker_pipe = context.Pipe()
         arguments = (worker_pipe, scenario, known)
         self._process = context.Process(target=worker_main, args=arguments, daemon=True)
-        self._process.start()
+        with _quiet_child():
+            self._process.start()
         worker_pipe.close()
         started = self._receive(time.monotonic() + START_SECONDS, START_SECONDS)
         assert isinstance(started, _WorkerReady)
@@ -254,9 +265,35 @@ class WorkerSupervisor:
         return self._worker
 
 
+@contextmanager
+def _quiet_child() -> Iterator[None]:
+    """Let a child that starts in the body print nothing of its own while it imports libraries.
+
+    Ctrl-C also reaches the child, which ignores it only once ``worker_main`` runs. Until then the
+    child inherits a mask that holds the signal back. Warnings of libraries would break into the
+    progress bar; a user who asks for warnings gets them.
+    """
+    resource_tracker.ensure_running()  # it would lift the mask when it starts
+    added = {
+        name: value
+        for name, value in QUIET.items()
+        if name not in os.environ and not (name == "PYTHONWARNINGS" and sys.warnoptions)
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def worker_main(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
     """The main function of the worker process: start up, then run jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    if os.environ.get("PYTHONWARNINGS") == QUIET["PYTHONWARNINGS"]:
+        logging.disable(logging.WARNING)
     _end_with_parent()
     try:
         if not jit.SIMULATED:
