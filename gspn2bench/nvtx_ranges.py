@@ -5,6 +5,7 @@ Nsight Compute can filter on ``gspn2bench@measure/``. Without a profiler, a rang
 nothing.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final, Literal, get_args
@@ -14,6 +15,21 @@ import nvtx
 DOMAIN: Final = "gspn2bench"
 RangeName = Literal["scenario", "case", "gate", "warmup", "measure"]
 RANGE_NAMES: Final = get_args(RangeName)
+RECORDED: Final = "gspn2bench: ranges are recorded"
+SILENT: Final = "gspn2bench: ranges are not recorded"
+INJECTION: Final = "NVTX_INJECTION64_PATH"
+"""Environment variable by which a profiler attaches itself to NVTX."""
+
+
+def domain_state() -> str:
+    """``RECORDED``, or ``SILENT`` if the ranges of this process reach no profiler."""
+    kind = type(nvtx.get_domain(DOMAIN)).__name__
+    return SILENT if kind == "DummyDomain" else RECORDED
+
+
+def profiler_is_deaf() -> bool:
+    """Whether a profiler is attached to this process and still records no range."""
+    return bool(os.environ.get(INJECTION)) and domain_state() == SILENT
 
 
 @contextmanager

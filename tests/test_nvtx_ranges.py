@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from types import TracebackType
@@ -75,3 +76,32 @@ def test_works_with_no_tool_attached(disable: str) -> None:
     )
     environment = {"NVTX_DISABLE": disable} if disable else {}
     subprocess.run([sys.executable, "-P", "-W", "error", "-c", code], check=True, env=environment)
+
+
+class DummyDomain:
+    """What nvtx gives out where no profiler listens."""
+
+
+@pytest.mark.parametrize(
+    ("injected", "domain", "deaf"),
+    [
+        ("", DummyDomain(), False),
+        ("/opt/lib.so", DummyDomain(), True),
+        ("/opt/lib.so", object(), False),
+    ],
+)
+def test_a_profiler_that_records_nothing_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, injected: str, domain: object, deaf: bool
+) -> None:
+    monkeypatch.setenv(nvtx_ranges.INJECTION, injected)
+    monkeypatch.setattr(nvtx_ranges.nvtx, "get_domain", lambda name: domain)
+    assert nvtx_ranges.profiler_is_deaf() == deaf
+
+
+def test_without_a_profiler_nvtx_gives_out_that_domain() -> None:
+    code = "from gspn2bench import nvtx_ranges; print(nvtx_ranges.domain_state())"
+    environment = {k: v for k, v in os.environ.items() if k != nvtx_ranges.INJECTION}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == nvtx_ranges.SILENT

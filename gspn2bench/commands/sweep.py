@@ -1,5 +1,6 @@
 """``gspn2bench sweep``: measure a scenario and record a run."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,6 +32,7 @@ from gspn2bench.commands.resume import (
     wrong_machine,
 )
 from gspn2bench.errors import UsageError
+from gspn2bench.system.executables import PROFILED
 
 if TYPE_CHECKING:
     from gspn2bench.cases.scenario import Case
@@ -96,6 +98,7 @@ def sweep(
         _summarise(ended, path, quiet=quiet, as_json=as_json)
         return
     name = required(scenario)
+    _refuse_deaf_profiler()
 
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import load
@@ -137,6 +140,25 @@ def sweep(
     with runner.create(results, plan, todo, chosen_backend, command) as writer:
         ended = _run(writer, todo, (), chosen_backend, quiet=quiet)
     _summarise(ended, writer.path, quiet=quiet, as_json=as_json)
+
+
+def _refuse_deaf_profiler() -> None:
+    """Refuse to run under a profiler that would capture nothing.
+
+    Raises:
+        UsageError: the profiler does not record the ranges of the installed nvtx.
+    """
+    if not os.environ.get(PROFILED):
+        return
+    from gspn2bench.nvtx_ranges import profiler_is_deaf
+
+    if profiler_is_deaf():
+        from gspn2bench.system.nvtx_probe import FIX
+
+        raise UsageError(
+            "profiler: it is attached but does not record the ranges of this nvtx, so it would "
+            f"capture nothing; fix: {FIX}"
+        )
 
 
 def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[Ended, Path]:

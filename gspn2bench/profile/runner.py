@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from gspn2bench.errors import UsageError
+from gspn2bench.nvtx_ranges import DOMAIN
 from gspn2bench.profile import ncu, nsys
-from gspn2bench.profile.command import ProfileJob, help_command, missing_flags
+from gspn2bench.profile.command import (
+    RANGE,
+    SUFFIX,
+    ProfileJob,
+    help_command,
+    missing_flags,
+)
 from gspn2bench.profile.trace import ProfilerTrace, Tool, UnreadableError, one_line
-from gspn2bench.system import executables
+from gspn2bench.system import executables, nvtx_probe
 from gspn2bench.system.executables import INSTALL
 
 HELP_SECONDS: Final = 60.0
@@ -29,10 +36,11 @@ def find(tool: Tool) -> Path | None:
 
 
 def check(tool: Tool, executable: Path) -> None:
-    """Check that the installed version has all options that are used.
+    """Check that the installed version has all options that are used, and that it sees ranges.
 
     Raises:
-        UsageError: the tool can't be run or lacks an option; the message names the option.
+        UsageError: the tool can't be run, lacks an option, or does not record the ranges of the
+            installed nvtx. The message has the option or a fix.
     """
     try:
         text = _output(help_command(tool, str(executable)), HELP_SECONDS)
@@ -42,6 +50,8 @@ def check(tool: Tool, executable: Path) -> None:
         raise UsageError(
             f"--tool: {executable} does not know {', '.join(missing)}; fix: {INSTALL[tool]}"
         )
+    if tool == "nsys" and (reason := nvtx_probe.silent_reason(executable)):
+        raise UsageError(f"--tool: {executable}: {reason}; fix: {nvtx_probe.FIX}")
 
 
 def run(job: ProfileJob) -> None:
@@ -57,15 +67,26 @@ def run(job: ProfileJob) -> None:
         except OSError as error:
             raise ProfilerError(f"{job.command[0]} can't be run: {error.strerror}") from error
     if not job.report.is_file():
-        raw = job.report.with_suffix(".qdstrm")
-        hint = (
-            f"; it left {raw}: this nsys has no importer, so import it with a full Nsight Systems"
-            if raw.is_file()
-            else ""
-        )
+        hint = _missing_reason(job, result.returncode)
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         last = "\n".join(lines[-LAST_LINES:])
         raise ProfilerError(f"no {job.report.name}, exit code {result.returncode}{hint}\n{last}")
+
+
+def _missing_reason(job: ProfileJob, code: int) -> str:
+    """Why there is no report, as far as the files and the exit code say; it begins with "; "."""
+    raw = job.report.with_suffix(".qdstrm")
+    if raw.is_file():
+        return (
+            f"; it left {raw}: this nsys has no importer, so import it with a full Nsight Systems of "
+            "the same version: see docs/profiling.md"
+        )
+    if job.report.suffix == SUFFIX["nsys"] and code == 0:
+        return (
+            f"; nsys saw no range {RANGE}@{DOMAIN}, and captured nothing: an nsys before 2025 does "
+            f"not record the ranges of a newer nvtx; fix: {nvtx_probe.FIX}"
+        )
+    return ""
 
 
 def read(file: Path) -> ProfilerTrace:

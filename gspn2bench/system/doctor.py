@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gspn2bench.system import executables
+from gspn2bench.system import executables, nvtx_probe
 from gspn2bench.system.driver import Driver, DriverError
 from gspn2bench.system.environment import cuda_unavailable_reason, package_version
 from gspn2bench.system.executables import INSTALL
@@ -28,6 +28,9 @@ FIX_COMPILER: Final = (
 FIX_COUNTERS: Final = (
     "run as root (in a container: --cap-add SYS_ADMIN), or load the nvidia kernel module with "
     "NVreg_RestrictProfilingToAdminUsers=0"
+)
+FIX_IMPORTER: Final = (
+    "install a full Nsight Systems, or import its .qdstrm files elsewhere: see docs/profiling.md"
 )
 
 
@@ -116,8 +119,15 @@ def check_ncu() -> Check:
 
 
 def check_nsys() -> Check:
-    """Nsight Systems."""
-    return _tool("nsys", executables.find_nsys(), INSTALL["nsys"])
+    """Nsight Systems: that it records the ranges of a sweep, and that it can write a report."""
+    path = executables.find_nsys()
+    if path is None:
+        return _tool("nsys", path, INSTALL["nsys"])
+    if reason := nvtx_probe.silent_reason(path):
+        return Check("nsys", "no", f"{path}: {reason}", nvtx_probe.FIX)
+    if executables.find_importer(path) is None:
+        return Check("nsys", "unknown", f"{path}, which may lack its importer", FIX_IMPORTER)
+    return Check("nsys", "yes", str(path))
 
 
 def check_counters(parameters: Path = DRIVER_PARAMETERS, status: Path = PROCESS_STATUS) -> Check:

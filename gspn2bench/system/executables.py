@@ -16,6 +16,7 @@ NSIGHT_SYSTEMS: Final = (
     "usr/local/cuda*/bin",
     "usr/lib/nsight-systems*",
 )
+NSIGHT_SYSTEMS_ROOTS: Final = ("opt/nvidia/nsight-systems/*", "usr/lib/nsight-systems*")
 # Nsight Compute contains the command line of Nsight Systems for its own use
 BUNDLED_NSYS: Final = "host/target-linux-*"
 PROFILED: Final = "GSPN2BENCH_PROFILED"
@@ -40,6 +41,20 @@ def find_nsys(root: Path = Path("/")) -> Path | None:
     bundled = tuple(f"{place}/{BUNDLED_NSYS}" for place in NSIGHT_COMPUTE)
     path = _on_path("nsys") or _newest("nsys", NSIGHT_SYSTEMS, root)
     return path or _newest("nsys", bundled, root)
+
+
+def find_importer(nsys: Path, root: Path = Path("/")) -> Path | None:
+    """The program with which nsys turns a .qdstrm file into a report; None if it was not found.
+
+    It is in ``host-linux-*``, beside the folder of the nsys that runs. A script on the path may
+    stand for that nsys; then the usual places count. The nsys inside Nsight Compute has none.
+    """
+    real = nsys.resolve()
+    folders = list(real.parents)[1:3]
+    if "nsight-compute" not in str(real):
+        folders += [path for place in NSIGHT_SYSTEMS_ROOTS for path in root.glob(place)]
+    found = (path for folder in folders for path in folder.glob("host-linux-*/QdstrmImporter"))
+    return next((path for path in found if path.is_file()), None)
 
 
 def find_chromium() -> Path | None:

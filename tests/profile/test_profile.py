@@ -1,6 +1,7 @@
 """Profiles, with stand-ins for nsys and ncu and files in their documented formats."""
 
 import json
+import re
 import shlex
 import signal
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gspn2bench import nvtx_ranges
 from gspn2bench.app import app
 from gspn2bench.cases.axes import parse_axis
 from gspn2bench.cases.scenario import Case, load
@@ -18,11 +20,12 @@ from gspn2bench.cases.selection import cases
 from gspn2bench.errors import UsageError
 from gspn2bench.measure import launches
 from gspn2bench.measure.ceilings import Ceilings
+from gspn2bench.nvtx_ranges import RECORDED, SILENT
 from gspn2bench.profile import command, figures, ncu, runner
 from gspn2bench.profile.trace import ProfilerTrace, TracedLaunch, base_name, rung_of
 from gspn2bench.records.store import RunWriter
 from gspn2bench.run.worker import Worker
-from gspn2bench.system import executables
+from gspn2bench.system import executables, nvtx_probe
 
 from ..helpers.profile_fixtures import GPU, MANGLED, csv, export, fixture_run, kernels, label
 
@@ -56,6 +59,7 @@ def tool(folder: Path, name: str, body: str, help_text: str) -> Path:
         "import json, os, pathlib, sys\n"
         "words = sys.argv[1:]\n"
         f"if '--help' in words: print({help_text!r}); sys.exit()\n"
+        "if words[-2:-1] == ['-c']: print(os.environ.get('PROBE', '')); sys.exit()\n"
         "here = pathlib.Path(__file__).parent\n"
         "with (here / 'argv.jsonl').open('a') as log: print(json.dumps(words), file=log)\n"
         "report = words[words.index('-o') + 1] if '-o' in words else None\n"
@@ -212,6 +216,62 @@ def test_a_version_without_an_option_is_reported(bin_folder, name, help_text, mi
     assert isinstance(done.exception, UsageError)
     assert f"does not know {missing};" in str(done.exception)
     assert not (bin_folder / "argv.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"), [(SILENT, True), (RECORDED, False), ("", False), ("?", False)]
+)
+def test_an_nsys_that_records_no_range_is_refused_before_the_run(
+    bin_folder, monkeypatch, answer, refused
+):
+    monkeypatch.setenv("PROBE", answer)
+    tool(bin_folder, "nsys", "print('ran'); sys.exit(5)", NSYS_HELP)
+    done = invoke("profile", "quick", *NARROW, "-o", "here")
+    assert (bin_folder / "argv.jsonl").exists() == (not refused)
+    assert Path("here").exists() == (not refused)
+    if refused:
+        assert re.search(
+            r"^--tool: .*/bin/nsys: this nsys does not record the ranges of nvtx [\d.]+; fix: "
+            r"install Nsight Systems: .*, 2025 or newer, or pip install 'nvtx==0\.2\.11'$",
+            str(done.exception),
+        )
+
+
+def test_the_probe_runs_a_program_under_nsys_like_a_profile(bin_folder):
+    """A stand-in that runs its program: without a profiler, its ranges are not recorded."""
+    path = bin_folder / "nsys"
+    path.write_text(
+        f"#!{sys.executable}\nimport subprocess, sys\nwords = sys.argv[1:]\n"
+        "assert words[0] == 'profile' and 'measure@gspn2bench' in words\n"
+        "sys.exit(subprocess.run(words[words.index('-o') + 2:]).returncode)\n"
+    )
+    path.chmod(0o755)
+    assert "does not record the ranges of nvtx" in (nvtx_probe.silent_reason(path) or "")
+    path.write_text("#!/bin/sh\nexit 3\n")
+    assert nvtx_probe.silent_reason(path) is None
+    assert nvtx_probe.silent_reason(bin_folder / "missing") is None
+
+
+def test_a_sweep_under_a_deaf_profiler_is_refused(monkeypatch, tmp_path):
+    sweep = ("sweep", "quick", "--device", "sim", "--results", str(tmp_path / "r"))
+    monkeypatch.setenv(nvtx_ranges.INJECTION, "/opt/nsys/libToolsInjection64.so")
+    monkeypatch.setenv(executables.PROFILED, "nsys")
+    monkeypatch.setattr(nvtx_ranges, "domain_state", lambda: SILENT)
+    done = invoke(*sweep)
+    assert isinstance(done.exception, UsageError)
+    assert "does not record the ranges of this nvtx" in str(done.exception)
+    assert "pip install 'nvtx==0.2.11'" in str(done.exception)
+    assert not (tmp_path / "r").exists()
+    monkeypatch.delenv(executables.PROFILED)
+    assert invoke(*sweep, "--dry-run").exit_code == 0
+
+
+def test_a_run_without_a_report_says_why(bin_folder):
+    tool(bin_folder, "nsys", "print('Generated:')", NSYS_HELP)
+    done = invoke("profile", "quick", *NARROW, "-o", "here")
+    assert done.exit_code == 3
+    assert "no 01-r01.nsys-rep, exit code 0; nsys saw no range measure@gspn2bench" in done.output
+    assert "pip install 'nvtx==0.2.11'" in done.output
 
 
 def test_a_tool_that_fails_is_reported(bin_folder):

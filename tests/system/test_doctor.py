@@ -6,7 +6,8 @@ import typer
 from typer.testing import CliRunner
 
 from gspn2bench.commands.doctor import doctor as command
-from gspn2bench.system import doctor, executables
+from gspn2bench.nvtx_ranges import RECORDED, SILENT
+from gspn2bench.system import doctor, executables, nvtx_probe
 from gspn2bench.system.doctor import Check
 
 
@@ -116,6 +117,41 @@ def test_torch_is_at_fault_only_where_its_build_does_not_fit(
     monkeypatch.setattr(doctor, "cuda_unavailable_reason", lambda: reason)
     check = doctor.check_torch()
     assert (check.answer, check.fix) == (answer, fix)
+
+
+def nsys(root: Path, place: str, state: str) -> Path:
+    """A stand-in for nsys that answers the probe."""
+    path = root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{state}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_nsys_is_asked_whether_it_records_ranges(
+    empty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = nsys(empty_path, "nsight/target-linux-x64/nsys", SILENT)
+    monkeypatch.setattr(executables, "find_nsys", lambda: path)
+    check = doctor.check_nsys()
+    assert (check.answer, check.fix) == ("no", nvtx_probe.FIX)
+    assert check.detail.startswith(f"{path}: this nsys does not record the ranges of nvtx ")
+    nsys(empty_path, "nsight/target-linux-x64/nsys", RECORDED)
+    check = doctor.check_nsys()
+    assert (check.answer, check.fix) == ("unknown", doctor.FIX_IMPORTER)
+    put(empty_path, "nsight/host-linux-x64/QdstrmImporter")
+    assert doctor.check_nsys() == Check("nsys", "yes", str(path))
+
+
+def test_the_importer_is_beside_nsys_or_in_its_usual_place(empty_path: Path) -> None:
+    bundled = empty_path / "opt/nvidia/nsight-compute/2025.3.1/host/target-linux-x64/nsys"
+    script = empty_path / "bin/nsys"
+    put(empty_path, "bin/nsys", str(bundled.relative_to(empty_path)))
+    assert executables.find_importer(script, empty_path) is None
+    importer = "usr/lib/nsight-systems/host-linux-x64/QdstrmImporter"
+    put(empty_path, importer)
+    assert executables.find_importer(script, empty_path) == empty_path / importer
+    assert executables.find_importer(bundled, empty_path) is None
 
 
 def test_every_check_answers_here() -> None:
