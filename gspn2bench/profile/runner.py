@@ -78,8 +78,8 @@ def _missing_reason(job: ProfileJob, code: int) -> str:
     raw = job.report.with_suffix(".qdstrm")
     if raw.is_file():
         return (
-            f"; it left {raw}: this nsys has no importer, so import it with a full Nsight Systems of "
-            "the same version: see docs/profiling.md"
+            f"; it left {raw}: this nsys has no importer, so import it with a full Nsight Systems "
+            "of the same version: see docs/profiling.md"
         )
     if job.report.suffix == SUFFIX["nsys"] and code == 0:
         return (
