@@ -17,6 +17,7 @@ from gspn2bench.commands.profile import profile
 from gspn2bench.commands.report import report
 from gspn2bench.commands.show import show
 from gspn2bench.commands.sweep import sweep
+from gspn2bench.commands.trace import trace
 from gspn2bench.commands.traffic import traffic
 from gspn2bench.errors import UsageError
 
@@ -52,6 +53,7 @@ app.command()(compare)
 app.command()(traffic)
 app.command()(profile)
 app.command()(ingest)
+app.command()(trace)
 app.command("list")(list_)
 app.command()(doctor)
 

@@ -28,6 +28,7 @@ COMMANDS = [
     "traffic",
     "profile",
     "ingest",
+    "trace",
     "list",
     "doctor",
 ]
