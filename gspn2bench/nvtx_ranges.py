@@ -27,7 +27,7 @@ def domain_state() -> str:
     return SILENT if kind == "DummyDomain" else RECORDED
 
 
-def profiler_is_deaf() -> bool:
+def profiler_records_nothing() -> bool:
     """Whether a profiler is attached to this process and still records no range."""
     return bool(os.environ.get(INJECTION)) and domain_state() == SILENT
 

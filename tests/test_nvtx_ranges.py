@@ -79,11 +79,11 @@ def test_works_with_no_tool_attached(disable: str) -> None:
 
 
 class DummyDomain:
-    """What nvtx gives out where no profiler listens."""
+    """Stands in for the domain that nvtx returns without a profiler."""
 
 
 @pytest.mark.parametrize(
-    ("injected", "domain", "deaf"),
+    ("injected", "domain", "nothing"),
     [
         ("", DummyDomain(), False),
         ("/opt/lib.so", DummyDomain(), True),
@@ -91,14 +91,14 @@ class DummyDomain:
     ],
 )
 def test_a_profiler_that_records_nothing_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, injected: str, domain: object, deaf: bool
+    monkeypatch: pytest.MonkeyPatch, injected: str, domain: object, nothing: bool
 ) -> None:
     monkeypatch.setenv(nvtx_ranges.INJECTION, injected)
     monkeypatch.setattr(nvtx_ranges.nvtx, "get_domain", lambda name: domain)
-    assert nvtx_ranges.profiler_is_deaf() == deaf
+    assert nvtx_ranges.profiler_records_nothing() == nothing
 
 
-def test_without_a_profiler_nvtx_gives_out_that_domain() -> None:
+def test_without_a_profiler_nvtx_returns_that_domain() -> None:
     code = "from gspn2bench import nvtx_ranges; print(nvtx_ranges.domain_state())"
     environment = {k: v for k, v in os.environ.items() if k != nvtx_ranges.INJECTION}
     done = subprocess.run(

@@ -62,15 +62,28 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
         nl: add a line break.
     """
     file = sys.stderr if err else sys.stdout
-    if file is not None:  # a closed stream is None
+    if file is None:  # the stream is closed
+        return
+    try:
         typer.echo(text, file=file, nl=nl)
+    except BrokenPipeError:
+        if not err:
+            discard_stdout()
 
 
 def console() -> "Console":
-    """Stdout for tables, without colours if it is not a terminal or NO_COLOR is set."""
+    """Stdout for tables, without colours if it is not a terminal or NO_COLOR is set.
+
+    A pipe that is closed early, as by ``head``, does not change the exit code.
+    """
     from rich.console import Console
 
-    return Console(highlight=False)
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            discard_stdout()
+
+    return PipedConsole(highlight=False)
 
 
 def print_notes(notes: Iterable[str], *, quiet: bool) -> None:

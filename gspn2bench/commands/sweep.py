@@ -98,7 +98,7 @@ def sweep(
         _summarise(ended, path, quiet=quiet, as_json=as_json)
         return
     name = required(scenario)
-    _refuse_deaf_profiler()
+    _refuse_silent_profiler()
 
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import load
@@ -142,7 +142,7 @@ def sweep(
     _summarise(ended, writer.path, quiet=quiet, as_json=as_json)
 
 
-def _refuse_deaf_profiler() -> None:
+def _refuse_silent_profiler() -> None:
     """Refuse to run under a profiler that would capture nothing.
 
     Raises:
@@ -150,9 +150,9 @@ def _refuse_deaf_profiler() -> None:
     """
     if not os.environ.get(PROFILED):
         return
-    from gspn2bench.nvtx_ranges import profiler_is_deaf
+    from gspn2bench.nvtx_ranges import profiler_records_nothing
 
-    if profiler_is_deaf():
+    if profiler_records_nothing():
         from gspn2bench.system.nvtx_probe import FIX
 
         raise UsageError(

@@ -46,6 +46,7 @@ WHOLE_GRAPHS: Final = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 """Graph launches recorded as one; their kernels are then in no table."""
 GRAPH_LAUNCHES: Final = ("cudaGraphLaunch", "cuGraphLaunch")
 KERNEL_LAUNCHES: Final = ("cudaLaunch", "cuLaunch")
+HOST_FUNCTION: Final = "HostFunc"
 GRAPH_CAPTURES: Final = ("cudaStreamBeginCapture", "cuStreamBeginCapture")
 NODES: Final = "profile with --cuda-graph-trace=node"
 THREAD_BITS: Final = 24
@@ -70,6 +71,9 @@ class _Range:
         return self.start <= time <= self.end and process == self.process
 
 
+_Trial = tuple[_Range, Label | None]
+
+
 @dataclass(frozen=True)
 class _Call:
     """A call of the CUDA API on the CPU."""
@@ -77,6 +81,11 @@ class _Call:
     start: int
     name: str
     key: Key
+
+    @property
+    def launches_kernel(self) -> bool:
+        """Whether the call launches a kernel; cudaLaunchHostFunc runs a function on the CPU."""
+        return self.name.startswith(KERNEL_LAUNCHES) and HOST_FUNCTION not in self.name
 
 
 @dataclass(frozen=True)
@@ -139,21 +148,19 @@ class _Reader:
         """The launches in ranges ``measure``, with the facts of the file."""
         ranges = list(self._ranges())
         labelled = [(each, Label.parse(each.text)) for each in ranges]
-        trials: list[tuple[_Range, Label | None]] = [pair for pair in labelled if pair[1]]
+        trials: list[_Trial] = [pair for pair in labelled if pair[1]]
         trials = trials or [(each, None) for each in ranges if each.text == MEASURE]
         activities = list(self._activities())
-        for trial, _ in trials:
-            self._check_complete(trial, activities)
+        self._check_complete(trials, activities)
         launches: dict[Label | None, list[TracedLaunch]] = defaultdict(list)
         for activity in activities:
             call = self._calls.get(activity.key)
             if call is None:
                 activity.launch(None)  # the times say which range it belongs to
             time = activity.start if call is None else call.start
-            inside = [pair for pair in trials if pair[0].holds(time, activity.key[0])]
-            if inside:
-                innermost = max(inside, key=lambda pair: pair[0].start)
-                launches[innermost[1]].append(activity.launch(call))
+            trial = _innermost(trials, time, activity.key[0])
+            if trial is not None:
+                launches[trial[1]].append(activity.launch(call))
         if not launches:
             raise UnreadableError(f"no kernel in an NVTX range {MEASURE} of the domain {DOMAIN}")
         return ProfilerTrace(
@@ -164,31 +171,38 @@ class _Reader:
             frozenset(_scenarios(ranges)),
         )
 
-    def _check_complete(self, trial: _Range, activities: Sequence[_Activity]) -> None:
-        """Check that the launching calls of a trial have their launches.
+    def _check_complete(self, trials: Sequence[_Trial], activities: Sequence[_Activity]) -> None:
+        """Check that the launching calls of the trials have their launches.
 
         Raises:
             UnreadableError: a graph was recorded as one, or a launch is missing.
         """
         for start, key in self._whole_graphs():
             call = self._calls.get(key)
-            if trial.holds(start if call is None else call.start, key[0]):
+            if _innermost(trials, start if call is None else call.start, key[0]):
                 raise UnreadableError(
                     f"table {WHOLE_GRAPHS}: the CUDA graph launched at {start} ns is recorded as "
                     f"one, without its kernels; {NODES}"
                 )
-        calls = [call for call in self._calls.values() if trial.holds(call.start, call.key[0])]
         nodes = {activity.key for activity in activities if activity.node}
-        alone = {activity.key for activity in activities}
-        captures = any(call.name.startswith(GRAPH_CAPTURES) for call in calls)
-        for call in calls:
+        launched = {activity.key for activity in activities}
+        alone: list[tuple[_Trial, _Call]] = []
+        capturing: list[_Trial] = []
+        for call in self._calls.values():
+            trial = _innermost(trials, call.start, call.key[0])
+            if trial is None:
+                continue
             if call.name.startswith(GRAPH_LAUNCHES) and call.key not in nodes:
                 raise UnreadableError(
                     f"{call.name} at {call.start} ns has no kernels: the graph was recorded as one "
                     f"or lost; {NODES}"
                 )
-            # a call that is captured into a graph launches nothing
-            if call.name.startswith(KERNEL_LAUNCHES) and not captures and call.key not in alone:
+            if call.name.startswith(GRAPH_CAPTURES):
+                capturing.append(trial)
+            if call.launches_kernel and call.key not in launched:
+                alone.append((trial, call))
+        for trial, call in alone:
+            if trial not in capturing:  # a call that is captured into a graph launches nothing
                 raise UnreadableError(
                     f"{call.name} at {call.start} ns has no kernel: the profiler lost it; profile "
                     "again"
@@ -288,6 +302,12 @@ class _Reader:
     def _gpus(self) -> tuple[str, ...]:
         rows = self._export.rows(GPUS, Column("name", str, nullable=True))
         return tuple(dict.fromkeys(one_line(name) for (name,) in rows if name))
+
+
+def _innermost(trials: Sequence[_Trial], time: int, process: int) -> _Trial | None:
+    """The trial that began last of those whose range holds a time of a process."""
+    inside = [trial for trial in trials if trial[0].holds(time, process)]
+    return max(inside, key=lambda trial: trial[0].start, default=None)
 
 
 def _of_the_call(launches: list[TracedLaunch]) -> list[TracedLaunch]:

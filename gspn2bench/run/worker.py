@@ -270,8 +270,8 @@ def _quiet_child() -> Iterator[None]:
     """Let a child that starts in the body print nothing of its own while it imports libraries.
 
     Ctrl-C also reaches the child, which ignores it only once ``worker_main`` runs. Until then the
-    child inherits a mask that holds the signal back. Warnings of libraries would break into the
-    progress bar; a user who asks for warnings gets them.
+    child inherits a mask that blocks the signal. Warnings of libraries would appear inside the
+    progress bar. They are shown if the user sets a variable of ``QUIET`` or the option -W.
     """
     resource_tracker.ensure_running()  # it would lift the mask when it starts
     added = {

@@ -53,8 +53,8 @@ def find_importer(nsys: Path, root: Path = Path("/")) -> Path | None:
     folders = list(real.parents)[1:3]
     if "nsight-compute" not in str(real):
         folders += [path for place in NSIGHT_SYSTEMS_ROOTS for path in root.glob(place)]
-    found = (path for folder in folders for path in folder.glob("host-linux-*/QdstrmImporter"))
-    return next((path for path in found if path.is_file()), None)
+    paths = (path for folder in folders for path in folder.glob("host-linux-*/QdstrmImporter"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find_chromium() -> Path | None:

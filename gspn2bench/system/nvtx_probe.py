@@ -1,8 +1,8 @@
 """Whether Nsight Systems records the NVTX ranges of a sweep.
 
-nvtx 0.2.12 and later ask the tool whether a domain is enabled (``nvtxDomainIsEnabled``). An older
-nsys, such as the 2023.4 of Debian and Ubuntu, does not know the question. nvtx then makes ranges
-that do nothing, the capture never starts, and nsys ends with exit code 0 and without a report.
+nvtx 0.2.12 and later call ``nvtxDomainIsEnabled`` before they emit a range. An older nsys, such as
+the 2023.4 of Debian and Ubuntu, does not implement it. nvtx then emits no range, the capture never
+starts, and nsys ends with exit code 0 and without a report.
 """
 
 import os

@@ -42,7 +42,7 @@ def run_main(monkeypatch, arguments, stdout=None, stderr=None) -> int:
 
 
 def output(monkeypatch, arguments, encoding) -> str:
-    """What a command prints on a stream with an encoding, which must be able to read it."""
+    """The output of a command on a stream with an encoding, decoded with that encoding."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     assert run_main(monkeypatch, arguments, stream) == 0
     stream.flush()
@@ -92,6 +92,18 @@ def test_a_full_disk_for_messages_too_has_the_same_exit_code():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*own_program(), "list"], stdout=full, stderr=full, check=False)
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize("name", ["show", "compare", "compare --markdown", "list"])
+def test_a_pipe_that_is_closed_early_does_not_change_the_exit_code(name):
+    """Exit code 1 would be a regression."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*own_program(), *COMMANDS[name]], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_messages_have_no_control_characters(monkeypatch, capsys):

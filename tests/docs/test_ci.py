@@ -114,9 +114,9 @@ def test_other_jobs_end_with_the_code_of_compare(tmp_path, job, factor, rows, co
 def test_runs_that_cannot_be_compared_fail_the_job_without_a_comment(tmp_path, job):
     base, new = recorded(tmp_path, "base-run"), recorded(tmp_path, "new-run")
     record = json.loads((new / "run.json").read_text())
-    record["environment"]["gpu"]["name"] = "another GPU"
+    record["environment"]["gpu"]["name"] = "a different GPU"
     (new / "run.json").write_text(json.dumps(record))
     done = job(base, new)
     assert done.returncode == 2
-    assert "the GPU of BASE is NVIDIA H200, that of NEW another GPU" in done.stderr
+    assert "the GPU of BASE is NVIDIA H200, that of NEW a different GPU" in done.stderr
     assert not (tmp_path / "gh.log").exists()

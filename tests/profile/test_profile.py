@@ -252,7 +252,7 @@ def test_the_probe_runs_a_program_under_nsys_like_a_profile(bin_folder):
     assert nvtx_probe.silent_reason(bin_folder / "missing") is None
 
 
-def test_a_sweep_under_a_deaf_profiler_is_refused(monkeypatch, tmp_path):
+def test_a_sweep_under_a_profiler_that_records_nothing_is_refused(monkeypatch, tmp_path):
     sweep = ("sweep", "quick", "--device", "sim", "--results", str(tmp_path / "r"))
     monkeypatch.setenv(nvtx_ranges.INJECTION, "/opt/nsys/libToolsInjection64.so")
     monkeypatch.setenv(executables.PROFILED, "nsys")

@@ -17,7 +17,7 @@ AS_ONE = (
     f"FROM {KERNEL} WHERE graphNodeId NOT NULL GROUP BY correlationId",
     f"DELETE FROM {KERNEL} WHERE graphNodeId NOT NULL",
 )
-"""What nsys writes with --cuda-graph-trace=graph, its default."""
+"""The tables as nsys writes them with --cuda-graph-trace=graph, its default."""
 SOME = f"rowid = (SELECT max(rowid) FROM {KERNEL})"
 
 
@@ -288,4 +288,15 @@ ACCEPTED = {
 def test_a_variant_of_a_real_file_has_the_same_figures(tmp_path, case):
     name = "graph-r07-fig3"
     file = changed(name, tmp_path / "a.sqlite", ACCEPTED[case])
+    assert outcome(file, run_of(name)) == trial(real(name), run_of(name))
+
+
+def test_a_function_that_is_launched_on_the_cpu_has_no_kernel(tmp_path):
+    name = "eager-r01-quick"
+    statements = (
+        "INSERT INTO StringIds VALUES (9000, 'cudaLaunchHostFunc_v10000')",
+        f"INSERT INTO {RUNTIME} SELECT start, end, eventClass, globalTid, 1, 9000, 0, NULL FROM "
+        f"{RUNTIME} WHERE correlationId = 3880",
+    )
+    file = changed(name, tmp_path / "a.sqlite", statements)
     assert outcome(file, run_of(name)) == trial(real(name), run_of(name))
