@@ -49,6 +49,7 @@ KERNEL_LAUNCHES: Final = ("cudaLaunch", "cuLaunch")
 HOST_FUNCTION: Final = "HostFunc"
 GRAPH_CAPTURES: Final = ("cudaStreamBeginCapture", "cuStreamBeginCapture")
 NODES: Final = "profile with --cuda-graph-trace=node"
+TRACES: Final = "profile with -t cuda,nvtx"
 THREAD_BITS: Final = 24
 """Low bits of globalTid that hold the thread; the rest is globalPid."""
 SKEW_NS: Final = 1_000_000
@@ -136,8 +137,7 @@ def read(path: Path) -> ProfilerTrace:
 class _Reader:
     def __init__(self, export: Export) -> None:
         self._export = export
-        if not export.has(RANGES):
-            raise UnreadableError("no NVTX ranges; profile with -t cuda,nvtx")
+        export.require(RANGES, f"no NVTX ranges; {TRACES}")
         export.require(STRINGS)
         export.require(GPUS)
         columns = (Column("id"), Column("value", str))
@@ -162,6 +162,7 @@ class _Reader:
             if trial is not None:
                 launches[trial[1]].append(activity.launch(call))
         if not launches:
+            self._export.require(KERNELS, f"no kernel was recorded; {TRACES}")
             raise UnreadableError(f"no kernel in an NVTX range {MEASURE} of the domain {DOMAIN}")
         return ProfilerTrace(
             "nsys",

@@ -6,6 +6,7 @@ such files into wrong figures. Here, every table and column is asked for by name
 type, and what does not fit is refused.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,16 +85,16 @@ class Export:
         """Whether the export has a table; nsys omits empty ones.
 
         Raises:
-            UnreadableError: the table is absent and one with a longer name exists, which a newer
-                schema may have instead.
+            UnreadableError: the table is absent and one of a different version exists, such as
+                NVTX_EVENTS_V2, which a newer schema may have instead.
         """
         if table in self._tables:
             return True
-        longer = sorted(name for name in self._tables if name.startswith(table))
-        if longer:
+        versions = [name for name in self._tables if re.fullmatch(rf"{table}_?[Vv]?\d+", name)]
+        if versions:
             raise UnreadableError(
-                f"no table {table} ({self.schema}), but {', '.join(longer)}: this gspn2bench does "
-                "not know that schema"
+                f"no table {table} ({self.schema}), but {', '.join(sorted(versions))}: this "
+                "gspn2bench does not know that schema"
             )
         return False
 

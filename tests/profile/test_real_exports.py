@@ -135,6 +135,16 @@ REFUSED = {
         "no table TARGET_INFO_GPU .schema 3.7.2",
     ),
     "kernel table lost": ("graph-r07-fig3", (f"DROP TABLE {KERNEL}",), "has no kernels"),
+    "no ranges": (
+        "graph-r07-fig3",
+        ("DROP TABLE NVTX_EVENTS",),
+        "no table NVTX_EVENTS .schema 3.7.2.: no NVTX ranges; profile with -t cuda,nvtx",
+    ),
+    "no kernel and no call": (
+        "graph-r07-fig3",
+        (f"DROP TABLE {KERNEL}", f"DROP TABLE {RUNTIME}"),
+        f"no table {KERNEL} .schema 3.7.2.: no kernel was recorded; profile with -t cuda,nvtx",
+    ),
     # marks and foreign ranges
     "marks": (
         "graph-r07-fig3",
