@@ -1,7 +1,7 @@
 """r08 against float64 in the simulator, and faults planted in what its warps wait for.
 
 The simulator runs a Python thread per CUDA thread and one block at a time. So the cases are small,
-and a slice has one block. Clusters are in test_strips_gpu.py.
+and a slice has one block. Clusters are in test_strips_exchange.py and test_strips_gpu.py.
 """
 
 import threading
