@@ -171,9 +171,9 @@ def _in_turn(lines: list[Any], producers: int, check: bool, first: int = 0) -> A
 
 
 def build_take_line(config: Config) -> Any:
-    """The device function ``take_line(ring, at, pieces)``: a lane's columns of every operand.
+    """The device function ``take_line(ring, index, pieces)``: a lane's columns of every operand.
 
-    ``at`` is the index of the first one in the ring. ``pieces`` has 4 bytes each, operand by
+    ``index`` is that of the first one in the ring. ``pieces`` has 4 bytes each, operand by
     operand.
     """
     operands, span = config.operands, config.span
@@ -197,9 +197,9 @@ def build_take_line(config: Config) -> Any:
     take = {1: take_one, 2: take_two, 4: take_four}[count]
 
     @device_function
-    def take_line(ring: Array, at: int, pieces: Array) -> None:
+    def take_line(ring: Array, index: int, pieces: Array) -> None:
         for i in range(operands):
-            take(ring, at + i * span, pieces, i * count)
+            take(ring, index + i * span, pieces, i * count)
 
     return take_line
 

@@ -38,11 +38,8 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
     """
     blocks, warps, group, groups = config.blocks, config.warps, config.group, config.groups
     width, shared, run, line_size = config.width, config.shared, config.run, config.line
-    kind, edges_size, barriers_size = (
-        from_dtype(np.dtype(config.raw)),
-        config.edges,
-        config.barriers,
-    )
+    kind = from_dtype(np.dtype(config.raw))
+    edges_size, barriers_size = config.edges, config.barriers
     exchanges, between = config.strips > 1, config.halo // group
     operand = run * config.item_bytes // 4
     pieces_size, weights_size, values_size = config.operands * operand, 3 * operand, 5 * run
@@ -112,19 +109,19 @@ def build_walk(config: Config, scan_line: Any, build_copy_line: BuildCopyLine) -
                 slot = np.uint32(number % np.uint32(groups))
                 use = np.uint32(number // np.uint32(groups))
                 mbarrier.wait(barriers, slot, use & np.uint32(1))
-                at = np.int64(slot) * (group * line_size) + place
-                take_line(ring, at, pieces)  # while the edges are on their way
+                index = np.int64(slot) * (group * line_size) + place
+                take_line(ring, index, pieces)  # while the edges are on their way
                 if exchanges and since == between:
                     receive(edges, barriers, own, exchanged, rank, warp, lane)
                     exchanged = np.uint32(exchanged + np.uint32(1))
                     since = np.uint32(0)
                 scan_line(state, first, column, stored, outputs)
                 if np.uint32(done + np.uint32(group)) <= rows:
-                    scan_rest(ring, at, state, first, column, stored, outputs)
+                    scan_rest(ring, index, state, first, column, stored, outputs)
                 else:
                     for k in range(1, group):
                         if np.uint32(done + np.uint32(k)) < rows:
-                            take_line(ring, at + k * line_size, pieces)
+                            take_line(ring, index + k * line_size, pieces)
                             scan_line(state, first + k * stride, column, stored, outputs)
                 sync_warp()
                 if lane == 0:
@@ -153,8 +150,8 @@ def _build_scan_rest(
     """The device function that scans the lines of a group after the first, without a loop.
 
     The compiler does not unroll a loop this long. Without a loop, the loads of a line overlap with
-    the arithmetic of the lines before. The lines are put together in powers of two, so few functions
-    have to be compiled: lines 2 and 3 of 8, for example, are line 1 twice, further on.
+    the arithmetic of the lines before. The lines are put together in powers of two, so there are few
+    functions to compile: lines 2 and 3, for example, are line 1 twice, further on.
 
     Args:
         take_line: see ``ring.build_take_line``.
@@ -166,9 +163,9 @@ def _build_scan_rest(
 
     @device_function
     def scan_one(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+        ring: Array, index: int, state: Any, first: int, column: int, stored: bool, outputs: Any
     ) -> None:
-        take_line(ring, at, state[1])
+        take_line(ring, index, state[1])
         scan_line(state, first, column, stored, outputs)
 
     rest, block, lines = None, scan_one, 1  # rest: lines 1 to ``lines`` - 1; block: ``lines`` lines
@@ -184,18 +181,18 @@ def _one_after_another(first_part: Any, second_part: Any, place: int, distance: 
 
     @device_function
     def second(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+        ring: Array, index: int, state: Any, first: int, column: int, stored: bool, outputs: Any
     ) -> None:
-        second_part(ring, at + place, state, first + distance, column, stored, outputs)
+        second_part(ring, index + place, state, first + distance, column, stored, outputs)
 
     if first_part is None:
         return second
 
     @device_function
     def both(
-        ring: Array, at: int, state: Any, first: int, column: int, stored: bool, outputs: Any
+        ring: Array, index: int, state: Any, first: int, column: int, stored: bool, outputs: Any
     ) -> None:
-        first_part(ring, at, state, first, column, stored, outputs)
-        second(ring, at, state, first, column, stored, outputs)
+        first_part(ring, index, state, first, column, stored, outputs)
+        second(ring, index, state, first, column, stored, outputs)
 
     return both
