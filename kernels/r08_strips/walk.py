@@ -150,7 +150,7 @@ def _build_scan_rest(
     """The device function that scans the lines of a group after the first, without a loop.
 
     The compiler does not unroll a loop this long. Without a loop, the loads of a line overlap with
-    the arithmetic of the lines before. The lines are put together in powers of two, so there are few
+    the arithmetic of the lines before. Powers of two lines are put together, so there are few
     functions to compile: lines 2 and 3, for example, are line 1 twice, further on.
 
     Args:

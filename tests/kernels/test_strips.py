@@ -212,7 +212,7 @@ def test_an_exchange_left_out_is_found(
     def nothing(*_: Any) -> None:
         pass
 
-    monkeypatch.setattr(walk_module, "build_exchange", lambda _: nothing)
+    monkeypatch.setattr(walk_module, "build_exchange", lambda _: (nothing, nothing))
     for drift in (0, 2):  # each side by itself
         assert not result_of(TWO_STRIPS, device, drift, warps=2).passed
 

@@ -58,7 +58,7 @@ def test_a_halo_gets_the_columns_of_its_neighbours(
     monkeypatch.setattr(simulated_block, "PATIENCE_S", 20.0)
     for barriers in cluster.barriers:
         edges.build_init_mailboxes(config)(barriers)
-    exchange = edges.build_exchange(config)
+    send, receive = edges.build_exchange(config)
     errors: list[BaseException] = []
 
     def walk(rank: int, warp: int, lane: int) -> None:
@@ -66,7 +66,9 @@ def test_a_halo_gets_the_columns_of_its_neighbours(
         for number in range(EXCHANGES):
             values = [np.float32(sent(strip, lane, j, number)) for j in range(run)]
             arguments = (np.uint32(number), np.uint32(rank), np.uint32(warp), np.uint32(lane))
-            exchange(cluster.edges[rank], cluster.barriers[rank], values, *arguments)
+            memory = cluster.edges[rank], cluster.barriers[rank]
+            send(*memory, values, *arguments)
+            receive(*memory, values, *arguments)
             source, source_lane = strip, lane
             if lane < HALO_LANES and strip > 0:
                 source, source_lane = strip - 1, lane + OWN_LANES
