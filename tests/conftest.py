@@ -5,8 +5,11 @@ import pytest
 
 from gspn2bench.system import backend
 
+from .helpers import torchvision_operators
+
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 BACKEND = backend.activate("auto")  # before any test imports numba
+torchvision_operators.declare()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,14 +7,15 @@ linear layers may be used by their weights, ``folded_weights.py`` computes the w
 and ``weight_cache.py`` keeps them for inference. ``inference_plan.py`` prepares a call of GSPN-2 on
 a GPU, and ``training.py`` has its forward and backward as one node of autograd. ``state.py``
 initializes and loads parameters, ``check.py`` checks arguments, and ``macs.py`` counts multiply-
-accumulates.
-Examples: docs/operator.md.
+accumulates. ``models/`` puts GSPN-2 in the place of attention in models of other libraries.
+Examples: docs/operator.md and docs/models.md.
 """
 
 from gspn2bench.nn.attention import GSPN1Attention, GSPN2Attention
 from gspn2bench.nn.backbone import GSPN2Backbone, gspn2_base, gspn2_small, gspn2_tiny
 from gspn2bench.nn.block import GSPNBlock
 from gspn2bench.nn.macs import count_macs
+from gspn2bench.nn.models import load_replaced, replace_attention, save_replaced
 from gspn2bench.nn.softmax import SoftmaxAttention
 
 __all__ = [
@@ -27,4 +28,7 @@ __all__ = [
     "gspn2_base",
     "gspn2_small",
     "gspn2_tiny",
+    "load_replaced",
+    "replace_attention",
+    "save_replaced",
 ]
