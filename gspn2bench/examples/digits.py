@@ -1,38 +1,18 @@
 """Train GSPN-2 blocks on the digits of scikit-learn: ``python -m gspn2bench.examples.digits``.
 
-scikit-learn includes 1797 images of 8 x 8 pixels; a quarter of them is the test set. Patches of
-2 x 2 pixels become 4 x 4 positions, which exchange information through line scans only. All random
-numbers are drawn on the CPU, so a GPU gets the same data in the same order.
+Patches of 2 x 2 pixels become 4 x 4 positions, which exchange information through line scans only.
 """
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, cross_entropy, grid_sample
+from torch.nn.functional import cross_entropy
 
+from gspn2bench.examples.common import build_parser, parse
+from gspn2bench.examples.images import CLASSES, Images, accuracy, epoch
 from gspn2bench.nn import GSPN2Attention, GSPNBlock
-
-CLASSES: Final = 10
-BATCH: Final = 64
-WARP: Final = 0.05
-"""Standard deviation of the random affine maps of the training images."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images, (N, 1, 8, 8) in [0, 1], and the digits they show, (N,)."""
-
-    pixels: Tensor
-    digits: Tensor
-
-    def to(self, device: str) -> Self:
-        """Copy the images to a device."""
-        return type(self)(self.pixels.to(device), self.digits.to(device))
 
 
 class Classifier(nn.Module):
@@ -58,20 +38,6 @@ class Classifier(nn.Module):
         return scores
 
 
-def load() -> tuple[Images, Images]:
-    """The training set and the test set."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, digits = load_digits(return_X_y=True)
-    split = train_test_split(pixels, digits, test_size=0.25, stratify=digits, random_state=0)
-    train_pixels, test_pixels = (
-        torch.tensor(part / 16, dtype=torch.float32).view(-1, 1, 8, 8) for part in split[:2]
-    )
-    train_digits, test_digits = (torch.tensor(part) for part in split[2:])
-    return Images(train_pixels, train_digits), Images(test_pixels, test_digits)
-
-
 def train(model: nn.Module, images: Images, epochs: int, seed: int) -> Iterator[float]:
     """Train a model and yield the mean loss of each epoch.
 
@@ -82,18 +48,15 @@ def train(model: nn.Module, images: Images, epochs: int, seed: int) -> Iterator[
         seed: for the order of the images and their affine maps.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = len(images.digits) // BATCH
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=3e-3, total_steps=epochs * steps, pct_start=0.2
+        optimizer, max_lr=3e-3, total_steps=epochs * images.batches, pct_start=0.2
     )
     model.train()
     for _ in range(epochs):
-        order = torch.randperm(len(images.digits), generator=generator)
         losses = []
-        for batch in order[: steps * BATCH].view(steps, BATCH).to(images.digits.device):
-            scores = model(_warped(images.pixels[batch], generator))
-            loss = cross_entropy(scores, images.digits[batch], label_smoothing=0.1)
+        for pixels, digits in epoch(images, generator):
+            loss = cross_entropy(model(pixels), digits, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -102,46 +65,14 @@ def train(model: nn.Module, images: Images, epochs: int, seed: int) -> Iterator[
         yield float(torch.stack(losses).mean())
 
 
-def accuracy(model: nn.Module, images: Images) -> float:
-    """The share of images, 0 to 1, whose digit has the highest score."""
-    model.eval()
-    with torch.inference_mode():
-        right = model(images.pixels).argmax(1) == images.digits
-    return float(right.float().mean())
-
-
-def _warped(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, rotate, shear and scale each image by a small random amount."""
-    noise = WARP * torch.randn(len(pixels), 2, 3, generator=generator)
-    maps = (torch.eye(2, 3) + noise).to(pixels.device)
-    grid = affine_grid(maps, list(pixels.shape), align_corners=False)
-    return grid_sample(pixels, grid, align_corners=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and print the loss of each epoch and the accuracy on the test set."""
-    parser = argparse.ArgumentParser(prog="python -m gspn2bench.examples.digits")
-    parser.description = "Train GSPN-2 blocks on the digits of scikit-learn."
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--epochs", type=int, default=40, help="1 or more (default: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-    options = parser.parse_args(arguments)
-    if options.epochs < 1:
-        parser.error(f"argument --epochs: {options.epochs} is below 1")
-    if options.seed < 0:
-        parser.error(f"argument --seed: {options.seed} is below 0")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: cuda can't be used; `gspn2bench doctor` says why")
-    try:
-        train_images, test_images = (images.to(options.device) for images in load())
-    except ModuleNotFoundError as error:
-        parser.error(f"{error.name} is missing: pip install scikit-learn")
-
-    torch.manual_seed(options.seed)
+    parser = build_parser("digits", "Train GSPN-2 blocks on the digits of scikit-learn.", 40)
+    options, train_images, test_images = parse(parser, arguments)
     model = Classifier().to(options.device)
     start = time.perf_counter()
-    for epoch, loss in enumerate(train(model, train_images, options.epochs, options.seed), 1):
-        print(f"epoch {epoch:2}  loss {loss:.4f}", flush=True)
+    for number, loss in enumerate(train(model, train_images, options.epochs, options.seed), 1):
+        print(f"epoch {number:2}  loss {loss:.4f}", flush=True)
     seconds = time.perf_counter() - start
     print(f"test accuracy {100 * accuracy(model, test_images):.1f} %, trained in {seconds:.0f} s")
 

@@ -5,6 +5,7 @@ import inspect
 import re
 import shlex
 from importlib.metadata import requires
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,10 @@ def test_its_table_has_every_argument() -> None:
 def test_it_starts_with_ten_lines() -> None:
     first = PAGE.read_text().partition("## Ten lines")[2].partition("\n## ")[0]
     assert len(re.findall(r"^    >>> ", first, re.MULTILINE)) + 1 <= 11
+
+
+def test_its_commands_of_examples_are_modules() -> None:
+    named = re.findall(r"python -m gspn2bench\.examples\.(\w+)", PAGE.read_text())
+    assert sorted(named) == ["distill", "generate"]
+    for name in named:
+        assert find_spec(f"gspn2bench.examples.{name}")

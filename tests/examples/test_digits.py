@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from gspn2bench.examples import digits
+from gspn2bench.examples import digits, images
 from gspn2bench.nn import attention
 
 MODULE = [sys.executable, "-P", "-m", "gspn2bench.examples.digits"]
@@ -35,7 +35,7 @@ def test_it_learns_through_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> N
     """Without h, a model cannot distinguish images whose patches were permuted."""
     torch.manual_seed(0)
     model = digits.Classifier(dim=16, proxy=4, depth=1)
-    _, test = digits.load()
+    _, test = images.load()
     patches = test.pixels[:9].view(9, 1, 4, 2, 4, 2)
     permuted = patches.flip(2).roll(1, 4).reshape(9, 1, 8, 8)
     assert not torch.allclose(model(permuted), model(test.pixels[:9]), rtol=0.01)
@@ -44,7 +44,7 @@ def test_it_learns_through_the_scans_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_split_is_fixed() -> None:
-    train, test = digits.load()
+    train, test = images.load()
     assert (len(train.digits), len(test.digits)) == (1347, 450)
     assert train.pixels.shape[1:] == (1, 8, 8)
     assert (train.pixels.min(), train.pixels.max()) == (0, 1)
@@ -53,8 +53,8 @@ def test_the_split_is_fixed() -> None:
 
 
 def test_the_same_seed_gives_the_same_losses() -> None:
-    train, _ = digits.load()
-    few = digits.Images(train.pixels[:200], train.digits[:200])
+    train, _ = images.load()
+    few = images.Images(train.pixels[:200], train.digits[:200])
     runs = []
     for seed in (3, 3, 4):
         torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_it_learns_from_small_weights_and_zero_biases() -> None:
     If lam and u started at 0, it would be 75 % after 16.
     """
     torch.manual_seed(0)
-    train, test = digits.load()
+    train, test = images.load()
     model = digits.Classifier()
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear):
@@ -104,4 +104,4 @@ def test_it_learns_from_small_weights_and_zero_biases() -> None:
             torch.nn.init.zeros_(layer.bias)
     for _ in digits.train(model, train, epochs=16, seed=0):
         pass
-    assert digits.accuracy(model, test) >= 0.85
+    assert images.accuracy(model, test) >= 0.85
