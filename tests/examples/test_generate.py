@@ -34,9 +34,9 @@ def test_nine_of_ten_digits_are_recognized_in_5_minutes_of_2_cores(tmp_path: Pat
         losses = re.findall(rf"^{name} .* loss (\S+)", process.stdout, re.MULTILINE)
         assert len(losses) == 30
         assert float(losses[-1]) < 0.6 * float(losses[0])
-    image = pytest.importorskip("PIL.Image").open(file)
-    assert image.size == (21 * 10 * 4, 8 * 10 * 4)
-    assert image.mode == "L"
+    with pytest.importorskip("PIL.Image").open(file) as image:
+        assert image.size == (21 * 10 * 4, 8 * 10 * 4)
+        assert image.mode == "L"
 
 
 @pytest.mark.parametrize("name", generate.ATTENTIONS)
@@ -73,7 +73,7 @@ def test_the_mean_follows_the_model() -> None:
 def test_pixels_of_a_sheet(tmp_path: Path) -> None:
     images = torch.stack([torch.full((1, 2, 3), shade) for shade in (0.0, 1.0)])
     (tmp_path / "sheet.png").write_bytes(sheet(images, 2, scale=1, gap=1))
-    image = pytest.importorskip("PIL.Image").open(tmp_path / "sheet.png")
-    rows = [[image.getpixel((x, y)) for x in range(8)] for y in range(3)]
+    with pytest.importorskip("PIL.Image").open(tmp_path / "sheet.png") as image:
+        rows = [[image.getpixel((x, y)) for x in range(8)] for y in range(3)]
     line = [0, 0, 0, 128, 255, 255, 255, 128]
     assert rows == [line, line, [128] * 8]
