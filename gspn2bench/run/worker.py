@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -290,7 +291,32 @@ def _quiet_child() -> Iterator[None]:
 
 
 def worker_main(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
-    """The main function of the worker process: start up, then run jobs until the pipe closes."""
+    """The main function of the worker process: serve jobs, then end without teardown.
+
+    The process ends with ``os._exit``. The exit handlers and destructors of torch, CUPTI and numba
+    do not run: everything of value has been sent, and a crash in a destructor would print an error
+    below a good run. A profiler writes its data in an exit handler, so a profiled worker ends
+    normally.
+    """
+    try:
+        _serve(pipe, scenario, known)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the reader may be gone, or the stream closed
+            stream.flush()
+    if os.environ.get(executables.PROFILED):
+        sys.exit(code)
+    os._exit(code)
+
+
+def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
+    """Start up, then run jobs until the pipe closes or the CUDA context breaks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     if os.environ.get("PYTHONWARNINGS") == QUIET["PYTHONWARNINGS"]:
         logging.disable(logging.WARNING)

@@ -1,6 +1,10 @@
 """Attribution of failures, and the rungs that continue, with scripted workers."""
 
+import atexit
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from gspn2bench.run.worker import (
     WorkerSupervisor,
     _JobDone,
 )
+from gspn2bench.system import executables
 
 CASE = Case(1, 1, 2, 2)
 RUNGS = ("r01", "r03", "r07")
@@ -161,3 +166,27 @@ def test_the_limit_applies_to_all_sample_blocks_of_a_rung_together(
     assert worker.current_rung == "r03"
     # each rung has 5 s in total, minus the time it has already used
     assert pipe.timeouts == [5.0, 5.0, 5.0, 1.0, 0.5, 2.0]
+
+
+@dataclass(frozen=True)
+class AbortingTeardown:
+    """A job after which the teardown of the worker aborts, as a library's destructor may."""
+
+    def run(self) -> Iterator[Row]:
+        atexit.register(os.abort)
+        print("a line that is still in a buffer")
+        yield row("r01")
+
+
+@pytest.mark.parametrize("profiled", [False, True])
+def test_a_worker_ends_without_teardown_unless_it_is_profiled(
+    profiled: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if profiled:
+        monkeypatch.setenv(executables.PROFILED, "nsys")
+    worker = Worker("planted", Ceilings())
+    assert [row.rung for row in worker.run(AbortingTeardown(), 60.0)] == ["r01"]  # type: ignore[arg-type]
+    worker._pipe.close()
+    worker._process.join(60.0)
+    assert worker._process.exitcode == (-signal.SIGABRT if profiled else 0)
+    assert capfd.readouterr().out == "a line that is still in a buffer\n"
