@@ -41,8 +41,8 @@ OBSERVED: Final = [
 ]
 ROW_TIMES: Final = [*LATENCIES, "host_ms"]
 """Times that only a row with a number has."""
-SAMPLES: Final = {"samples_ms", "host_samples_ms"}
-"""Raw samples, which the table leaves out."""
+SAMPLES: Final = {"samples_ms", "host_samples_ms", "block_samples", "block_clocks_mhz"}
+"""Raw samples and their blocks, which the table leaves out."""
 NUMBERS: Final = [
     *ROW_TIMES,
     *OBSERVED,

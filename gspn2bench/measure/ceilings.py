@@ -14,7 +14,7 @@ import torch
 from gspn2bench.kernels import jit
 from gspn2bench.kernels.contract import Call
 from gspn2bench.kernels.probes import build_fma_chain, build_shuffle_step, build_step
-from gspn2bench.measure import timing
+from gspn2bench.measure import l2_cache, timing
 from gspn2bench.measure.events import elapsed_ms
 from gspn2bench.records.schema import FloorBound, Timing
 
@@ -136,7 +136,7 @@ def cold_and_warm_ms() -> tuple[float, float]:
         call()
         return call
 
-    calls = [bind_new_set() for _ in range(timing.rotation_sets(l2_bytes // 4, l2_bytes))]
+    calls = [bind_new_set() for _ in range(l2_cache.rotation_sets(l2_bytes // 4, l2_bytes))]
     budget = timing.Budget(samples=20, seconds=1.0)
     cold, warm = (median(timing.measure("graph", c, budget).samples) for c in (calls, calls[:1]))
     return cold, warm

@@ -9,12 +9,14 @@ Eager time comes with host time (``measure.host``), the part of it that Python s
 call.
 
 Samples are taken in sample blocks. The caller interleaves the blocks of several calls, A B A B, and
-a drift of the GPU then affects all of them alike. Clock and throttling are read after each sample
-block. A sample block during throttling is measured again. Sampling stops once the interval of the
-median is narrow. Outliers are kept.
+a drift of the GPU then affects all of them alike. Each sample block begins with a warm-up
+(``warm_up``). Clock and throttling are read after each sample block. A sample block during
+throttling is measured again. Sampling stops once the interval of the median is narrow. Outliers are
+kept.
 
 The L2 cache is kept cold by rotating through operand sets that total twice its size: a set has been
-evicted before it is used again. A warm L2 uses a single operand set.
+evicted before it is used again. Persisting lines are reset before each cold sample in eager and
+graph mode, and before each cold sample block in device mode. A warm L2 uses a single operand set.
 """
 
 import math
@@ -28,7 +30,7 @@ from typing import Final
 import torch
 
 from gspn2bench.kernels.contract import Call
-from gspn2bench.measure import clocks, host, launches
+from gspn2bench.measure import clocks, host, l2_cache, launches, warm_up
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.events import elapsed_ms
 from gspn2bench.measure.intervals import median_interval
@@ -49,8 +51,21 @@ MAX_RETRIES: Final = 3
 MAX_SETS: Final = 2048
 """Most operand sets in a rotation. On an H200, cases of 60 kB and more can be made cold."""
 
-TakeSamples = Callable[[int], list[float]]
-"""Takes that many samples and returns them, ms."""
+
+@dataclass(frozen=True)
+class _Mode:
+    """One latency mode of one call.
+
+    Args:
+        sample: takes one sample for the warm-up, ms.
+        take_samples: takes that many samples, ms.
+        rerun: runs the call again on the operand set with this index, untimed and in the same way
+            as a sample; a graph runs all sets.
+    """
+
+    sample: Callable[[], float]
+    take_samples: Callable[[int], list[float]]
+    rerun: Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class Budget:
 
     Args:
         samples: most samples to take.
-        seconds: no sample block starts after this time.
+        seconds: no sample block starts after this time, warm-ups not included.
         precision: sampling stops when the 95 % interval of the median, relative to the median, is
             at most this wide.
     """
@@ -80,6 +95,8 @@ class Measurement:
         slowed: whether the GPU was still throttled after ``MAX_RETRIES`` repeated sample blocks.
         nodes: launches per call in the CUDA graph; None in other modes.
         host_samples: host time of one call, ms, in the order taken; empty if it is not measured.
+        blocks: number of samples of each sample block.
+        block_clocks_mhz: clock after each sample block, MHz; None where it is unknown.
     """
 
     samples: tuple[float, ...]
@@ -88,6 +105,8 @@ class Measurement:
     slowed: bool
     nodes: int | None = None
     host_samples: tuple[float, ...] = ()
+    blocks: tuple[int, ...] = ()
+    block_clocks_mhz: tuple[float | None, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -107,6 +126,7 @@ class Sampler:
         nodes: launches per call that a CUDA graph must hold; None accepts any number above 0.
         launches_observed: launches per call. None if they are unknown, as under a profiler; no
             host time is then measured.
+        cold: whether the L2 must be cold; persisting lines are then reset.
     """
 
     def __init__(
@@ -117,6 +137,7 @@ class Sampler:
         set_indices: Iterator[int] | None = None,
         nodes: int | None = None,
         launches_observed: int | None = None,
+        cold: bool = False,
     ) -> None:
         self._timing = timing
         self._calls = calls
@@ -124,16 +145,18 @@ class Sampler:
         self._set_indices = count() if set_indices is None else set_indices
         self._nodes = nodes
         self._launches_observed = launches_observed
-        self._take_samples: TakeSamples | None = None
+        self._reset_l2 = l2_cache.reset_persisting_lines if cold else _nothing
+        self._mode: _Mode | None = None
         self._host_samples: list[float] = []
         self._samples: list[float] = []
+        self._blocks: list[int] = []
         self._readings: list[Clocks] = []
         self._retries = 0
         self._slowed = False
         self._seconds = 0.0
 
     def take_block(self) -> Measurement | None:
-        """Take one sample block.
+        """Warm up and take one sample block.
 
         Returns:
             The measurement after the last sample block; None before.
@@ -141,13 +164,14 @@ class Sampler:
         Raises:
             RuntimeError: this mode cannot measure the call; the message gives the reason.
         """
-        if self._take_samples is None:
-            self._take_samples = self._set_up()
+        if self._mode is None:
+            self._mode = self._set_up()
+        warm_up.warm_up(self._mode.sample, warm_up.limits(first=not self._samples))
         size = min(
             BLOCK if self._samples else FIRST_BLOCK, self._budget.samples - len(self._samples)
         )
         start = time.perf_counter()
-        samples, reading = self._take_samples(size), clocks.read()
+        samples, reading = self._mode.take_samples(size), clocks.read()
         self._seconds += time.perf_counter() - start
         host_samples = self._take_host_samples(samples)
         if reading.slowed and self._retries < MAX_RETRIES:
@@ -155,6 +179,7 @@ class Sampler:
             return None
         self._slowed = self._slowed or reading.slowed
         self._samples += samples
+        self._blocks.append(len(samples))
         self._host_samples += host_samples
         self._readings.append(reading)
         out_of_time = self._seconds > self._budget.seconds
@@ -168,7 +193,23 @@ class Sampler:
             self._slowed,
             self._nodes if self._timing == "graph" else None,
             tuple(self._host_samples),
+            tuple(self._blocks),
+            tuple(reading.clock_mhz for reading in self._readings),
         )
+
+    def next_set(self) -> int:
+        """Take the index of the next operand set in the rotation."""
+        return next(self._set_indices) % len(self._calls)
+
+    def rerun(self, index: int) -> None:
+        """Run the call once more as it was measured, untimed; only after a sample block.
+
+        Args:
+            index: of the operand set. A graph runs the others too.
+        """
+        assert self._mode is not None
+        self._mode.rerun(index)
+        torch.cuda.synchronize()
 
     def _take_host_samples(self, samples: Sequence[float]) -> list[float]:
         """Host samples that go with a sample block of eager time; their time is not budgeted."""
@@ -178,15 +219,19 @@ class Sampler:
         wanted = min(host.BLOCK, host.MAX_SAMPLES - len(self._host_samples))
         if not calls or wanted <= 0:
             return []
-        call = self._calls[next(self._set_indices) % len(self._calls)]
+        call = self._calls[self.next_set()]
         return host.samples_ms(call, calls, wanted)
 
-    def _set_up(self) -> TakeSamples:
+    def _set_up(self) -> _Mode:
         if self._timing == "graph":
-            take_samples, self._nodes = _graph(self._calls, self._nodes)
-            return take_samples
+            mode, self._nodes = _graph(self._calls, self._nodes, self._reset_l2)
+            return mode
         rotation = (self._calls[index % len(self._calls)] for index in self._set_indices)
-        return (_eager if self._timing == "eager" else _device)(rotation)
+        sample = _eager(rotation, self._reset_l2)
+        take_samples = _repeat(sample)
+        if self._timing == "device":
+            take_samples = _device(rotation, self._reset_l2)
+        return _Mode(sample, take_samples, lambda index: self._calls[index]())
 
 
 def measure(timing: Timing, calls: Sequence[Call], budget: Budget) -> Measurement:
@@ -208,43 +253,37 @@ def _stop_reason(samples: Sequence[float], budget: Budget, out_of_time: bool) ->
     return "time" if out_of_time else None
 
 
-def rotation_sets(set_bytes: int, l2_bytes: int) -> int:
-    """Operand sets in a rotation that keeps the L2 cold.
-
-    Between two uses of a set, the other sets move at least twice the size of the L2.
-
-    Args:
-        set_bytes: size of one operand set.
-        l2_bytes: size of the L2 cache.
-    """
-    return 1 if set_bytes >= 2 * l2_bytes else 1 + math.ceil(2 * l2_bytes / set_bytes)
+def _nothing() -> None:
+    """Stands in for the reset of the L2 where the cache is warm."""
 
 
-def _eager(rotation: Iterator[Call]) -> TakeSamples:
+def _repeat(sample: Callable[[], float]) -> Callable[[int], list[float]]:
+    return lambda size: [sample() for _ in range(size)]
+
+
+def _eager(rotation: Iterator[Call], reset_l2: Call) -> Callable[[], float]:
     def sample() -> float:
         call = next(rotation)
+        reset_l2()
         torch.cuda.synchronize()
         start = time.perf_counter()
         call()
         torch.cuda.synchronize()
         return (time.perf_counter() - start) * 1e3
 
-    def take_samples(size: int) -> list[float]:
-        next(rotation)()  # unmeasured: the GPU may still be in the state of a different rung's call
-        return [sample() for _ in range(size)]
-
-    return take_samples
+    return sample
 
 
-def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[TakeSamples, int]:
+def _graph(calls: Sequence[Call], nodes: int | None, reset_l2: Call) -> tuple[_Mode, int]:
     """Capture the calls in a graph long enough to time.
 
     Args:
         calls: the same call on each operand set.
         nodes: launches per call that the graph must hold; None accepts any number above 0.
+        reset_l2: called before each sample.
 
     Returns:
-        The function that replays the graph, and the launches per call that the graph holds.
+        The mode, which replays the graph, and the launches per call that the graph holds.
     """
     repeat = len(calls)
     while True:
@@ -268,7 +307,13 @@ def _graph(calls: Sequence[Call], nodes: int | None) -> tuple[TakeSamples, int]:
         needed = 1.25 * repeat * MIN_REPLAY_MS / replay_ms
         rotations = max(math.ceil(needed / len(calls)), 1 + repeat // len(calls))
         repeat = min(rotations * len(calls), ceil_div(MAX_NODES, len(calls)) * len(calls))
-    return lambda size: [elapsed_ms(graph.replay) / repeat for _ in range(size)], captured // repeat
+
+    def sample() -> float:
+        reset_l2()
+        return elapsed_ms(graph.replay) / repeat
+
+    mode = _Mode(sample, _repeat(sample), lambda _index: graph.replay())
+    return mode, captured // repeat
 
 
 def _capture(calls: Sequence[Call], repeat: int) -> torch.cuda.CUDAGraph:
@@ -280,9 +325,9 @@ def _capture(calls: Sequence[Call], repeat: int) -> torch.cuda.CUDAGraph:
     return graph
 
 
-def _device(rotation: Iterator[Call]) -> TakeSamples:
+def _device(rotation: Iterator[Call], reset_l2: Call) -> Callable[[int], list[float]]:
     def take_samples(size: int) -> list[float]:
-        next(rotation)()  # unmeasured: the GPU may still be in the state of a different rung's call
+        reset_l2()
         durations = durations_ms([next(rotation) for _ in range(size)])
         per_call, rest = divmod(len(durations), size)
         if rest or not per_call:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from gspn2bench.problem import CasePhase, Direction, DType, Part, Weights
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 Timing = Literal["eager", "graph", "device"]
 L2State = Literal["cold", "warm"]
@@ -106,6 +106,11 @@ class Row(Record):
     host_ms: Positive | None = None
     """Time that Python spends issuing one call, without waiting for the GPU: median."""
     host_samples_ms: tuple[Positive, ...] = ()
+    # the sample blocks; empty in runs of schema versions 1 and 2, which did not record them
+    block_samples: tuple[Count, ...] = ()
+    """Number of samples of each sample block; their sum is the number of samples."""
+    block_clocks_mhz: tuple[NotNegative | None, ...] = ()
+    """Clock of the multiprocessors after each sample block."""
     # launches of one call
     launches_expected: Count | None = None
     launches_observed: Count | None = None
@@ -348,12 +353,19 @@ def _from_1(model: type[Record], document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _from_2(_model: type[Record], document: dict[str, Any]) -> dict[str, Any]:
+    """Rows of version 2 stay as recorded: they have one clock and no sample blocks."""
+    return document
+
+
 MIGRATIONS: Final[dict[int, Callable[[type[Record], dict[str, Any]], dict[str, Any]]]] = {
-    1: _from_1
+    1: _from_1,
+    2: _from_2,
 }
 """By version, a function of the model and the parsed JSON that returns JSON of the next version.
 
-Version 1 is the first. Version 2 has a different chain in its floors.
+Version 1 is the first. Version 2 has a different chain in its floors. Version 3 has the clock of
+each sample block, and the temperature at which a case may start.
 """
 
 

@@ -3,10 +3,11 @@
 The order is A B A B, not A A B B, so a drift of clocks or temperature affects all rungs alike.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from gspn2bench import registry
 from gspn2bench.cases.scenario import Case
@@ -20,6 +21,7 @@ from gspn2bench.nvtx_ranges import annotate
 from gspn2bench.records.schema import Row, Status, Timing
 from gspn2bench.registry import Candidate
 from gspn2bench.run.preflight import gpu_is_healthy, status_of_error
+from gspn2bench.run.recheck import recheck
 from gspn2bench.run.trial import HEADROOM_BYTES, Settings, Trial, free_bytes, unmeasured_rows
 
 
@@ -105,6 +107,9 @@ def measure_interleaved(
     The remaining rungs take sample blocks in alternation, one timing after the other. If their
     operands together exceed the memory, the rungs are measured one by one.
 
+    After the last sample block of a timing the outputs are checked again (``recheck``). If they are
+    wrong, the row is ``incorrect`` and has no latency.
+
     Iteration ends early if a rung breaks the CUDA context. The rows of the other rungs are then
     missing.
 
@@ -137,6 +142,20 @@ def measure_interleaved(
         yield from _measure_group(group)
 
 
+class _Bound(NamedTuple):
+    """A trial that is bound to its operand sets.
+
+    Args:
+        operand_sets: the operands. Their tensors may be shared with other trials.
+        calls: the call on every operand set.
+        set_indices: the iterator of set indices that all trials on these sets share.
+    """
+
+    operand_sets: list[Any]
+    calls: list[Call]
+    set_indices: Iterator[int]
+
+
 def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
     """Measure trials together, one timing after the other."""
     first = trials[0]
@@ -156,22 +175,23 @@ def _measure_group(trials: Sequence[Trial]) -> Iterator[RungStarted | Row]:
         samplers = {
             trial: Sampler(
                 mode,
-                calls,
+                one.calls,
                 trial.settings.budget,
-                set_indices,
+                one.set_indices,
                 trial.work.launches,
                 trial.observed.launches_observed,
+                trial.l2 == "cold",
             )
-            for trial, (calls, set_indices) in zip(trials, bound, strict=True)
+            for trial, one in bound.items()
             if mode in trial.remaining
         }
-        yield from _alternate_sample_blocks(mode, samplers)
+        yield from _alternate_sample_blocks(mode, samplers, bound)
         if not gpu_is_healthy():
             return
 
 
 def _alternate_sample_blocks(
-    mode: Timing, samplers: dict[Trial, Sampler]
+    mode: Timing, samplers: dict[Trial, Sampler], bound: Mapping[Trial, _Bound]
 ) -> Iterator[RungStarted | Row]:
     """Take one sample block per trial, again and again, until every trial has its row."""
     while samplers:
@@ -185,6 +205,10 @@ def _alternate_sample_blocks(
                     backward_in_range(),
                 ):
                     measurement = sampler.take_block()
+                if measurement is None:
+                    continue
+                with annotate("case", label, rung):
+                    result = recheck(trial.work, bound[trial].operand_sets, sampler)
             except Exception as error:
                 del samplers[trial]
                 healthy = gpu_is_healthy()
@@ -193,22 +217,21 @@ def _alternate_sample_blocks(
                 if not healthy:
                     return
             else:
-                if measurement is not None:
-                    del samplers[trial]
+                del samplers[trial]
+                if result.passed:
                     yield trial.row(mode, measurement)
+                else:
+                    yield trial.incorrect_row(mode, result)
 
 
-def _bind_operand_sets(trials: Sequence[Trial]) -> list[tuple[list[Call], Iterator[int]]]:
+def _bind_operand_sets(trials: Sequence[Trial]) -> dict[Trial, _Bound]:
     """Bind each trial to its operand sets.
 
-    Trials whose workloads have equal keys, such as those of the same scans, share operand sets.
-
-    Returns:
-        For each trial, its call on every operand set, and the iterator of set indices that all
-        trials on these sets share.
+    Trials whose workloads have equal keys, such as those of the same scans, share the tensors of
+    their operand sets. Outputs that a module allocates are its own.
     """
     shared: dict[Hashable, tuple[list[Any], Iterator[int]]] = {}
-    bound = []
+    bound = {}
     for trial in trials:
         work = trial.work
         if work.key not in shared:
@@ -216,7 +239,8 @@ def _bind_operand_sets(trials: Sequence[Trial]) -> list[tuple[list[Call], Iterat
             others = (work.clone(first) for _ in range(trial.sets - 1))
             shared[work.key] = ([first, *others], count())
         operand_sets, set_indices = shared[work.key]
-        bound.append(([work.bind(operands) for operands in operand_sets], set_indices))
+        own = [copy(operands) for operands in operand_sets]
+        bound[trial] = _Bound(own, [work.bind(operands) for operands in own], set_indices)
     return bound
 
 

@@ -10,13 +10,14 @@ import torch
 
 from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels import jit
-from gspn2bench.measure import timing
+from gspn2bench.measure import l2_cache, timing
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.records.schema import L2State, Row, Status, Timing
 from gspn2bench.registry import Candidate
 from gspn2bench.run.preflight import Observations, TrialEndedError, preflight
 from gspn2bench.workload import Workload, workload_of
+from gspn2bench.workload.gate import GateResult
 
 SIMULATED_ELEMENTS: Final = 2**15
 """Largest batch * channels * height * width in the simulator: about half a minute per call."""
@@ -134,12 +135,25 @@ class Trial:
             stopped=measurement.stopped,
             host_ms=median(measurement.host_samples) if measurement.host_samples else None,
             host_samples_ms=measurement.host_samples,
+            block_samples=measurement.blocks,
+            block_clocks_mhz=measurement.block_clocks_mhz,
             clock_mhz=measurement.clocks.clock_mhz,
             temperature_c=measurement.clocks.temperature_c,
             throttle=measurement.clocks.throttle,
             status=status,
             reason=reason,
         )
+
+    def incorrect_row(self, mode: Timing, result: GateResult) -> Row:
+        """The row of a timing whose outputs were wrong after the last sample block."""
+        reason = f"after the samples, on changed inputs, {result.reason}"
+        (row,) = self.unmeasured_rows("incorrect", reason, [mode])
+        gate = {
+            "gate_error": result.error,
+            "gate_tolerance": result.tolerance,
+            "gate_slices": result.slices,
+        }
+        return row.model_copy(update=gate)
 
     def _choose_sets(self) -> None:
         """Choose the number of operand sets that keeps the L2 cold.
@@ -149,7 +163,7 @@ class Trial:
         if jit.SIMULATED or self.settings.l2 == "warm":
             return
         l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-        sets = timing.rotation_sets(self.work.compulsory_bytes, l2_bytes)
+        sets = l2_cache.rotation_sets(self.work.compulsory_bytes, l2_bytes)
         if sets > timing.MAX_SETS:
             self.l2 = "warm"
         else:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gspn2bench.kernels.contract import Call
 from gspn2bench.workload.gate import GateResult
+from gspn2bench.workload.inputs import VARIED
 
 OperandsT = TypeVar("OperandsT")
 """The tensors of one call."""
@@ -87,9 +88,18 @@ class Workload(ABC, Generic[OperandsT]):
         """Run the call once on poisoned outputs and compare every output with the reference."""
 
     @abstractmethod
+    def compare(self, operands: OperandsT) -> GateResult:
+        """Compare every output with the reference, as the last call left it."""
+
+    @abstractmethod
     def inputs(self, operands: OperandsT) -> Mapping[str, list[Tensor]]:
         """The tensors that the call reads and must not change, by name."""
 
     @abstractmethod
-    def vary(self, operands: OperandsT) -> None:
-        """Change the inputs in place; every output of the next call differs from the last."""
+    def vary(self, operands: OperandsT, factor: float = VARIED) -> None:
+        """Scale inputs in place; every output of the next call differs from the last.
+
+        Args:
+            operands: of the call.
+            factor: ``1 / VARIED`` restores inputs that were scaled by ``VARIED``.
+        """

@@ -49,21 +49,30 @@ def check(problem: ScanProblem, operands: Operands, call: Call) -> GateResult:
 
 
 def check_all(scans: Sequence[tuple[ScanProblem, Operands]], call: Call) -> GateResult:
-    """Poison the outputs, run the call once, and compare every output of every scan.
+    """Poison the outputs, run the call once, and compare them: see ``compare_all``.
+
+    Args:
+        scans: the problem and operands of each scan.
+        call: runs all of them.
+    """
+    for problem, operands in scans:
+        poison(problem, operands)
+    call()
+    return compare_all(scans)
+
+
+def compare_all(scans: Sequence[tuple[ScanProblem, Operands]]) -> GateResult:
+    """Compare every output of every scan with the reference, as the outputs are now.
 
     Every element must be finite. Values are compared slice by slice, the first and last slices
     first. If all slices would take longer than ``COMPARE_SECONDS``, a random subset is compared.
 
     Args:
         scans: the problem and operands of each scan.
-        call: runs all of them.
 
     Returns:
         The first red result; otherwise a green one with the largest error and the total of slices.
     """
-    for problem, operands in scans:
-        poison(problem, operands)
-    call()
     results = [_compare(problem, operands) for problem, operands in scans]
     for result in results:
         if not result.passed:
@@ -138,7 +147,7 @@ class _Groups:
         rest = np.random.default_rng(0).permutation(np.arange(1, max(self.count - 1, 1)))
         order = [0] if self.count == 1 else [0, self.count - 1, *rest.tolist()]
         device = self.views["x"].device
-        start, done, size = time.perf_counter(), 0, 2
+        start, done, size = time.perf_counter(), 0, min(2, self._max_groups())
         while done < len(order):
             subset_start = time.perf_counter()
             yield torch.tensor(order[done : done + size], device=device)

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from typing import Final
 
 import torch
 
 from gspn2bench.kernels.contract import OUTPUTS, Operands
 from gspn2bench.problem import ScanProblem
+
+VARIED: Final = -0.5
+"""Factor by which inputs are changed. Its inverse restores them, because both are exact."""
 
 
 def make(problem: ScanProblem, device: str, seed: int) -> Operands:
@@ -61,8 +65,8 @@ def poison(problem: ScanProblem, operands: Operands) -> None:
         tensor.fill_(math.nan)
 
 
-def vary(operands: Iterable[Operands]) -> None:
-    """Scale x and grad_h by -0.5 in place, which scales every output; shared tensors once."""
+def vary(operands: Iterable[Operands], factor: float = VARIED) -> None:
+    """Scale x and grad_h in place, which scales every output; shared tensors once."""
     inputs = {
         id(tensor): tensor
         for scan in operands
@@ -70,7 +74,7 @@ def vary(operands: Iterable[Operands]) -> None:
         if tensor is not None
     }
     for tensor in inputs.values():
-        tensor.mul_(-0.5)
+        tensor.mul_(factor)
 
 
 def clone(operands: Operands) -> Operands:

@@ -22,6 +22,7 @@ from gspn2bench.nn.layout import Size, TokenMixer
 from gspn2bench.problem import ITEM_BYTES
 from gspn2bench.workload.base import Workload
 from gspn2bench.workload.gate import GateResult, judge_errors
+from gspn2bench.workload.inputs import VARIED
 
 TOLERANCE: Final = {"float32": 1e-4, "float16": 4e-3, "bfloat16": 3.2e-2}
 """Largest error allowed, relative to the largest element of the reference.
@@ -166,6 +167,12 @@ class ModuleRun(Workload[Tensors]):
         return train
 
     def check(self, operands: Tensors, call: Call) -> GateResult:
+        """Forget the results, run the call once, and compare: see ``compare``."""
+        operands.y, operands.grads = None, {}
+        call()
+        return self.compare(operands)
+
+    def compare(self, operands: Tensors) -> GateResult:
         """Compare the output, and all gradients of a training call, with the module in float64.
 
         Forward outputs are compared image by image, the first and last images first, for at most
@@ -173,8 +180,6 @@ class ModuleRun(Workload[Tensors]):
         is a sum over the images.
         """
         tolerance = TOLERANCE[self.case.dtype]
-        operands.y, operands.grads = None, {}
-        call()
         results: dict[str, Tensor | None] = {"y": operands.y}
         if self.training:
             module = self._modules[str(operands.x.device.type)]
@@ -192,11 +197,11 @@ class ModuleRun(Workload[Tensors]):
         inputs = {"x": [operands.x], "parameters": [p.detach() for p in module.parameters()]}
         return inputs if operands.grad_y is None else inputs | {"grad_y": [operands.grad_y]}
 
-    def vary(self, operands: Tensors) -> None:
-        """Scale x and grad_y by -0.5 in place; stale outputs then fail the gate."""
-        operands.x.mul_(-0.5)
+    def vary(self, operands: Tensors, factor: float = VARIED) -> None:
+        """Scale x and grad_y in place; stale outputs then fail the gate."""
+        operands.x.mul_(factor)
         if operands.grad_y is not None:
-            operands.grad_y.mul_(-0.5)
+            operands.grad_y.mul_(factor)
 
     @property
     def _shape(self) -> tuple[int, ...]:

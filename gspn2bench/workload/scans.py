@@ -18,6 +18,7 @@ from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.problem import ScanProblem
 from gspn2bench.workload import gate, inputs
 from gspn2bench.workload.base import Workload
+from gspn2bench.workload.inputs import VARIED
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,18 @@ class Scans(Workload[tuple[Operands, ...]]):
         """Compare every output of every scan with the reference: see ``gate.check_all``."""
         return gate.check_all(list(zip(self.problems, operands, strict=True)), call)
 
+    def compare(self, operands: tuple[Operands, ...]) -> gate.GateResult:
+        """Compare the outputs as they are now: see ``gate.compare_all``."""
+        return gate.compare_all(list(zip(self.problems, operands, strict=True)))
+
     def inputs(self, operands: tuple[Operands, ...]) -> Mapping[str, list[Tensor]]:
         """The tensors that the phase reads, by name: one per scan."""
         names = INPUTS[self.first.phase]
         return {name: [getattr(scan, name) for scan in operands] for name in names}
 
-    def vary(self, operands: tuple[Operands, ...]) -> None:
+    def vary(self, operands: tuple[Operands, ...], factor: float = VARIED) -> None:
         """Change x and grad_h in place: see ``inputs.vary``."""
-        inputs.vary(operands)
+        inputs.vary(operands, factor)
 
     @property
     def _four(self) -> FourKernels | None:

@@ -11,7 +11,7 @@ from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels import jit, reference
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.kernels.ladder import LADDER
-from gspn2bench.measure import clocks, launches, timing
+from gspn2bench.measure import clocks, l2_cache, launches, timing, warm_up
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.problem import ScanProblem
@@ -48,6 +48,9 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scans, "operands", lambda work, device, seed: make(work, "cpu", seed))
     monkeypatch.setattr(launches, "durations_ms", lambda calls: [COPY_MS] * len(calls))
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [COPY_MS] * len(calls))
+    monkeypatch.setattr(warm_up, "FIRST", warm_up.ONE_SAMPLE)
+    monkeypatch.setattr(warm_up, "LATER", warm_up.ONE_SAMPLE)
+    monkeypatch.setattr(l2_cache, "reset_persisting_lines", lambda: None)
     monkeypatch.setattr(clocks, "read", lambda: Clocks(1980.0, 40.0, ""))
     properties = SimpleNamespace(L2_cache_size=L2_BYTES)
     pretended: dict[str, Callable[..., object]] = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gspn2bench.measure import clocks, launches, timing
+from gspn2bench.kernels import jit
+from gspn2bench.measure import clocks, l2_cache, launches, timing, warm_up
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.intervals import median_interval
@@ -24,10 +25,19 @@ def nothing() -> None:
 
 @pytest.mark.parametrize("set_bytes", [61_500, 2**20, 25 * 2**20, 119 * 2**20, 2**27, 2**32])
 def test_twice_the_cache_is_moved_before_a_set_is_used_again(set_bytes: int) -> None:
-    sets = timing.rotation_sets(set_bytes, H200_L2)
+    sets = l2_cache.rotation_sets(set_bytes, H200_L2)
     assert sets <= timing.MAX_SETS
     between = (sets - 1) * set_bytes if sets > 1 else set_bytes
     assert between >= 2 * H200_L2
+
+
+@pytest.fixture(autouse=True)
+def one_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm-up of one sample, on a GPU that needs no synchronization."""
+    monkeypatch.setattr(warm_up, "FIRST", warm_up.ONE_SAMPLE)
+    monkeypatch.setattr(warm_up, "LATER", warm_up.ONE_SAMPLE)
+    if jit.SIMULATED:
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
 
 
 @pytest.fixture
@@ -222,7 +232,6 @@ def test_samplers_on_the_same_sets_share_one_rotation(
         return [1.0 for _ in calls]
 
     monkeypatch.setattr(timing, "durations_ms", durations)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     calls = [lambda i=i: order.append(i) for i in range(7)]
     shared = count()
     samplers = [Sampler(mode, calls, timing.Budget(50, 60.0), shared) for _ in range(2)]
@@ -231,6 +240,63 @@ def test_samplers_on_the_same_sets_share_one_rotation(
             sampler.take_block()
     assert order == [i % 7 for i in range(len(order))]
     assert len(order) == 2 * (1 + 5 + 1 + 10)
+
+
+@pytest.mark.usefixtures("readings")
+@pytest.mark.parametrize("cold", [True, False])
+@pytest.mark.parametrize("mode", ["eager", "graph", "device"])
+def test_persisting_lines_are_reset_before_cold_samples(
+    mode: Timing, cold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def take(action: Callable[[], object]) -> float:
+        events.append("sample")
+        return 10.0
+
+    def durations(calls: list[Callable[[], None]]) -> list[float]:
+        events.append("samples")
+        return [1.0 for _ in calls]
+
+    monkeypatch.setattr(l2_cache, "reset_persisting_lines", lambda: events.append("reset"))
+    monkeypatch.setattr(timing, "durations_ms", durations)
+    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: FakeGraph(repeat, 10.0))
+    monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: graph.calls)
+    monkeypatch.setattr(timing, "elapsed_ms", take)
+    sampler = Sampler(mode, [lambda: events.append("sample")], timing.Budget(2, 60.0), cold=cold)
+    assert sampler.take_block() is not None
+    if mode == "graph":
+        events = events[3:]  # replays that find the length of the graph
+    # one sample of the warm-up, then two of the block; a profiled block is taken at once
+    profiled = ["reset", "sample", "reset", "samples"]
+    expected = profiled if mode == "device" else ["reset", "sample"] * 3
+    assert events == [event for event in expected if cold or event != "reset"]
+
+
+def test_the_reset_is_a_call_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cuda.bindings import driver
+
+    called: list[str] = []
+    monkeypatch.setattr(driver, "cuCtxResetPersistingL2Cache", lambda: called.append("reset"))
+    l2_cache.reset_persisting_lines()
+    assert called == ([] if jit.SIMULATED else ["reset"])
+    monkeypatch.setattr(jit, "SIMULATED", False)
+    l2_cache.reset_persisting_lines()
+    assert called[-1:] == ["reset"]
+
+
+@pytest.mark.usefixtures("readings")
+def test_each_sample_block_has_its_size_and_clock(
+    monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
+) -> None:
+    readings[:] = [Clocks(1980.0), SLOW, Clocks(1965.0), Clocks(None), Clocks(1950.0)]
+    noise = np.random.default_rng(0)
+    device_samples(monkeypatch, (float(noise.uniform(1, 3)) for _ in count()))
+    measurement = timing.measure("device", [nothing], timing.Budget(28, 60.0))
+    # the throttled block was measured again
+    assert measurement.blocks == (5, 10, 10, 3)
+    assert measurement.block_clocks_mhz == (1980.0, 1965.0, None, 1950.0)
+    assert sum(measurement.blocks) == len(measurement.samples)
 
 
 def test_the_interval_contains_the_median_and_narrows_with_more_samples() -> None:

@@ -160,7 +160,7 @@ def test_no_nan_enters_a_row(field: str, value: float) -> None:
         ("[" * 100_000, "is not the JSON of a run"),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1}),
-            "has schema version 3, but this gspn2bench reads up to 2",
+            "has schema version 4, but this gspn2bench reads up to 3",
         ),
         (json.dumps({"schema_version": SCHEMA_VERSION}), "Field required"),
     ],
@@ -311,6 +311,19 @@ def test_a_run_of_version_1_keeps_its_floors(tmp_path: Path) -> None:
     assert (run.record.floor_chain, run.record.step_us) == ("shared-memory steps", 0.2)
     assert (run.rows[0].floor_ms, run.rows[0].floor_bound) == (0.25, None)
     assert dict(summary(run).facts)["least step"] == "0.200 µs"
+
+
+def test_a_run_of_version_2_has_no_sample_blocks(tmp_path: Path) -> None:
+    path = write_run(tmp_path, row(clock_mhz=1980.0))
+    second = json.loads((path / store.RUN_FILE).read_text()) | {"schema_version": 2}
+    (path / store.RUN_FILE).write_text(json.dumps(second))
+    rows = json.loads((path / store.ROWS_FILE).read_text())
+    del rows["block_samples"], rows["block_clocks_mhz"]
+    (path / store.ROWS_FILE).write_text(json.dumps(rows) + "\n")
+    run = store.read_run(path)
+    assert run.record.schema_version == SCHEMA_VERSION
+    assert (run.rows[0].block_samples, run.rows[0].block_clocks_mhz) == ((), ())
+    assert run.rows[0].clock_mhz == 1980.0
 
 
 def test_a_new_run_names_the_chain_of_its_floors(tmp_path: Path) -> None:

@@ -225,4 +225,5 @@ def test_every_sample_block_has_its_own_range(monkeypatch: pytest.MonkeyPatch) -
     measured = [words for words in entered if words[0] == "measure"]
     assert measured == [("measure", str(Label(label, n, "forward", "device"))) for n in "abab"]
     assert [words[0] for words in entered[:3]] == ["case", "warmup", "gate"]
-    assert entered.count(("case", label, "a")) == 3
+    # the preflight, two sample blocks and the check after them
+    assert entered.count(("case", label, "a")) == 4

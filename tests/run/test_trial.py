@@ -1,5 +1,6 @@
 """A trial on a fake GPU: its rows, and the numbers that are flagged."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from gspn2bench.kernels.contract import Call, Operands, Rung
-from gspn2bench.measure import launches, timing
+from gspn2bench.measure import l2_cache, launches, timing
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.timing import Measurement
 from gspn2bench.problem import ScanProblem
@@ -87,7 +88,7 @@ def test_no_host_time_if_launches_are_unknown_or_too_many(monkeypatch: pytest.Mo
 def test_a_cold_cache_takes_enough_operand_sets() -> None:
     rows()
     sets = bound[1:]  # the first is that of the preflight
-    assert len(sets) == timing.rotation_sets(FOOTPRINT, L2_BYTES) == 6
+    assert len(sets) == l2_cache.rotation_sets(FOOTPRINT, L2_BYTES) == 6
     assert len({operands.x.data_ptr() for operands in sets}) == 6
     bound.clear()
     assert {row.l2 for row in rows(l2="warm")} == {"warm"}
@@ -107,13 +108,19 @@ class Fixed:
 
     measurement = Measurement((1.0,) * 20, "interval", Clocks(1980.0, 40.0, ""), slowed=False)
 
-    def __init__(self, mode: str, *arguments: object) -> None:
-        self.mode = mode
+    def __init__(self, mode: str, calls: Sequence[Call], *arguments: object) -> None:
+        self.mode, self.calls = mode, calls
 
     def take_block(self) -> Measurement:
         if self.mode == "eager":
             raise RuntimeError("eager: planted")
         return self.measurement
+
+    def next_set(self) -> int:
+        return 0
+
+    def rerun(self, index: int) -> None:
+        self.calls[index]()
 
 
 def measured(latency_ms: float, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Row:
