@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gspn2bench.analysis.cycles import judge_rows
 from gspn2bench.analysis.frame import frame
-from gspn2bench.analysis.significance import THRESHOLD, Change, Verdict, judge
+from gspn2bench.analysis.significance import THRESHOLD, Change, Verdict
 from gspn2bench.errors import UsageError
 from gspn2bench.records.schema import Row, RunRecord
 from gspn2bench.records.store import Run
@@ -171,7 +172,7 @@ def _pairs(base: Run, new: Run, threshold: float) -> Iterator[Pair]:
         candidates.remove(match)
         new_row, new_reason = match
         both = not (reason or new_reason)
-        change = judge(row.samples_ms, new_row.samples_ms, threshold) if both else None
+        change = judge_rows(row, new_row, threshold) if both else None
         yield Pair(row, reason, new_reason, change)
     for rows in unmatched.values():
         yield from (Pair(row, None, reason) for row, reason in rows)

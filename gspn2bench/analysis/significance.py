@@ -21,6 +21,8 @@ With the change c = NEW / BASE and the threshold t:
 - SAME: the whole interval is between 1 / (1 + t) and 1 + t.
 - AMBIGUOUS: anything else.
 
+``cycles`` adds one verdict. A row that is SLOWER or FASTER, but SAME in clock cycles, is CLOCK.
+
 SLOWER thus needs a change that matters, and evidence that there is a change. The threshold prevents
 false alarms on low-noise samples, and the interval prevents them on noisy samples. Criterion.rs
 requires more: the whole interval beyond the threshold. With the run as a source of error, that rule
@@ -67,6 +69,7 @@ class Verdict(StrEnum):
     FASTER = "FASTER"
     SLOWER = "SLOWER"
     AMBIGUOUS = "AMBIGUOUS"
+    CLOCK = "CLOCK"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Change:
         ratio: NEW / BASE; above 1 is slower.
         interval: 99 % interval of the ratio; None if a run has fewer than ``MIN_SAMPLES``.
         verdict: by the rule in the docstring of this module.
+        clocks_mhz: median clock of BASE and of NEW, MHz; None if either is unknown.
+        cycles_ratio: NEW / BASE in clock cycles; None if a clock is unknown.
     """
 
     base_ms: float
@@ -86,6 +91,8 @@ class Change:
     ratio: float
     interval: tuple[float, float] | None
     verdict: Verdict
+    clocks_mhz: tuple[float, float] | None = None
+    cycles_ratio: float | None = None
 
 
 def judge(base: Sequence[float], new: Sequence[float], threshold: float = THRESHOLD) -> Change:

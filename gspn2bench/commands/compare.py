@@ -35,7 +35,7 @@ def compare(
         ),
     ] = "3%",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4 if a row is AMBIGUOUS.")
+        bool, typer.Option("--strict", help="Exit with 4 if a row is AMBIGUOUS or CLOCK.")
     ] = False,
     ignore_environment: Annotated[
         bool,
@@ -55,11 +55,12 @@ def compare(
 ) -> None:
     """Compare two runs row by row, and find regressions.
 
-    Each row is judged by its samples: SAME, FASTER, SLOWER or AMBIGUOUS.
+    Each row is judged by its samples: SAME, FASTER, SLOWER or AMBIGUOUS, or CLOCK where only the
+    clock of the GPU changed.
 
     Exit codes: 0 if there is no regression, 1 if a row is SLOWER or lost its latency. Without a
     regression, 3 if most rows of BASE are missing in NEW, and 4 with --strict if a row is
-    AMBIGUOUS.
+    AMBIGUOUS or CLOCK.
     """
     from gspn2bench.analysis.compare import compare, parse_threshold
     from gspn2bench.analysis.significance import Verdict
@@ -78,7 +79,7 @@ def compare(
         code = 1
     elif comparison.incomplete and not allow_missing:
         code = 3
-    elif strict and comparison.count(Verdict.AMBIGUOUS):
+    elif strict and (comparison.count(Verdict.AMBIGUOUS) or comparison.count(Verdict.CLOCK)):
         code = 4
     if as_json:
         print_json(to_json(comparison) | {"exit_code": code})

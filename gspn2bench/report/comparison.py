@@ -16,6 +16,11 @@ def summary_lines(comparison: Comparison) -> list[str]:
             f"AMBIGUOUS: the samples show neither a change of {threshold} nor the absence of one; "
             "a higher --samples may decide."
         )
+    if comparison.count(Verdict.CLOCK):
+        lines.append(
+            "CLOCK: the latency changed, and latency x clock did not; only the clock of the "
+            "multiprocessors shows a change."
+        )
     if comparison.threshold <= FLOOR:
         lines.append(
             f"No row can be SAME within {threshold}: two runs of the same code may differ by up to"
@@ -49,6 +54,14 @@ def interval_text(change: Change) -> str:
         return f"under {MIN_SAMPLES} samples"
     low, high = change.interval
     return f"{percent_text(low)} to {percent_text(high)}"
+
+
+def clock_text(change: Change) -> str:
+    """The clocks of a change and its cycles: "clock 1980 to 1755 MHz, cycles +0.3 %"."""
+    if change.clocks_mhz is None or change.cycles_ratio is None:
+        return "clock unknown"
+    base, new = change.clocks_mhz
+    return f"clock {base:.0f} to {new:.0f} MHz, cycles {percent_text(change.cycles_ratio)} %"
 
 
 def _threshold(comparison: Comparison) -> str:

@@ -62,10 +62,13 @@ REALISTIC = {
 
 
 MISSED = {
-    "graph time, halves of a row": "95 of 107: runs of 0.5 s and 1 s on an H100",
-    "graph time, halves of a library's row": "66 of 87: their samples scatter",
+    f"graph time, halves of a row{calibration.COLD_START}": "95 of 107: the first samples are slow",
+    f"graph time, halves of a library's row{calibration.COLD_START}": "66 of 87: samples scatter",
 }
-"""Sources of samples in which too few slowdowns are found, and how many."""
+"""Sources of samples in which too few slowdowns are found, and how many.
+
+All were recorded before blocks had a warm-up. A source of newer rows must meet the bar.
+"""
 
 
 def pairs_of(source):
@@ -87,6 +90,10 @@ def test_a_slowdown_of_5_percent_is_found(name, request):
     assert slower >= 48 / 50 * len(pairs)
 
 
+def test_no_miss_is_expected_of_rows_with_a_warm_up():
+    assert all(name.endswith(calibration.COLD_START) for name in MISSED)
+
+
 @pytest.mark.parametrize("name", calibration.HARSH)
 def test_harsh_noise_causes_no_false_alarms(name):
     counts = calibration.tally(calibration.synthetic(calibration.HARSH[name]))
@@ -98,15 +105,15 @@ def test_recorded_runs_give_halves_and_repeats(tmp_path):
     other = {**GPU, "source": {"sha256": "0"}}
     runs = [
         run_of(measured(), measured(STEADY[:9], rung="r02"), name="one"),
-        run_of(measured(NOISY), measured(rung="r03"), name="two"),
+        run_of(measured(NOISY, block_samples=(30,)), measured(rung="r03"), name="two"),
         run_of(measured(), name="three", environment=other),
         simulated_run(),
     ]
     pairs = calibration.recorded([save(run, tmp_path) for run in runs])
     assert pairs == {
-        "graph time, halves of a row": (
+        "graph time, halves of a row": ((NOISY[:15], NOISY[15:]),),
+        "graph time, halves of a row, no warm-up": (
             (STEADY[:15], STEADY[15:]),
-            (NOISY[:15], NOISY[15:]),
             (STEADY[:15], STEADY[15:]),
             (STEADY[:15], STEADY[15:]),
         ),

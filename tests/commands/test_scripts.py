@@ -57,7 +57,7 @@ def test_compare(runs: list[str]) -> None:
     done = invoke("compare", *runs, "--json")
     said = json.loads(done.stdout)
     assert done.exit_code == said["exit_code"] == 1
-    assert said["verdicts"] == {"SAME": 1, "FASTER": 0, "SLOWER": 1, "AMBIGUOUS": 1}
+    assert said["verdicts"] == {"SAME": 1, "FASTER": 0, "SLOWER": 1, "AMBIGUOUS": 1, "CLOCK": 0}
     assert (said["base"], said["new"], said["threshold"]) == ("run-1", "run-2", 0.03)
     same, slower, few, lost = said["pairs"]
     assert slower["rung"] == "r03"

@@ -19,7 +19,7 @@ import numpy as np
 from gspn2bench.analysis.compare import KEY
 from gspn2bench.analysis.frame import QUOTED
 from gspn2bench.analysis.significance import MIN_SAMPLES, Verdict, judge
-from gspn2bench.records.schema import RunRecord
+from gspn2bench.records.schema import Row, RunRecord
 from gspn2bench.records.store import RUN_FILE, Run, read_run
 
 Samples = Sequence[float]
@@ -118,6 +118,8 @@ def false(counts: Counter[Verdict]) -> int:
 
 
 LIBRARY_ROW = "a library's row"
+COLD_START = ", no warm-up"
+"""Ends the name of a source whose rows were recorded before sample blocks had a warm-up."""
 
 
 def reference_runs() -> list[Path]:
@@ -135,21 +137,25 @@ def recorded(folders: Iterable[Path]) -> dict[str, tuple[Pair, ...]]:
 
     There are two kinds in each quoted latency mode: the two halves of one row's samples, with rows
     of libraries' kernels (modules and baselines) apart, and matching rows of two runs of the same
-    code on the same GPU and driver.
+    code on the same GPU and driver. Halves of rows without sample blocks, which had no warm-up, are
+    apart too.
     """
     runs = [run for run in map(read_run, folders) if not run.record.simulated]
     sources: dict[str, tuple[Pair, ...]] = {}
     for timing in QUOTED:
         for name, libraries in (("a row", False), (LIBRARY_ROW, True)):
-            sources[f"{timing} time, halves of {name}"] = tuple(_halves(runs, timing, libraries))
+            for warm, end in ((True, ""), (False, COLD_START)):
+                pairs = tuple(_halves(runs, timing, libraries, warm))
+                sources[f"{timing} time, halves of {name}{end}"] = pairs
         sources[f"{timing} time, run against run"] = tuple(_repeats(runs, timing))
     return {name: pairs for name, pairs in sources.items() if pairs}
 
 
-def _halves(runs: Iterable[Run], timing: str, libraries: bool) -> Iterator[Pair]:
+def _halves(runs: Iterable[Run], timing: str, libraries: bool, warm: bool) -> Iterator[Pair]:
     for run in runs:
         ours = {row.rung for row in run.rows if row.launches_expected is not None}
-        for key, samples in _samples(run, timing).items():
+        rows = [row for row in run.rows if bool(row.block_samples) == warm]
+        for key, samples in _samples(rows, timing).items():
             half = len(samples) // 2
             if half >= MIN_SAMPLES and (key[KEY.index("rung")] not in ours) == libraries:
                 yield samples[:half], samples[half:]
@@ -158,14 +164,14 @@ def _halves(runs: Iterable[Run], timing: str, libraries: bool) -> Iterator[Pair]
 def _repeats(runs: Iterable[Run], timing: str) -> Iterator[Pair]:
     for base, new in combinations(runs, 2):
         if _origin(base.record) == _origin(new.record):
-            before, after = _samples(base, timing), _samples(new, timing)
+            before, after = _samples(base.rows, timing), _samples(new.rows, timing)
             yield from ((before[key], after[key]) for key in before if key in after)
 
 
-def _samples(run: Run, timing: str) -> dict[tuple[object, ...], Samples]:
+def _samples(rows: Iterable[Row], timing: str) -> dict[tuple[object, ...], Samples]:
     return {
         tuple(getattr(row, field) for field in (*KEY, "l2")): row.samples_ms
-        for row in run.rows
+        for row in rows
         if row.status == "ok" and row.timing == timing and row.samples_ms
     }
 

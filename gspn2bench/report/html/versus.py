@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gspn2bench.analysis.compare import Pair, compare
+from gspn2bench.analysis.significance import Verdict
 from gspn2bench.errors import UsageError
 from gspn2bench.records.store import Run
-from gspn2bench.report.comparison import interval_text, percent_text, summary_lines
+from gspn2bench.report.comparison import clock_text, interval_text, percent_text, summary_lines
 from gspn2bench.report.formatting import number
 from gspn2bench.report.tables import Column
 
@@ -58,13 +59,18 @@ def _row(pair: Pair) -> dict[str, Any]:
     }
     if change is None:
         return shown | {"verdict": "LOST" if pair.lost else "not compared", "why": _reason(pair)}
-    return shown | {
-        "base_ms": change.base_ms,
-        "new_ms": change.new_ms,
-        "change": percent_text(change.ratio),
-        "interval": interval_text(change),
-        "verdict": str(change.verdict),
-    }
+    why = {"why": clock_text(change)} if change.verdict is Verdict.CLOCK else {}
+    return (
+        shown
+        | why
+        | {
+            "base_ms": change.base_ms,
+            "new_ms": change.new_ms,
+            "change": percent_text(change.ratio),
+            "interval": interval_text(change),
+            "verdict": str(change.verdict),
+        }
+    )
 
 
 def _reason(pair: Pair) -> str:

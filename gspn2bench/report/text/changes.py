@@ -17,7 +17,7 @@ from gspn2bench.analysis.frame import TIMINGS, rung_order
 from gspn2bench.analysis.significance import CONFIDENCE, Change, Verdict
 from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.schema import Row, RunRecord
-from gspn2bench.report.comparison import interval_text, percent_text, summary_lines
+from gspn2bench.report.comparison import clock_text, interval_text, percent_text, summary_lines
 from gspn2bench.report.formatting import number, printable
 
 COLOURS = {
@@ -25,6 +25,7 @@ COLOURS = {
     Verdict.FASTER: "green",
     Verdict.SLOWER: "bold red",
     Verdict.AMBIGUOUS: "yellow",
+    Verdict.CLOCK: "yellow",
 }
 
 
@@ -37,8 +38,10 @@ def render_terminal(comparison: Comparison) -> RenderableType:
     lines: list[RenderableType] = [_run("BASE", comparison.base), _run("NEW", comparison.new)]
     for rows in cases.values():
         lines += [Text(), _heading(rows[0][0]), _table(rows)]
+    by_clock = [pair for pair in comparison.pairs if _is_clock(pair)]
     others = [pair for pair in comparison.pairs if not pair.change]
     for title, reason, pairs in (
+        ("Changed with the clock", _clock, by_clock),
         ("Lost: latency in BASE, none in NEW", _new, [p for p in others if p.lost]),
         ("No latency in BASE", _both, [p for p in others if p.base and p.new is not None]),
         ("Only in BASE", _base, [p for p in others if p.new is None]),
@@ -70,6 +73,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 def _pair(pair: Pair) -> dict[str, Any]:
     change = pair.change
     low, high = (change and change.interval) or (None, None)
+    base_mhz, new_mhz = (change and change.clocks_mhz) or (None, None)
     return {
         **{field: getattr(pair.row, field) for field in (*KEY, "l2")},
         "verdict": change and change.verdict.value,
@@ -78,6 +82,9 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "ratio": change and change.ratio,
         "ratio_low": low,
         "ratio_high": high,
+        "base_clock_mhz": base_mhz,
+        "new_clock_mhz": new_mhz,
+        "cycles_ratio": change and change.cycles_ratio,
         "base_lacks": pair.base,
         "new_lacks": pair.new,
         "lost": pair.lost,
@@ -135,6 +142,14 @@ def _listed(title: str, pairs: list[Pair], reason: Callable[[Pair], str]) -> lis
         for (name, text), timings in groups.items()
     ]
     return [Text(), Text(title, style="bold"), *lines]
+
+
+def _is_clock(pair: Pair) -> bool:
+    return pair.change is not None and pair.change.verdict is Verdict.CLOCK
+
+
+def _clock(pair: Pair) -> str:
+    return clock_text(pair.change) if pair.change else ""
 
 
 def _base(pair: Pair) -> str:

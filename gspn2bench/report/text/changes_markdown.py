@@ -10,7 +10,7 @@ from gspn2bench.analysis.compare import Comparison, Pair
 from gspn2bench.analysis.significance import CONFIDENCE, Verdict
 from gspn2bench.problem import SHORT_PHASES
 from gspn2bench.records.schema import RunRecord
-from gspn2bench.report.comparison import interval_text, percent_text, summary_lines
+from gspn2bench.report.comparison import clock_text, interval_text, percent_text, summary_lines
 from gspn2bench.report.formatting import number, plural
 from gspn2bench.report.text.markdown import escape
 
@@ -39,6 +39,7 @@ def render(comparison: Comparison) -> str:
     groups: tuple[tuple[str, bool, Callable[[Pair], bool]], ...] = (
         ("Slower or lost", True, lambda pair: pair.lost or _is(pair, Verdict.SLOWER)),
         ("Missing in NEW", False, lambda pair: pair.base == "" and pair.new is None),
+        ("Changed with the clock", False, lambda pair: _is(pair, Verdict.CLOCK)),
         ("Faster", True, lambda pair: _is(pair, Verdict.FASTER)),
         ("All rows", False, lambda _: True),
     )
@@ -110,7 +111,9 @@ def _cells(pair: Pair) -> tuple[str, ...]:
         number(change.new_ms, 4),
         f"{percent_text(change.ratio)} %",
         interval_text(change),
-        str(change.verdict),
+        f"{change.verdict}: {clock_text(change)}"
+        if change.verdict is Verdict.CLOCK
+        else str(change.verdict),
     )
 
 
