@@ -24,6 +24,8 @@ SHAPES: Final = ((2, 2, 16, 4), (2, 4, 8, 2), (4, 16, 8, 2), (4, 16, 4, 2), (4, 
 A lane with 2 columns takes less time per line, but up to 4 warps only: one for each quarter of a
 multiprocessor. Between groups a warp waits, so groups are large where the ring holds four of them.
 """
+MAX_WARPS_OF_LOGITS: Final = 8
+"""Computing warps up to which logits leave registers for groups of more than two lines."""
 FEW_WARPS: Final = {1: 4, 2: 4, 4: 2, 8: 2, 16: 2}
 """Computing warps up to which one producer keeps up, by the size of the cluster.
 
@@ -219,7 +221,8 @@ def choose(problem: ScanProblem) -> Config:
             warps = ceil_div(problem.line, blocks * OWN_LANES * run)
             producers = 1 if SIMULATED or warps <= FEW_WARPS[blocks] else 2
             config = of_shape(problem, run, warps, blocks, producers, group, groups)
-            if warps <= most_warps and config is not None:
+            spills = problem.logits and warps > MAX_WARPS_OF_LOGITS and group > 2
+            if config is not None and warps <= most_warps and not spills:
                 return config
         blocks *= 2
     raise ValueError(f"a line of {problem.line} does not fit: the longest is {MAX_LINE}")

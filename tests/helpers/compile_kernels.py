@@ -126,6 +126,7 @@ def strip_problems() -> Iterator[ScanProblem]:
     yield ScanProblem(1, 64, STEPS, 1024, phase="backward")  # a cluster of 2
     # one block with all of its warps: the fewest registers per thread
     yield ScanProblem(1, 140, 16, 1023, "float16")
+    yield ScanProblem(1, 140, 16, 1024, logits=True)
     yield ScanProblem(1, 140, 16, 1024, phase="backward")
     yield ScanProblem(1, 140, 16, 1024, "bfloat16", "up", None, "shared", "backward")
 

@@ -28,11 +28,11 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def fits_in_blocks(problem: ScanProblem, blocks: int) -> bool:
     """Whether some shape of this many blocks covers the line and has room for its ring."""
-    for run, most_warps, group in SHAPES:
+    for run, most_warps, group, groups in SHAPES:
         warps = ceil_div(problem.line, blocks * configuration.OWN_LANES * run)
-        producers = 1 if warps <= configuration.FEW_WARPS else 2
+        producers = 1 if warps <= configuration.FEW_WARPS[blocks] else 2
         if warps <= most_warps and configuration.of_shape(
-            problem, run, warps, blocks, producers, group
+            problem, run, warps, blocks, producers, group, groups
         ):
             return True
     return False
@@ -51,7 +51,7 @@ def test_every_configuration_is_within_the_limits(
         config = configuration.choose(problem)
         hold_limits(problem, config)
         parts = problem.slices * problem.chunks
-        resident = parts * config.blocks <= RESIDENT[min(config.blocks, 4)]
+        resident = parts * config.blocks <= RESIDENT[phase][config.blocks]
         assert config.blocks == 1 or resident or not fits_in_blocks(problem, config.blocks // 2)
 
 
