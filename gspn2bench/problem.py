@@ -15,9 +15,10 @@ Weights = Literal["channel", "shared"]
 Phase = Literal["forward", "backward"]
 CasePhase = Literal[Phase, "train"]
 """What is timed: forward or backward of a scan; of a module forward, or both in one call."""
-Part = Literal["kernel", "projections", "module", "block", "model"]
+Part = Literal["kernel", "projections", "module", "block", "model", "unet", "encoder"]
 """How much is run: a bare scan; or the 1 x 1 projections of a module, the whole module (a
-replacement for attention), a block around it, or an image classifier made of blocks."""
+replacement for attention), a block around it, or an image classifier made of blocks; or a whole
+network of a different library, with its self-attention replaced: SDXL's UNet, or SigLIP2-Base."""
 
 DIRECTIONS: Final = get_args(Direction)
 DTYPES: Final = get_args(DType)

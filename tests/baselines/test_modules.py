@@ -357,6 +357,8 @@ def test_rungs_run_kernels_and_modules_run_the_parts_they_build() -> None:
         "module": ["gspn2", "attention_torch"],
         "block": ["gspn2", "attention_torch"],
         "model": ["gspn2"],
+        "unet": ["gspn2"],
+        "encoder": ["gspn2"],
     }
 
 

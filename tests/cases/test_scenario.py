@@ -29,7 +29,8 @@ def expand(folder: Path, text: str, *overrides: str) -> list[Case]:
 def test_shipped_scenarios() -> None:
     assert scenario.names() == [
         "dtypes", "fig1", "fig3", "fig4", "figS2", "figS3", "four", "memory", "module", "normalize",
-        "peers", "quick", "sdxl", "single", "small", "table1", "tableS2", "tableS4", "train",
+        "peers", "quick", "sdxl", "sdxl_unet", "single", "small", "table1", "tableS2", "tableS4",
+        "train", "vit",
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from torch import nn
 
+from gspn2bench.baselines.modules import networks
 from gspn2bench.baselines.modules.contract import Module
 from gspn2bench.cases.scenario import Case
 from gspn2bench.nn import GSPN1Attention, GSPN2Attention, GSPNBlock, gspn2_tiny
@@ -54,11 +55,11 @@ def _too_long(case: Case) -> str | None:
     return None
 
 
-def _not_an_image(case: Case) -> str | None:
-    """Why the classifier can't take the input: it is not an image; None if it can."""
+def _wrong_input(case: Case) -> str | None:
+    """Why GSPN-2 can't take the input: it is not one of the part; None if it can."""
     if case.part == "model" and case.channels != IMAGE_CHANNELS:
         return f"channels: {case.channels}, expected {IMAGE_CHANNELS} for images"
-    return None
+    return networks.unsupported_reason("gspn2", case)
 
 
 def _softmax(backend: SoftmaxBackend) -> Module:
@@ -103,8 +104,10 @@ GSPN2: Final = Module(
         **_mixer_parts(_gspn2),
         "projections": _projections,
         "model": lambda case: gspn2_tiny(proxy=_proxy(case)),
+        **networks.build("gspn2"),
     },
-    unsupported_reason=_not_an_image,
+    attention="gspn2",
+    unsupported_reason=_wrong_input,
 )
 GSPN1_CHECKPOINTED: Final = replace(
     GSPN1,
@@ -135,6 +138,24 @@ TORCH: Final = Module(
     build=_mixer_parts(lambda case: TorchAttention(case.channels)),
     unsupported_reason=_too_long,
 )
+SDPA: Final = Module(
+    id="attention_sdpa",
+    title="softmax attention of the library",
+    idea="a network as its library builds it, with torch's scaled_dot_product_attention",
+    source="arXiv 1706.03762, section 3.2; diffusers, transformers",
+    build=networks.build("softmax"),
+    attention="softmax",
+    unsupported_reason=lambda case: networks.unsupported_reason("softmax", case),
+)
+IDENTITY: Final = Module(
+    id="identity",
+    title="no self-attention",
+    idea="a network whose self-attention passes its input on: the most that a replacement can gain",
+    source="gspn2bench",
+    build=networks.build("identity"),
+    attention="identity",
+    unsupported_reason=lambda case: networks.unsupported_reason("identity", case),
+)
 MODULES: Final[dict[str, Module]] = {
     module.id: module
     for module in (
@@ -146,6 +167,10 @@ MODULES: Final[dict[str, Module]] = {
         GSPN2,
         GSPN2_CHECKPOINTED,
         _compiled(GSPN2),
+        SDPA,
+        _compiled(SDPA),
+        IDENTITY,
+        _compiled(IDENTITY),
     )
 }
 """Modules by id, in the order of ``gspn2bench list``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from gspn2bench.baselines.modules.networks import Attention
 from gspn2bench.cases.scenario import Case
 from gspn2bench.label import check_rung_id
 from gspn2bench.problem import Part
@@ -26,6 +27,7 @@ class Module:
         source: paper and section, or library.
         build: for each part that it can run, builds the module of a case. Parameters are drawn
             from torch's random numbers.
+        attention: of the whole networks among the parts.
         compiled: whether the module runs under torch.compile.
         unsupported_reason: returns why it can't run a case of these parts; None if it can.
 
@@ -38,6 +40,7 @@ class Module:
     idea: str
     source: str
     build: dict[Part, Callable[[Case], nn.Module]]
+    attention: Attention | None = None
     compiled: bool = False
     unsupported_reason: Callable[[Case], str | None] = always_supported
 

@@ -146,10 +146,8 @@ def swap(
 ) -> Replacement:
     """Replace attentions as their options say. The model is unchanged if one cannot be built."""
     swapped = [Swapped(site.name, site.attention, _build(site, o, mixer)) for site, o in chosen]
-    undo: list[Callable[[], None]] = []
-    for change in swapped:
-        undo.append(partial(_put, model, change.after, change.before, True))
-        _put(model, change.before, change.after)
+    _put(model, [(change.before, change.after) for change in swapped])
+    undo: list[Callable[[], None]] = [partial(_take_back, model, swapped)]
     installed: set[int] = set()
     for site, _ in chosen:
         if site.install is not None and id(site.install) not in installed:
@@ -186,17 +184,23 @@ def _example(attention: nn.Module) -> torch.Tensor:
     return torch.empty(0)
 
 
-def _put(model: nn.Module, before: nn.Module, after: nn.Module, revert: bool = False) -> None:
-    """Replace a module wherever the model has it."""
-    if revert:
-        device = _example(before).device
-        if device != _example(after).device:
-            after.to(_example(before).device)
-        after.train(before.training)
-    for module in model.modules():
+def _put(model: nn.Module, pairs: Sequence[tuple[nn.Module, nn.Module]]) -> None:
+    """Replace the first module of each pair by the second, wherever the model has it."""
+    after = {id(old): new for old, new in pairs}
+    for module in list(model.modules()):
         for key, child in module._modules.items():
-            if child is before:
-                module._modules[key] = after
+            if id(child) in after:
+                module._modules[key] = after[id(child)]
+
+
+def _take_back(model: nn.Module, swapped: Sequence[Swapped]) -> None:
+    """Put the attentions back, on the device and in the mode of what took their place."""
+    for change in swapped:
+        device = _example(change.after).device
+        if device != _example(change.before).device:
+            change.before.to(device)
+        change.before.train(change.after.training)
+    _put(model, [(change.after, change.before) for change in swapped])
 
 
 def _is_selected(only: Selection | None, site: Site) -> bool:
