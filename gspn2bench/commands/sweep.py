@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gspn2bench.records import schema
     from gspn2bench.records.schema import Row
     from gspn2bench.records.store import RunWriter
+    from gspn2bench.run.cooling import Cooling
     from gspn2bench.run.sweep import Sweep
     from gspn2bench.system.backend import Backend
 
@@ -77,6 +78,21 @@ def sweep(
     ] = 3.0,
     limit: Annotated[
         float, typer.Option(min=0.1, help="Time limit for one rung on one case, s.")
+    ] = 300.0,
+    wait_for_cool: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEGREES",
+            min=1,
+            help="Start a case only below this temperature of the GPU, Celsius.",
+            show_default="any",
+        ),
+    ] = None,
+    wait_limit: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Longest wait per case, s; its rows are then not_run. With --wait-for-cool."
+        ),
     ] = 300.0,
     seed: Seed = 0,
     device: Annotated[
@@ -135,7 +151,8 @@ def sweep(
         seed=seed,
         budget=Budget(samples, seconds),
     )
-    todo = runner.Sweep(tuple(chosen_cases), tuple(references), settings, limit)
+    cooling = _cooling(wait_for_cool, wait_limit, chosen_backend)
+    todo = runner.Sweep(tuple(chosen_cases), tuple(references), settings, limit, cooling)
     command = ["gspn2bench", *sys.argv[1:]]
     with runner.create(results, plan, todo, chosen_backend, command) as writer:
         ended = _run(writer, todo, (), chosen_backend, quiet=quiet)
@@ -159,6 +176,25 @@ def _refuse_silent_profiler() -> None:
             "profiler: it is attached but does not record the ranges of this nvtx, so it would "
             f"capture nothing; fix: {FIX}"
         )
+
+
+def _cooling(below_c: float | None, limit_s: float, backend: "Backend") -> "Cooling | None":
+    """The temperature at which a case may start; None without --wait-for-cool.
+
+    Raises:
+        UsageError: the temperature cannot be read.
+    """
+    if below_c is None:
+        return None
+    if backend.simulated:
+        raise UsageError("--wait-for-cool: needs a GPU; the simulator has no temperature")
+
+    from gspn2bench.run.cooling import Cooling
+    from gspn2bench.system import management
+
+    if management.temperature_c() is None:
+        raise UsageError("--wait-for-cool: NVML does not report the temperature of this GPU")
+    return Cooling(below_c, limit_s)
 
 
 def _resume(name: str, device: Device, results: Path, *, quiet: bool) -> tuple[Ended, Path]:

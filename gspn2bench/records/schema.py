@@ -164,6 +164,10 @@ class SweepPlan(Record):
     seconds: Positive
     limit_s: Positive
     """Time limit for one rung on one case, seconds."""
+    cool_below_c: Positive | None = None
+    """Temperature of the GPU below which a case may start, degrees Celsius; None for any."""
+    cool_limit_s: Positive | None = None
+    """Longest wait for that temperature, per case, seconds."""
 
 
 class TrafficPlan(Record):

@@ -1,6 +1,6 @@
 """Run a scenario case by case and store each row when it is complete."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gspn2bench.records import store
 from gspn2bench.records.schema import Row, RunRecord, SweepPlan
 from gspn2bench.registry import Candidate
 from gspn2bench.run import recording, trial
+from gspn2bench.run.cooling import Cooling
 from gspn2bench.run.interleave import CaseJob
 from gspn2bench.run.worker import RungObserver, WorkerSupervisor, ignore
 from gspn2bench.system.backend import Backend
@@ -27,12 +28,14 @@ class Sweep:
         rungs: specs (``registry.find``), in order. All rungs run a case before the next case.
         settings: how to measure.
         limit_s: longest time for one rung on one case, all of its sample blocks together, seconds.
+        cooling: the temperature at which a case may start; None for any.
     """
 
     cases: tuple[Case, ...]
     rungs: tuple[str, ...]
     settings: trial.Settings
     limit_s: float
+    cooling: Cooling | None = None
 
     @property
     def trials(self) -> list[tuple[Case, str]]:
@@ -66,6 +69,8 @@ def create(
         samples=settings.budget.samples,
         seconds=settings.budget.seconds,
         limit_s=sweep.limit_s,
+        cool_below_c=sweep.cooling.below_c if sweep.cooling else None,
+        cool_limit_s=sweep.cooling.limit_s if sweep.cooling else None,
     )
     return recording.create(
         results,
@@ -96,7 +101,10 @@ def planned(record: RunRecord) -> Sweep:
         budget=Budget(plan.samples, plan.seconds),
     )
     specs = tuple(registry.specs(plan.rungs))
-    return Sweep(recording.cases_of(plan), specs, settings, plan.limit_s)
+    cooling = None
+    if plan.cool_below_c is not None and plan.cool_limit_s is not None:
+        cooling = Cooling(plan.cool_below_c, plan.cool_limit_s)
+    return Sweep(recording.cases_of(plan), specs, settings, plan.limit_s, cooling)
 
 
 def run(
@@ -108,13 +116,13 @@ def run(
     """Run a sweep and yield its trials in order. Each row is written to disk when it arrives.
 
     Rows of the rungs of a case arrive interleaved. A trial is yielded when it and all trials before
-    it have all of their rows.
+    it have all of their rows. If the GPU does not cool in time, the rows of a case are ``not_run``.
 
     Args:
         writer: of the run.
         sweep: the cases, rungs and settings.
         done: rows already recorded. They are not measured again, and their trials are yielded too.
-        observer: called when a rung starts to run.
+        observer: called when a rung starts to run, and with a note while the GPU cools.
     """
     recorded = {_row_key(row): row for row in done}
     with _workers(writer, sweep.settings.scenario) as workers:
@@ -131,13 +139,24 @@ def run(
             if remaining:
                 by_rung = {finished.rung.id: finished for finished in trials}
                 job = CaseJob(case, tuple(remaining), workers.ceilings)
-                for row in workers.run(job, sweep.limit_s, observer):
+                for row in _rows(job, sweep, workers, observer):
                     writer.add(row)
                     by_rung[row.rung].rows.append(row)
                     while trials and len(trials[0].rows) == len(sweep.settings.recorded_timings):
                         yield trials.pop(0)
             yield from trials
     writer.update(finished_utc=store.utc_now())
+
+
+def _rows(
+    job: CaseJob, sweep: Sweep, workers: WorkerSupervisor, observer: RungObserver
+) -> Iterator[Row]:
+    """The rows of a case, which starts when the GPU is cool enough."""
+    too_hot = sweep.cooling.wait(observer) if sweep.cooling else None
+    if too_hot is not None:
+        yield from job.rows_for_failure(None, "not_run", too_hot)
+    else:
+        yield from workers.run(job, sweep.limit_s, observer)
 
 
 def _workers(writer: store.RunWriter, scenario: str) -> WorkerSupervisor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gspn2bench.system import executables, nvtx_probe
+from gspn2bench.system import executables, management, nvtx_probe
 from gspn2bench.system.driver import Driver, DriverError
 from gspn2bench.system.environment import cuda_unavailable_reason, package_version
 from gspn2bench.system.executables import INSTALL
@@ -32,6 +32,10 @@ FIX_COUNTERS: Final = (
 FIX_IMPORTER: Final = (
     "install a full Nsight Systems, or import its .qdstrm files elsewhere: see docs/profiling.md"
 )
+FIX_CLOCKS: Final = (
+    "for less scatter an administrator can lock them: nvidia-smi --lock-gpu-clocks=MHZ, and "
+    "--reset-gpu-clocks afterwards; gspn2bench never changes clocks"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Every check, in the order of a sweep: GPU, packages, profilers, browser."""
+    """Every check, in the order of a sweep: GPU, packages, profilers, clocks, browser."""
     checks: list[Callable[[], Check]] = [
         check_gpu,
         check_torch,
@@ -61,6 +65,7 @@ def examine() -> list[Check]:
         check_ncu,
         check_nsys,
         check_counters,
+        check_clocks,
         check_chromium,
     ]
     return [check() for check in checks]
@@ -148,6 +153,25 @@ def check_counters(parameters: Path = DRIVER_PARAMETERS, status: Path = PROCESS_
     if capabilities is not None and int(capabilities, 16) >> CAP_SYS_ADMIN & 1:
         return Check(name, "yes", "restricted to administrators; this process has the right")
     return Check(name, "no", "restricted to administrators", FIX_COUNTERS)
+
+
+def check_clocks() -> Check:
+    """Whether the clock of the GPU is limited by application clocks or locked clocks."""
+    name, limits = "locked clocks", management.clock_limits()
+    application, default = limits.application_mhz, limits.default_mhz
+    setting = "" if application is None else f"application clock {application} MHz"
+    if application != default:
+        setting += f", default {default or 'unknown'} MHz"
+    now = f"now {limits.current_mhz or 'unknown'} MHz"
+    facts = ", ".join(filter(None, [setting, now]))
+    if limits.locked:
+        return Check(name, "yes", f"a setting limits the clock: {facts}")
+    if limits.locked is False:
+        return Check(name, "no", f"no setting limits the clock: {facts}", FIX_CLOCKS)
+    if limits.idle:
+        detail = f"{facts}; the GPU is idle, and NVML reports a limit only under load"
+        return Check(name, "unknown", detail, "run doctor during a sweep")
+    return Check(name, "unknown", "NVML does not report the clocks of a GPU", FIX_CLOCKS)
 
 
 def check_chromium() -> Check:

@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from gspn2bench.commands.doctor import doctor as command
 from gspn2bench.nvtx_ranges import RECORDED, SILENT
-from gspn2bench.system import doctor, executables, nvtx_probe
+from gspn2bench.system import doctor, executables, management, nvtx_probe
 from gspn2bench.system.doctor import Check
+from gspn2bench.system.management import ClockLimits
 
 
 def put(root: Path, *places: str) -> None:
@@ -154,6 +155,28 @@ def test_the_importer_is_beside_nsys_or_in_its_usual_place(empty_path: Path) -> 
     assert executables.find_importer(bundled, empty_path) is None
 
 
+@pytest.mark.parametrize(
+    ("limits", "answer", "words"),
+    [
+        (ClockLimits(), "unknown", "NVML does not report the clocks"),
+        (ClockLimits(True, False, 1410, 1980, 1410), "yes", "1410 MHz, default 1980 MHz, now 1410"),
+        (ClockLimits(True, False, None, None, 1200), "yes", "limits the clock: now 1200 MHz"),
+        (ClockLimits(False, True, 1410, 1980, 345), "yes", "1410 MHz, default 1980 MHz, now 345"),
+        (ClockLimits(False, False, 1980, 1980, 1965), "no", "clock 1980 MHz, now 1965 MHz"),
+        (ClockLimits(False, True, 1980, 1980, 345), "unknown", "the GPU is idle"),
+        (ClockLimits(None, False, 1980, 1980, None), "unknown", "NVML does not report"),
+    ],
+)
+def test_locked_clocks(
+    limits: ClockLimits, answer: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management, "clock_limits", lambda: limits)
+    check = doctor.check_clocks()
+    assert check.answer == answer
+    assert words in check.detail
+    assert bool(check.fix) == (answer != "yes")
+
+
 def test_every_check_answers_here() -> None:
     checks = doctor.examine()
     assert [check.name for check in checks] == [
@@ -164,6 +187,7 @@ def test_every_check_answers_here() -> None:
         "ncu",
         "nsys",
         "counters",
+        "locked clocks",
         "chromium",
     ]
     for check in checks:
