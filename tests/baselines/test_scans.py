@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -187,11 +187,16 @@ def test_under_a_profiler_launches_come_from_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Graph:
-        def replay(self) -> None: ...
+        def __init__(self, calls: Sequence[Call], repeat: int) -> None:
+            self.calls = calls
+
+        def replay(self) -> None:
+            for call in self.calls:
+                call()
 
     monkeypatch.setattr(launches, "count_launches", lambda call: None)
     monkeypatch.setattr(launches, "count_graph_nodes", lambda graph: 7)
-    monkeypatch.setattr(timing, "_capture", lambda calls, repeat: Graph())
+    monkeypatch.setattr(timing, "_capture", Graph)
     monkeypatch.setattr(timing, "elapsed_ms", lambda action: timing.MIN_REPLAY_MS)
     rows = interleave.measure_rung(CASE, free(), settings("graph", "device"), BOUNDS)
     assert {row.timing: row.launches_observed for row in rows} == {"graph": 7, "device": None}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gspn2bench.measure import clocks, host, timing
+from gspn2bench.measure import clocks, host, timing, warm_up
 from gspn2bench.measure.clocks import Clocks
 from gspn2bench.measure.timing import Budget, Measurement
 from gspn2bench.records.schema import Timing
@@ -58,6 +58,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     clock = SimpleNamespace(perf_counter=lambda: fake.now_ms / 1e3)
     monkeypatch.setattr(host, "time", clock)
     monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(warm_up, "FIRST", warm_up.ONE_SAMPLE)
+    monkeypatch.setattr(warm_up, "LATER", warm_up.ONE_SAMPLE)
     monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
     monkeypatch.setattr(clocks, "read", lambda: Clocks(1980.0, 40.0, ""))
     return fake
@@ -178,7 +180,8 @@ def test_other_modes_have_no_host_time(
     mode: Timing, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timing, "durations_ms", lambda calls: [1.0] * len(calls))
-    monkeypatch.setattr(timing, "_graph", lambda calls, nodes: (lambda size: [1.0] * size, 1))
+    pretended = timing._Mode(lambda: 1.0, lambda size: [1.0] * size, lambda index: None)
+    monkeypatch.setattr(timing, "_graph", lambda *_: (pretended, 1))
     sampler = timing.Sampler(mode, [gpu.call(5, 0.1, 0.1)], Budget(5), launches_observed=5)
     measurement = sampler.take_block()
     assert measurement is not None
