@@ -82,12 +82,18 @@ class Ceilings:
             dram_bytes: bytes that must move between DRAM and the GPU, each once.
             dependent_fmas: FMAs that must follow each other.
             mode: latency mode; device time leaves out the launch.
+
+        Returns:
+            None if the limits are unknown, or if nothing bounds the case, as device time of a
+            module in a warm L2.
         """
         if self.copy_gbps is None or self.fma_us is None or self.launch_us is None:
             return None
         copy_ms = dram_bytes / self.copy_gbps / 1e6
         launch_us = 0.0 if mode == "device" else self.launch_us
         chain_ms = (launch_us + dependent_fmas * self.fma_us) / 1e3
+        if not copy_ms and not chain_ms:
+            return None
         return Floor(copy_ms, "bytes") if copy_ms >= chain_ms else Floor(chain_ms, "chain")
 
 

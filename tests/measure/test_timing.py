@@ -318,6 +318,7 @@ def test_the_floor_is_the_longer_of_bytes_and_chain() -> None:
     for mode, launch_us in (("eager", 2.0), ("graph", 2.0), ("device", 0.0)):
         floor = ceilings.floor(single.compulsory_bytes, 2045, mode)
         assert floor == (pytest.approx((launch_us + 2045 * 0.05) / 1e3), "chain")
+    assert ceilings.floor(0, 0, "device") is None
     assert ceilings.floor(0, 0, "graph") == (pytest.approx(2e-3), "chain")
     assert Ceilings().floor(large.compulsory_bytes, 2045, "graph") is None
 

@@ -5,19 +5,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from gspn2bench.baselines.modules import MODULES, reference
+from gspn2bench.cases.scenario import Case
 from gspn2bench.kernels.contract import Call, Operands, Rung
 from gspn2bench.measure import launches, timing
 from gspn2bench.measure.timing import Budget
+from gspn2bench.nn.layout import Size, TokenMixer
+from gspn2bench.nn.softmax import TorchAttention
 from gspn2bench.problem import ScanProblem
 from gspn2bench.records.schema import Row
 from gspn2bench.run import interleave
-from gspn2bench.run.trial import Settings
+from gspn2bench.run.trial import Settings, Trial
 from gspn2bench.workload import Scans, inputs
 from gspn2bench.workload.gate import GateResult
+from gspn2bench.workload.modules import ModuleRun
 
 from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, RUNG, bind, pretended_gpu
 
+float64_copy = reference.float64_copy
 pytestmark = pytest.mark.usefixtures(pretended_gpu.__name__)
 
 PREFLIGHT_CALLS = 7
@@ -134,6 +141,73 @@ def test_inputs_are_restored_after_each_check(dtype: str) -> None:
     whole = exact.abs() >= smallest
     assert whole.float().mean() > 0.99
     assert torch.equal(measured.x[whole], exact[whole])
+
+
+class Forgetful(TokenMixer):
+    """A module that computes its first outputs and answers later calls with the last of them."""
+
+    planar = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = 4
+        self.mixer = TorchAttention(4, 1)
+        self.outputs: list[torch.Tensor] = []
+
+    def mix(self, tokens: torch.Tensor, size: Size) -> torch.Tensor:
+        if len(self.outputs) < PREFLIGHT_CALLS:
+            self.outputs.append(self.mixer.mix(tokens, size))
+        return self.outputs[-1]
+
+
+@pytest.fixture
+def modules_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = ModuleRun.operands
+    monkeypatch.setattr(ModuleRun, "operands", lambda work, device, seed: make(work, "cpu", seed))
+
+
+ATTENTION = MODULES["attention_torch"]
+TOKENS = Case(2, 4, 5, 6, part="module")
+
+
+@pytest.mark.usefixtures("modules_on_the_cpu")
+def test_a_module_that_answers_from_a_cache_is_incorrect(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the reference is the copy of the module that does compute
+    monkeypatch.setattr(reference, "float64_copy", lambda module: float64_copy(_mixer(module)))
+    stale = replace(ATTENTION, id="stale", build={"module": lambda case: Forgetful()})
+    right = replace(ATTENTION, build={"module": lambda case: TorchAttention(4, 1)})
+    settings = Settings("planted", l2="warm", budget=Budget(15, 60.0))
+    events = interleave.measure_interleaved(TOKENS, [(stale, settings), (right, settings)], BOUNDS)
+    found = {(row.rung, row.timing): row for row in events if isinstance(row, Row)}
+    assert {row.status for (rung, _), row in found.items() if rung == ATTENTION.id} == {"ok"}
+    reasons = {row.reason for (rung, _), row in found.items() if rung == "stale"}
+    assert len(reasons) == 1
+    assert "after the samples, on changed inputs, y: error" in (reasons.pop() or "")
+
+
+def _mixer(module: nn.Module) -> nn.Module:
+    return module.mixer if isinstance(module, Forgetful) else module
+
+
+@pytest.mark.usefixtures("modules_on_the_cpu")
+def test_modules_share_inputs_and_not_the_outputs_that_they_allocate() -> None:
+    """A replay of one module's graph does not write the tensor that the other allocated."""
+    one, two = (
+        Trial(TOKENS, replace(ATTENTION, id=name), Settings("planted", l2="warm"), BOUNDS)
+        for name in ("one", "two")
+    )
+    for trial in (one, two):
+        trial.preflight()
+    bound = interleave._bind_operand_sets([one, two])
+    (first,), (second,) = bound[one].operand_sets, bound[two].operand_sets
+    assert first.x.data_ptr() == second.x.data_ptr()
+    bound[one].calls[0]()
+    y = first.y
+    assert y is not None
+    assert second.y is None
+    bound[two].calls[0]()
+    assert first.y is y
+    assert second.y is not y
 
 
 def test_without_memory_for_the_reference_torch_returns_its_cache_first(
