@@ -62,7 +62,7 @@ REALISTIC = {
 
 
 MISSED = {
-    f"graph time, halves of a row{calibration.COLD_START}": "130 of 143: the first samples are slow",
+    f"graph time, halves of a row{calibration.COLD_START}": "130 of 143: slow first samples",
     f"graph time, halves of a library's row{calibration.COLD_START}": "66 of 87: samples scatter",
 }
 """Sources of samples in which too few slowdowns are found, and how many.
