@@ -26,6 +26,15 @@ WHOLE: Final = "whole scan"
 SCALED: Final = ["run", "rung", "part", "phase", "timing", "l2", "dtype", "batch", "channels"]
 """Columns that a row shares with the row that it is extrapolated from."""
 
+NETWORKS: Final = ("unet", "encoder")
+"""Parts that are whole networks, of which attention is only a share."""
+SOFTMAX: Final = "attention_sdpa"
+"""A network with softmax attention."""
+WITHOUT: Final = "identity"
+"""A network with self-attention left out: no replacement can gain more."""
+COMPILED: Final = "_compiled"
+"""The end of the id of a compiled module."""
+
 TIMINGS: Final = ("graph", "device", "eager")
 """Latency modes, the most quoted first."""
 QUOTED: Final = ("graph", "device")
@@ -80,6 +89,7 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
         - ``traced_ratio``, ``dram_ratio``: traced bytes and DRAM bytes / ``bytes_model``.
         - ``launches_agree``: True, False or NA.
         - ``extrapolated_ms``: see ``_extrapolated``; only in rows without a latency.
+        - ``gain_share``: see ``_gain_share``; only in rows of whole networks.
     """
     fields = [name for name in Row.model_fields if name not in SAMPLES]
     lines = [
@@ -104,7 +114,9 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     counted = table["launches_expected"].notna() & table["launches_observed"].notna()
     agree = (table["launches_expected"] == table["launches_observed"]).astype("boolean")
     table["launches_agree"] = agree.where(counted)
-    table["extrapolated_ms"] = _extrapolated(table)
+    without = _latency_of(table, WITHOUT)
+    table["extrapolated_ms"] = _extrapolated(table, without)
+    table["gain_share"] = _gain_share(table, without)
     return table
 
 
@@ -178,22 +190,57 @@ def base_order(record: RunRecord, rungs: Iterable[str]) -> list[str]:
     return sorted(set(rungs), key=key)
 
 
-def _extrapolated(table: pd.DataFrame) -> pd.Series:
+def _latency_of(table: pd.DataFrame, rung: str) -> pd.Series:
+    """The latency of a rung in the case of each row of a network, compiled where the row is, ms."""
+    ends = table["rung"].str.endswith(COMPILED)
+    wanted = table[PAIR].assign(rung=pd.Series(rung, table.index).where(~ends, rung + COMPILED))
+    shown = table[table["latency_ms"].notna() & table["part"].isin(NETWORKS)]
+    fastest = shown.sort_values("latency_ms").drop_duplicates([*PAIR, "rung"])
+    columns = [*PAIR, "rung", "latency_ms"]
+    found = wanted.merge(fastest[columns], "left", on=[*PAIR, "rung"])
+    return found["latency_ms"].set_axis(table.index)
+
+
+def _gain_share(table: pd.DataFrame, without: pd.Series) -> pd.Series:
+    """The share of the possible gain: the time saved over that saved without self-attention.
+
+    Compiled rows are compared with compiled rows. An extrapolated time of softmax attention stands
+    for a missing one.
+    """
+    estimates = table.assign(latency_ms=table["latency_ms"].fillna(table["extrapolated_ms"]))
+    softmax = _latency_of(estimates, SOFTMAX)
+    possible = (softmax - without).where(softmax > without)
+    other = ~table["rung"].str.removesuffix(COMPILED).isin([SOFTMAX, WITHOUT])
+    share = (softmax - table["latency_ms"]) / possible
+    return share.where(table["part"].isin(NETWORKS) & other)
+
+
+def _extrapolated(table: pd.DataFrame, without: pd.Series) -> pd.Series:
     """Estimated latency of attention in cases that were not measured, ms.
 
     Scales the latency of the largest map that the same back end was measured on by the square of
     the number of positions. The projections grow only linearly with the number of positions, but
-    are scaled like the rest.
+    are scaled like the rest. Of a whole network only the time of attention is scaled: its
+    difference from the network without self-attention, whose time in the same case is added.
+
+    Args:
+        table: the rows.
+        without: latency of the network without self-attention in the case of each row.
     """
     sizes = table["height"].astype("float64") * table["width"].astype("float64")
-    measured = table.assign(positions=sizes)[table["latency_ms"].notna()]
+    network = table["part"].isin(NETWORKS)
+    rest = without.where(network, 0.0)
+    measured = table.assign(positions=sizes, rest=rest)
+    measured = measured[table["latency_ms"].notna() & rest.notna()]
     largest = measured.sort_values("positions").drop_duplicates(SCALED, keep="last")
-    known = table[SCALED].merge(largest[[*SCALED, "positions", "latency_ms"]], "left", on=SCALED)
+    columns = [*SCALED, "positions", "latency_ms", "rest"]
+    known = table[SCALED].merge(largest[columns], "left", on=SCALED)
     known.index = table.index
-    scaled = known["latency_ms"] * (sizes / known["positions"]) ** 2
-    attention = table["rung"].str.startswith("attention_") & (table["part"] == "module")
+    attention = known["latency_ms"] - known["rest"]
+    scaled = attention * (sizes / known["positions"]) ** 2 + rest
+    softmax = table["rung"].str.startswith("attention_") & ((table["part"] == "module") | network)
     missing = table["status"].isin(["skipped", "oom", "timeout"])
-    return scaled.where(attention & missing & (sizes > known["positions"]))
+    return scaled.where(softmax & missing & (sizes > known["positions"]))
 
 
 def _chunking(table: pd.DataFrame) -> pd.Series:

@@ -57,6 +57,7 @@ ROW_COLUMNS: Final = (
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("share of copy bandwidth, %", "copy_share", percent),
     Column("extrapolated, ms", "extrapolated_ms", number, optional=True),
+    Column("share of the possible gain, %", "gain_share", percent, optional=True),
     Column("floor, ms", "floor_ms", number),
     Column("floor / latency, %", "floor_share", percent),
     Column("bound of the floor", "floor_bound", optional=True),

@@ -288,3 +288,53 @@ def test_machine():
     assert real_run().record.machine == "Fixture GPU"
     assert simulated_run().record.machine == "Numba CUDA simulator"
     assert record(environment={"gpu": {"name": " "}}).machine is None
+
+
+def network(rung: str, latency_ms: float | None, side: int = 128, **changes: object) -> Row:
+    case = {"batch": 1, "channels": 4, "height": side, "width": side, "dtype": "bfloat16"}
+    fields = {**case, "part": "unet", "rung": rung, **changes}
+    if latency_ms is None:
+        return row(status="skipped", reason="too long", **fields)
+    return timed(latency_ms, **fields)
+
+
+def test_the_share_of_the_possible_gain():
+    """Compiled rows are compared with compiled rows, other cases and modes with neither."""
+    result = table(
+        network("attention_sdpa", 100.0),
+        network("gspn2", 60.0),
+        network("identity", 50.0),
+        network("attention_sdpa_compiled", 80.0),
+        network("gspn2_compiled", 90.0),
+        network("identity_compiled", 40.0),
+        network("gspn2", 55.0, timing="eager"),
+        network("gspn2", 55.0, 64),
+        timed(1.0),
+    )
+    assert result["gain_share"].round(9).fillna(-9).to_list() == [
+        *(-9, 0.8, -9),
+        *(-9, -0.25, -9),
+        *(-9, -9, -9),
+    ]
+
+
+def test_no_share_of_a_gain_that_is_not_possible():
+    result = table(
+        network("attention_sdpa", 50.0), network("gspn2", 49.0), network("identity", 50.0)
+    )
+    assert result["gain_share"].isna().all()
+
+
+def test_only_attention_of_a_network_is_extrapolated():
+    """10 ms of attention at 64 grow to 160 at 128 and 2,560 at 256; the rest is measured there."""
+    result = table(
+        network("attention_sdpa", 30.0, 64),
+        network("identity", 20.0, 64),
+        network("attention_sdpa", None, 128),
+        network("identity", 80.0, 128),
+        network("gspn2", 96.0, 128),
+        network("attention_sdpa", None, 256),
+    )
+    assert result["extrapolated_ms"].iloc[2] == pytest.approx(240)
+    assert result["gain_share"].iloc[4] == pytest.approx(144 / 160)
+    assert result["extrapolated_ms"].drop(index=2).isna().all()

@@ -51,6 +51,7 @@ MEASURED: Final = (
     Column("95 % interval, ms", "interval"),
     Column("host time, ms", "host_ms", number, optional=True),
     Column("speed-up", "speedup", speedup),
+    Column("share of the possible gain", "gain_share", percent, optional=True),
     Column("base", "base_rung", optional=True),
     Column("model bytes / latency, GB/s", "gbps", number),
     Column("share of copy bandwidth", "copy_share", percent),

@@ -93,9 +93,10 @@ def _heading(rows: pd.DataFrame) -> Text:
 
 def _real(rows: pd.DataFrame) -> Table:
     host = ["host ms"] if rows["host_ms"].notna().any() else []
+    gain = ["of the gain"] if rows["gain_share"].notna().any() else []
     table = _table(
-        *("rung", "phase", "time", "ms", "±", *host, "speed-up", "GB/s", "floor", "launches"),
-        "status",
+        *("rung", "phase", "time", "ms", "±", *host, "speed-up", *gain),
+        *("GB/s", "floor", "launches", "status"),
     )
     for row in _records(rows):
         half = (row["latency_ms_high"] - row["latency_ms_low"]) / 2
@@ -106,8 +107,9 @@ def _real(rows: pd.DataFrame) -> Table:
             percent(spread),
             *(number(row["host_ms"]) for _ in host),
             _speedup(row),
+            *(_whole_percent(row["gain_share"]) for _ in gain),
             number(row["gbps"]),
-            "" if math.isnan(row["floor_share"]) else f"{100 * row['floor_share']:.0f} %",
+            _whole_percent(row["floor_share"]),
             _launches(row),
             Text(row["status"] if not row["withheld"] else "no number"),
         )
@@ -131,6 +133,11 @@ def _simulated(rows: pd.DataFrame) -> Table:
             Text(row["status"]),
         )
     return table
+
+
+def _whole_percent(share: float) -> str:
+    """A share without decimals; nothing if it is missing."""
+    return "" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _speedup(row: dict[str, Any]) -> str:

@@ -95,6 +95,7 @@ type RecordedRow = {
   dram_ratio: number | null;
   launches_agree: boolean | null;
   extrapolated_ms: number | null;
+  gain_share: number | null;
   /** Indices into `PageData.published` of the figures that apply to the row. */
   beside: number[];
 };
