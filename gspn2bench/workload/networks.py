@@ -41,11 +41,16 @@ class NetworkRun(ModuleRun):
     @cached_property
     def compulsory_bytes(self) -> int:
         """Bytes of input, output and parameters, and for train of their gradients, each once."""
+        elements = self.elements + torch.Size(self._output_shape).numel()
+        return elements * ITEM_BYTES[self.case.dtype] * (2 if self.training else 1)
+
+    @property
+    def elements(self) -> int:
+        """Elements of the input and of the parameters."""
         case, attention = self.case, self.module.attention
         assert attention is not None
         count = parameters(case.part, attention, case.height, case.proxy)
-        elements = count + torch.Size(self._shape).numel() + torch.Size(self._output_shape).numel()
-        return elements * ITEM_BYTES[case.dtype] * (2 if self.training else 1)
+        return count + torch.Size(self._shape).numel()
 
     def bind(self, operands: Tensors) -> Call:
         """Set up the call, which stores its output, and in training gradients, in ``operands``."""

@@ -10,8 +10,10 @@ import torch
 from gspn2bench.baselines.modules import MODULES, networks
 from gspn2bench.cases import scenario, selection
 from gspn2bench.cases.scenario import Case
+from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.nn import GSPN2Attention
 from gspn2bench.run.preflight import Observations, TrialEndedError, preflight
+from gspn2bench.run.trial import Settings, Trial
 from gspn2bench.workload import NetworkRun, workload_of
 
 TINY_UNET: dict[str, Any] = {
@@ -166,3 +168,16 @@ def test_softmax_attention_of_16k_is_skipped(monkeypatch: pytest.MonkeyPatch) ->
     assert networks.softmax_operations(case) == expected
     for case in selection.cases(scenario.load("vit")):
         assert workload_of(case, MODULES["attention_sdpa"]).skip_reason is None
+
+
+def test_a_network_of_full_size_is_not_simulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would take hours on a CPU."""
+    monkeypatch.undo()
+    case = Case(1, 4, 128, 128, "bfloat16", part="unet")
+    trial = Trial(case, MODULES["identity"], Settings("fixture"), Ceilings())
+    monkeypatch.setattr("gspn2bench.run.trial.free_bytes", lambda: 2**40)
+    monkeypatch.setattr("gspn2bench.kernels.jit.SIMULATED", True)
+    with pytest.raises(TrialEndedError, match=r"simulator: .* elements, limit .*; needs a GPU"):
+        trial.preflight()
