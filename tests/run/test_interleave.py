@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gspn2bench.label import Label
 from gspn2bench.measure import launches, timing
 from gspn2bench.measure.timing import Budget
 from gspn2bench.problem import ScanProblem
-from gspn2bench.records.schema import Row
+from gspn2bench.records.schema import Row, Timing
 from gspn2bench.run import interleave, preflight
 from gspn2bench.run.interleave import RungStarted
 from gspn2bench.run.trial import HEADROOM_BYTES, Settings
@@ -122,6 +123,56 @@ def test_rungs_with_equal_problems_share_operands_and_others_do_not() -> None:
     assert not set(sets["a"]) & set(sets["right"])
 
 
+@pytest.mark.parametrize("mode", ["eager", "device"])
+def test_rungs_that_share_operand_sets_use_them_in_turn(
+    mode: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that was used a moment ago, by whichever rung, is still in the L2 cache.
+
+    Every set is used again only after all others have been used.
+    """
+    order: list[tuple[str, int]] = []
+    measuring: list[bool] = []
+
+    def recording(name: str) -> Rung:
+        def forward(problem: ScanProblem, operands: Operands) -> Call:
+            run = bind(problem, operands)
+
+            def call() -> None:
+                run()
+                if measuring:
+                    order.append((name, operands.x.data_ptr()))
+
+            return call
+
+        return rung(name, forward=forward)
+
+    def durations(calls: Sequence[Call]) -> list[float]:
+        for call in calls:
+            call()
+        return [1.0 + 0.1 * (i % 2) for i in range(len(calls))]
+
+    bind_sets = interleave._bind_operand_sets
+
+    def bind_and_start(trials: Any) -> Any:
+        bound = bind_sets(trials)
+        measuring.append(True)
+        return bound
+
+    monkeypatch.setattr(interleave, "_bind_operand_sets", bind_and_start)
+    monkeypatch.setattr(timing, "durations_ms", durations)
+    monkeypatch.setattr(timing.host, "samples_ms", lambda *_: [])
+    monkeypatch.setattr(timing.host, "batch_calls", lambda *_: 0)
+    settings = replace(SETTINGS, l2="cold", timings=(mode,), budget=Budget(25, 60.0, 0.0))
+    by_key = rows(measure(recording("a"), recording("b"), settings=settings))
+    assert {row.status for row in by_key.values()} == {"ok"}
+    sets = [address for _, address in order]
+    assert len(set(sets)) == 6
+    assert {name for name, _ in order} == {"a", "b"}
+    assert len(order) >= 2 * 25
+    assert sets == [sets[i % 6] for i in range(len(sets))]
+
+
 def test_a_rung_that_ruins_its_operands_does_not_affect_the_next_preflight() -> None:
     def forward(problem: ScanProblem, operands: Operands) -> Call:
         correct = bind(problem, operands)
@@ -148,6 +199,18 @@ def test_if_the_operand_sets_do_not_fit_rungs_are_measured_one_by_one(
         events = measure(rung("a"), right)
         assert {row.status for row in rows(events).values()} == {"ok"}
         orders[free] = started(events)
+    assert orders[together] == "ab" + "a" + "ab" + "ab"
+    assert orders[together - 1] == "ab" + "aaa" + "bbb"
+
+
+def test_all_operand_sets_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = replace(rung("b"), native="right")
+    settings = replace(SETTINGS, l2="cold")
+    together = HEADROOM_BYTES + 2 * 6 * FOOTPRINT
+    orders = {}
+    for free in (together, together - 1):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device, free=free: (free, 2**40))
+        orders[free] = started(measure(rung("a"), right, settings=settings))
     assert orders[together] == "ab" + "a" + "ab" + "ab"
     assert orders[together - 1] == "ab" + "aaa" + "bbb"
 

@@ -14,7 +14,7 @@ from gspn2bench.measure.timing import Measurement
 from gspn2bench.problem import ScanProblem
 from gspn2bench.records.schema import Row
 from gspn2bench.run import interleave
-from gspn2bench.run.trial import Settings
+from gspn2bench.run.trial import HEADROOM_BYTES, Settings
 from gspn2bench.system import executables
 
 from ..helpers.pretended_gpu import BOUNDS, CASE, COPY_MS, FOOTPRINT, L2_BYTES, bind, pretended_gpu
@@ -137,6 +137,62 @@ def test_a_row_faster_than_a_copy_is_suspect(monkeypatch: pytest.MonkeyPatch) ->
     assert suspect.reason == "suspect: 105% of copy bandwidth"
 
 
+def test_a_row_on_a_warm_cache_may_be_faster_than_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data need not come from DRAM."""
+    fixed = replace(Fixed.measurement, samples=(COPY_MS / 10,) * 20)
+    monkeypatch.setattr(Fixed, "measurement", fixed)
+    monkeypatch.setattr(interleave, "Sampler", Fixed)
+    for bounds in (BOUNDS, replace(BOUNDS, l2_cold_ms=None)):
+        monkeypatch.setitem(globals(), "BOUNDS", bounds)
+        (row,) = rows(timings=("graph",), l2="warm")
+        assert (row.l2, row.status, row.reason) == ("warm", "ok", None)
+        # a launch and the chain of FMAs, and no bytes of DRAM
+        assert row.floor_ms == pytest.approx((2 + 61 * 0.05) / 1e3)
+
+
+def test_the_latency_is_the_median_of_skewed_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians that differ from the mean, the fastest sample and the middle of the interval."""
+    samples = (1.0,) * 6 + (1.25,) * 3 + (9.0,) * 2
+    fixed = replace(Fixed.measurement, samples=samples, host_samples=(0.5, 0.25, 9.0))
+    monkeypatch.setattr(Fixed, "measurement", fixed)
+    monkeypatch.setattr(interleave, "Sampler", Fixed)
+    (row,) = rows(timings=("graph",))
+    assert row.latency_ms == 1.0
+    assert row.host_ms == 0.5
+    assert (row.latency_ms_low, row.latency_ms_high) == fixed.interval
+    assert fixed.interval[0] == 1.0
+    assert fixed.interval[1] > 1.0
+
+
+def test_a_result_that_is_stale_on_changed_inputs_is_incorrect() -> None:
+    def forward(problem: ScanProblem, operands: Operands) -> Call:
+        correct, results = bind(problem, operands), []
+
+        def call() -> None:
+            if not results:
+                correct()
+                results.append(operands.h.clone())
+            operands.h.copy_(results[0])
+
+        return call
+
+    rung, settings = replace(REFERENCE, forward=forward), Settings("pretended", ("device",))
+    (row,) = interleave.measure_rung(CASE, rung, settings, BOUNDS)
+    assert row.status == "incorrect"
+    assert (row.reason or "").startswith("on changed inputs, h: error")
+
+
+def test_more_launches_than_declared_are_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    for observed in (2, 4):
+        durations = [COPY_MS] * observed
+        monkeypatch.setattr(launches, "durations_ms", lambda calls, ms=durations: ms)
+        rung = replace(REFERENCE, launches=lambda problem: 3)
+        settings = Settings("pretended", ("device",))
+        (row,) = interleave.measure_rung(CASE, rung, settings, BOUNDS)
+        assert (row.status, row.launches_observed) == ("invalid", observed)
+        assert row.reason == f"launches: {observed} observed, 3 declared"
+
+
 def test_a_row_is_suspect_if_the_cache_was_never_cold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "BOUNDS", replace(BOUNDS, l2_cold_ms=0.01))
     row = measured(COPY_MS, monkeypatch)
@@ -172,3 +228,15 @@ def test_a_case_larger_than_memory_is_oom(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device: (2**20, 2**34))
     assert {row.status for row in rows()} == {"oom"}
     assert not bound
+
+
+@pytest.mark.parametrize(("l2", "sets"), [("cold", 6), ("warm", 1)])
+def test_all_operand_sets_and_the_headroom_must_fit(
+    l2: str, sets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = sets * FOOTPRINT + HEADROOM_BYTES
+    statuses = {}
+    for free in (needed, needed - 1):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *device, free=free: (free, 2**34))
+        statuses[free] = {row.status for row in rows(l2=l2, timings=("device",))}
+    assert statuses == {needed: {"ok"}, needed - 1: {"oom"}}

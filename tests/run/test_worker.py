@@ -190,3 +190,60 @@ def test_a_worker_ends_without_teardown_unless_it_is_profiled(
     worker._process.join(60.0)
     assert worker._process.exitcode == (-signal.SIGABRT if profiled else 0)
     assert capfd.readouterr().out == "a line that is still in a buffer\n"
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_a_worker_whose_context_is_broken_takes_no_other_job(
+    healthy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Worker] = []
+    stopped: list[Worker] = []
+
+    def start(worker: Worker, scenario: str, known: Ceilings | None = None) -> None:
+        started.append(worker)
+        worker._pipe = Pipe(  # type: ignore[assignment]
+            [
+                *((0.0, message) for name in RUNGS for message in (RungStarted(name), row(name))),
+                (0.0, _JobDone(healthy or len(started) > 1)),
+                *((0.0, message) for name in RUNGS for message in (RungStarted(name), row(name))),
+                (0.0, _JobDone(True)),
+            ]
+        )
+        worker.usable = True
+        worker.current_rung = None
+
+    def stop(worker: Worker) -> None:
+        worker.usable = False
+        stopped.append(worker)
+
+    monkeypatch.setattr(Worker, "__init__", start)
+    monkeypatch.setattr(Worker, "stop", stop)
+    with WorkerSupervisor("scripted", Ceilings()) as workers:
+        for _ in range(2):
+            assert [row.rung for row in workers.run(JOB, 5.0)] == list(RUNGS)
+        assert len(started) == (1 if healthy else 2)
+        assert stopped == ([] if healthy else started[:1])
+
+
+def test_a_worker_that_has_died_is_replaced_for_the_next_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[ScriptedWorker] = []
+    scripts = [
+        ("r01 R01 r03", WorkerDiedError("gone")),
+        ("r07 R07", None),
+        ("r01 R01 r03 R03 r07 R07", None),
+    ]
+
+    class Counted(ScriptedWorker):
+        def __init__(self, scenario: str, known: Ceilings | None = None) -> None:
+            super().__init__(scenario, known)
+            started.append(self)
+
+    monkeypatch.setattr(ScriptedWorker, "scripts", scripts, raising=False)
+    monkeypatch.setattr(ScriptedWorker, "jobs", [], raising=False)
+    monkeypatch.setattr(worker_module, "Worker", Counted)
+    with WorkerSupervisor("scripted", Ceilings()) as workers:
+        statuses = [[row.status for row in workers.run(JOB, 5.0)] for _ in range(2)]
+    assert statuses == [["skipped", "failed", "skipped"], ["skipped"] * 3]
+    assert len(started) == 2
