@@ -110,10 +110,10 @@ def test_bad_tokens_are_named(text: str, complaint: str) -> None:
 
 @pytest.mark.parametrize("text", ["batch=[1:1000000000]", "batch[pow2]=[0:1000000000]"])
 def test_a_vast_range_is_counted_and_not_expanded(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UsageError, match=r"1,000,000,00[01] values|1,000,000,00[01]"):
         parse_axis(text)
-    assert time.perf_counter() - start < 0.01
+    assert time.process_time() - start < 0.01  # expanding it takes minutes
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", [1], None, {}])

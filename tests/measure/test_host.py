@@ -195,3 +195,18 @@ def test_host_time_of_a_long_kernel_is_short() -> None:
     target = torch.empty_like(source)
     measurement = eager(lambda: torch.mul(source, 2.0, out=target), 1, samples=10, seconds=2.0)
     assert max(measurement.host_samples) < 0.2 * min(measurement.samples)
+
+
+def test_eager_time_is_that_of_the_whole_call_and_of_nothing_before_it(gpu: FakeGpu) -> None:
+    """The GPU finishes 7 ms after Python. Work before the call takes 100 ms, and is not included."""
+    issue, earlier = gpu.call(1, host_ms=1.0, gpu_ms=8.0), gpu.call(1, 0.0, 100.0)
+    issued: list[bool] = []
+
+    def call() -> None:
+        issue()
+        if not issued:  # the call before the first sample leaves work behind
+            earlier()
+        issued.append(True)
+
+    measurement = eager(call, None, samples=3, seconds=60.0)
+    assert measurement.samples == pytest.approx([9.0] * 3)

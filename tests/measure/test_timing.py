@@ -1,6 +1,7 @@
 """Sampling, graphs, rotation and clocks, without a GPU; tests that need one are marked gpu."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import chain, count, cycle
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_lasting_throttling_is_recorded(
     assert measurement.samples
 
 
+@pytest.mark.parametrize("slow_block", [0, 1])
+def test_any_sample_block_that_was_kept_decides_whether_the_gpu_was_slowed(
+    slow_block: int, monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
+) -> None:
+    steady = readings[0]
+    kept = [steady, steady]
+    kept[slow_block] = SLOW
+    readings[:] = [*[SLOW] * timing.MAX_RETRIES, *kept, steady]
+    device_samples(monkeypatch, cycle([1.0]))
+    measurement = timing.measure("device", [nothing], timing.Budget(15, 60.0, 0.0))
+    assert len(measurement.samples) == 15
+    assert measurement.slowed
+    assert measurement.clocks.throttle == SLOW.throttle
+
+
 def test_the_power_cap_is_recorded_but_does_not_count_as_slowed(
     monkeypatch: pytest.MonkeyPatch, readings: list[Clocks]
 ) -> None:
@@ -115,6 +131,14 @@ def test_the_power_cap_is_recorded_but_does_not_count_as_slowed(
     measurement = timing.measure("device", [nothing], timing.Budget(100, 60.0))
     assert not measurement.slowed
     assert measurement.clocks.throttle == "power cap"
+
+
+def test_another_reason_beside_the_power_cap_counts_as_slowed() -> None:
+    assert Clocks(900.0, 90.0, "power cap, thermal slowdown").slowed
+    assert Clocks(900.0, 90.0, "thermal slowdown").slowed
+    assert not Clocks(900.0, 90.0, "power cap").slowed
+    assert not Clocks(900.0, 90.0, "").slowed
+    assert not Clocks().slowed
 
 
 def test_readings_are_combined() -> None:
@@ -299,6 +323,29 @@ def test_each_sample_block_has_its_size_and_clock(
     assert sum(measurement.blocks) == len(measurement.samples)
 
 
+def test_a_captured_graph_holds_the_call_on_every_operand_set_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[int] = []
+
+    class Graph:
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def instantiate(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    timing._capture([lambda i=i: order.append(i) for i in range(3)], 6)
+    assert order == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_interval_is_that_of_the_median() -> None:
+    skewed = [1.0] * 30 + [9.0] * 3
+    assert median_interval(skewed) == (1.0, 1.0)
+
+
 def test_the_interval_contains_the_median_and_narrows_with_more_samples() -> None:
     few = [1.0, 1.1, 0.9, 1.05, 0.95]
     low, high = median_interval(few)
@@ -307,6 +354,28 @@ def test_the_interval_contains_the_median_and_narrows_with_more_samples() -> Non
     assert narrow[1] - narrow[0] < high - low
     assert median_interval([2.0]) == (2.0, 2.0)
     assert median_interval([2.0] * 9) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("cold_ms", "warm_ms", "cold"),
+    [
+        (0.02, 0.01, True),
+        (0.01, 0.01, False),
+        (0.01, 0.02, False),
+        (None, None, False),
+        (0.02, None, False),
+        (None, 0.01, False),
+    ],
+)
+def test_the_cache_counts_as_cold_only_if_cold_was_measured_to_be_slower(
+    cold_ms: float | None, warm_ms: float | None, cold: bool
+) -> None:
+    assert Ceilings(l2_cold_ms=cold_ms, l2_warm_ms=warm_ms).cold_is_cold is cold
+
+
+def test_the_copy_bandwidth_is_the_median() -> None:
+    assert Ceilings((4000.0, 4100.0, 9000.0)).copy_gbps == 4100.0
+    assert Ceilings().copy_gbps is None
 
 
 def test_the_floor_is_the_longer_of_bytes_and_chain() -> None:

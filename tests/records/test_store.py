@@ -243,10 +243,10 @@ def test_a_large_file_is_read_line_by_line(tmp_path: Path) -> None:
     path = write_run(tmp_path, row())
     with (path / store.ROWS_FILE).open("ab") as file:
         file.write(b"\0\n" * 10_000_000)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(UsageError, match=r"rows.jsonl line 2: Invalid JSON"):
         store.read_run(path)
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0  # it ends at the first line that is not a row
 
 
 def from_0(model: type[Record], document: dict[str, Any]) -> dict[str, Any]:
@@ -396,12 +396,68 @@ def test_a_folder_that_is_read_only_is_named(
         store.RunWriter(path, run.record, resume=True)
 
 
-def test_a_run_is_found_by_path_name_prefix_or_latest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_if_run_json_cannot_be_replaced_the_old_one_stays_whole(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: half of the file is written, or it is not renamed."""
+    path = write_run(tmp_path, row())
+    before = (path / store.RUN_FILE).read_bytes()
+
+    def write_half(file: Path, text: str, **options: object) -> None:
+        file.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with store.RunWriter(path, store.read_run(path).record, resume=True) as writer:
+        monkeypatch.setattr(Path, step, write_half if step == "write_text" else refuse)
+        with pytest.raises(OSError, match="No space left|Input/output"):
+            writer.update(finished_utc=store.utc_now())
+        monkeypatch.undo()
+    assert (path / store.RUN_FILE).read_bytes() == before
+    assert store.read_run(path).record.finished_utc is None
+
+
+def test_a_row_is_flushed_to_disk_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: sizes.append(os.fstat(file).st_size))
+    path = write_run(tmp_path, row(seed=1), row(seed=2))
+    lines = (path / store.ROWS_FILE).read_bytes().splitlines(keepends=True)
+    assert sizes == [len(lines[0]), len(lines[0]) + len(lines[1])]
+
+
+def renamed(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+def test_latest_is_the_run_with_the_latest_time_in_its_name(tmp_path: Path) -> None:
+    """A git clone keeps names, but neither the order nor the times of files."""
+    latest = renamed(write_run(tmp_path), "a-20260102T000000Z-000001")
+    earlier = renamed(write_run(tmp_path), "z-20260101T235959Z-ffffff")
+    assert store.find_run("latest", tmp_path) == latest
+    os.utime(earlier / store.RUN_FILE, (2e9, 2e9))
+    os.utime(latest / store.RUN_FILE, (1e9, 1e9))
+    assert store.find_run("latest", tmp_path) == latest
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_of_two_runs_of_one_second_latest_is_the_newer_file(newer: int, tmp_path: Path) -> None:
+    runs = [renamed(write_run(tmp_path), f"s-20260101T000000Z-00000{i}") for i in range(2)]
+    for index, run in enumerate(runs):
+        seconds = 2e9 if index == newer else 1e9
+        os.utime(run / store.RUN_FILE, (seconds, seconds))
+    assert store.find_run("latest", tmp_path) == runs[newer]
+
+
+def test_a_run_is_found_by_path_name_or_prefix(tmp_path: Path) -> None:
     first, second = write_run(tmp_path), write_run(tmp_path)
     assert store.find_run(str(first), tmp_path) == first
     assert store.find_run(first.name, tmp_path) == first
     assert store.find_run(second.name[:-1], tmp_path) == second
-    assert store.find_run("latest", tmp_path) in (first, second)
     with pytest.raises(UsageError, match="give a longer prefix"):
         store.find_run("s-", tmp_path)
     with pytest.raises(UsageError, match=f"did you mean {first.name}|{second.name}"):

@@ -13,6 +13,7 @@ from gspn2bench.kernels import jit
 from gspn2bench.kernels.jit import SIMULATED, Array, bind_launch, device_function, flat, kernel
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.problem import PHASES, DType, Phase, ScanProblem
+from gspn2bench.traffic import tracer
 from gspn2bench.traffic.tracer import Trace, Traffic, trace
 from gspn2bench.workload import inputs
 
@@ -71,6 +72,29 @@ def test_two_columns_in_one_word_are_one_access() -> None:
     halves = floats(64, torch.bfloat16)
     result = traced(gather, flat(halves, 4), flat(halves, 4), 1, 0, WARP)
     assert (result.load_requests, result.load_sectors, result.read_bytes) == (1, 4, 128)
+
+
+@kernel("overlapping")
+def overlapping(bytes_4: Array, bytes_8: Array, out_4: Array, out_8: Array) -> None:
+    lane = np.uint64(cuda.threadIdx.x)
+    if lane < 4:  # 32 bytes as 8-byte words, and the second half of them as 4-byte words
+        out_8[lane] = bytes_8[lane]
+        out_4[np.uint64(lane + np.uint64(4))] = bytes_4[np.uint64(lane + np.uint64(4))]
+
+
+def test_words_of_different_sizes_that_overlap_are_counted_once() -> None:
+    source, out = floats(64), torch.zeros(64)
+    arrays = flat(source), flat(source, 8), flat(out), flat(out, 8)
+    traffic = traced(overlapping, *arrays)
+    assert (traffic.load_requests, traffic.store_requests) == (2, 2)
+    assert (traffic.read_bytes, traffic.written_bytes, traffic.touched_bytes) == (32, 32, 64)
+    assert traffic.reread_bytes == 16
+
+
+def test_a_word_inside_a_longer_one_does_not_shorten_it() -> None:
+    words = [(0, 16), (4, 4), (8, 4), (14, 4), (18, 2), (32, 4), (32, 8)]
+    for order in (words, words[::-1]):
+        assert tracer._distinct_bytes(order) == 20 + 8
 
 
 def test_planes_keep_their_offset_in_their_tensor() -> None:
