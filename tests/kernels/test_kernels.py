@@ -9,15 +9,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from gspn2bench.kernels import launch_limits, operand_arrays
 from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.kernels.r07_gspn2 import configuration
+from gspn2bench.kernels.storage import storage_of
 from gspn2bench.measure import launches
-from gspn2bench.problem import DTYPES, PHASES, DType, Phase, ScanProblem
+from gspn2bench.problem import DIRECTIONS, DTYPES, PHASES, Direction, DType, Phase, ScanProblem
 from gspn2bench.workload import gate, inputs
 
 TINY = [(1, 1, 1, 1), (2, 1, 1, 5), (1, 2, 5, 1), (1, 3, 7, 8), (2, 2, 3, 33), (1, 1, 17, 31)]
@@ -216,23 +219,123 @@ def test_memory_that_begins_between_two_words_is_refused(
     assert str(caught.value) == f"x: shape (1, 1, 2, 512) at {where}"
 
 
+CHANGES: list[dict[str, Any]] = [
+    {"direction": "left"}, {"dtype": "bfloat16"}, {"chunk": 2}, {"height": 70_000},
+    {"weights": "shared"}, {"weights": "channel"}, {"phase": "backward"}, {"width": 70_000},
+]  # fmt: skip
+REFUSED = {
+    "r01": "direction dtype chunk shared",
+    "r02": "direction dtype shared",
+    "r03": "dtype shared",
+    "r04": "shared width",
+    "r05": "shared width",
+    "r06": "channel width",
+    "r06a": "phase width",
+    "r06b": "phase width",
+    "r06c": "phase width",
+    "r07": "width",
+    "r08": "width",
+    "r09": "width",
+}
+"""The changes that each rung refuses, by field or value; it takes all others."""
+
+
 @pytest.mark.parametrize("rung_id", list(LADDER))
 def test_what_a_rung_cannot_do_it_says(rung_id: str) -> None:
     rung = LADDER[rung_id]
     operands = inputs.make(ScanProblem(1, 1, 4, 4), "cpu", seed=0)
     native = native_problem(rung, (1, 1, 4, 4))
     assert rung.skip_reason(native) is None
-    changes: list[dict[str, Any]] = [
-        {"direction": "left"}, {"dtype": "bfloat16"}, {"chunk": 2}, {"height": 70_000},
-        {"weights": "shared"}, {"weights": "channel"}, {"phase": "backward"}, {"width": 70_000},
-    ]  # fmt: skip
-    for change in changes:
+    refused = []
+    for change in CHANGES:
         problem = replace(native, **change)
         reason = rung.skip_reason(problem)
-        if reason is not None:
-            assert reason.split(":")[0] in change
-            with pytest.raises(ValueError, match=re.escape(reason)):
-                rung.bind(problem, operands)
+        if reason is None:
+            continue
+        (field,) = change
+        assert reason.split(":")[0] == field
+        refused.append(change[field] if field == "weights" else field)
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            rung.bind(problem, operands)
+    assert " ".join(refused) == REFUSED[rung_id]
+
+
+def test_a_grid_has_up_to_2147483647_blocks() -> None:
+    assert launch_limits.grid_limit_reason(ScanProblem(1, 2**31 - 1, 1, 1)) is None
+    reason = launch_limits.grid_limit_reason(ScanProblem(2**10, 2**10, 2**11, 1, chunk=1))
+    assert reason is not None
+    assert reason.startswith("batch * channels * chunks: 2147483648 is above 2147483647")
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_two_lines_in_shared_memory_have_up_to_6142_values(direction: Direction) -> None:
+    for line, refused in ((6142, False), (6143, True)):
+        size = (2, line) if direction in ("down", "up") else (line, 2)
+        problem = ScanProblem(1, 1, *size, direction=direction)
+        assert (launch_limits.line_limit_reason(problem) is not None) is refused
+
+
+class Tensor:
+    """Stands for a tensor whose new memory holds zeros."""
+
+    def new_empty(self, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+
+def test_scratch_memory_is_poisoned_except_where_a_caller_says_no() -> None:
+    def poisoned() -> bool:
+        tensor = operand_arrays.scratch_tensor(Tensor(), (2, 3), torch.float32)  # type: ignore[arg-type]
+        assert tensor.isnan().all() or not tensor.isnan().any()
+        return bool(tensor.isnan().any())
+
+    assert poisoned()
+    with operand_arrays.unpoisoned():
+        assert not poisoned()
+        with operand_arrays.unpoisoned():
+            assert not poisoned()
+        assert not poisoned()
+    assert poisoned()
+    with pytest.raises(KeyError), operand_arrays.unpoisoned():
+        raise KeyError
+    assert poisoned()
+
+
+def test_scratch_memory_of_a_rung_is_poisoned(device: str) -> None:
+    operands = inputs.make(ScanProblem(1, 1, 2, 2), device, seed=0)
+    array = operand_arrays.scratch(operands, 8)
+    values = array if SIMULATED else array.copy_to_host()
+    assert np.isnan(values).all()
+
+
+# one rounding: below, at and above the middle of two neighbours, of which the even one is nearest
+ULP = 2**-7
+ROUNDED = {
+    1 + 0.50 * ULP: 1.0,
+    1 + 0.49 * ULP: 1.0,
+    1 + 0.51 * ULP: 1 + ULP,
+    1 + 1.50 * ULP: 1 + 2 * ULP,
+    1 + 1.49 * ULP: 1 + ULP,
+    1 + 2.50 * ULP: 1 + 2 * ULP,
+    -1 - 0.50 * ULP: -1.0,
+    -1 - 1.50 * ULP: -1 - 2 * ULP,
+    0.0: 0.0,
+    math.inf: math.inf,
+}
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a GPU rounds with one instruction")
+def test_the_simulator_rounds_bfloat16_to_nearest_with_ties_to_even() -> None:
+    narrow, join = storage_of("bfloat16").narrow, storage_of("bfloat16").join
+    many = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    exact = many.to(torch.bfloat16).float()  # torch rounds in the same way
+    pairs = {**ROUNDED, **dict(zip(many.tolist(), exact.tolist(), strict=True))}
+    for value, expected in pairs.items():
+        raw = int(narrow(np.float32(value)))
+        word = int(join(np.float32(value), np.float32(-value)))
+        bits = int(np.float32(expected).view(np.uint32)) >> 16
+        assert raw == bits, value
+        assert word == bits | (bits ^ 0x8000) << 16, value
+    assert np.isnan(np.uint32(int(narrow(np.float32(np.nan))) << 16).view(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from gspn2bench.kernels.contract import Operands, Rung
 from gspn2bench.kernels.jit import SIMULATED, counting_launches
 from gspn2bench.kernels.ladder import LADDER
 from gspn2bench.kernels.r06_compact import shape as r06_shape
-from gspn2bench.kernels.r07_gspn2 import columns
+from gspn2bench.kernels.r07_gspn2 import columns, configuration
 from gspn2bench.measure import launches
 from gspn2bench.problem import (
     DIRECTIONS,
@@ -191,6 +191,49 @@ def test_r07_takes_columns_as_they_lie(
     assert LADDER["r07"].launches(problem) == 1
     assert LADDER["r07"].traffic(problem) == problem.compulsory_bytes
     hold(LADDER["r07"], problem, device)
+
+
+SHARED: list[tuple[str, Phase]] = [
+    (rung_id, phase)
+    for rung_id, phase in IN_PHASES
+    if LADDER[rung_id].skip_reason(
+        ScanProblem(2, 2, 3, 4, direction=LADDER[rung_id].native, weights="shared", phase=phase)
+    )
+    is None
+]
+"""Every rung that takes shared weights, in the phases in which it does."""
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize(("rung_id", "phase"), SHARED)
+def test_shared_weights_of_several_images(
+    rung_id: str, phase: Phase, chunk: int | None, device: str
+) -> None:
+    """Every image has its own weights, and its own sums over the channels."""
+    problem = oriented((2, 2, 3, 4, chunk), "down", phase)
+    hold(LADDER[rung_id], replace(problem, weights="shared"), device)
+
+
+@pytest.mark.parametrize(("direction", "chunk"), [("right", None), ("left", 2)])
+def test_columns_with_shared_weights_of_several_images(
+    direction: Direction, chunk: int | None, device: str
+) -> None:
+    problem = replace(oriented((2, 2, 4, 3, chunk), direction, "forward"), weights="shared")
+    assert columns.fits(problem)
+    hold(LADDER["r07"], problem, device)
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 1])
+@pytest.mark.parametrize("phase", PHASES)
+def test_lines_around_two_rings_of_r07(phase: Phase, offset: int, device: str) -> None:
+    """The main loop ends a ring before the last line; one pass more would load lines beyond."""
+    depth = configuration.choose(oriented((1, 1, 99, 3, None), "down", phase)).depth
+    for rings in (1, 2):
+        hold(
+            LADDER["r07"],
+            oriented((1, 1, rings * depth + offset, 3, None), "down", phase),
+            device,
+        )
 
 
 @pytest.mark.parametrize(
