@@ -2,6 +2,7 @@ import itertools
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -218,6 +219,27 @@ def test_rates_and_shares():
 def test_the_copy_bandwidth_of_the_run_is_the_default():
     result = table(timed(0.8, copy_gbps=None), run=record(copy_gbps=2000.0))
     assert result["copy_gbps"][0] == 2000.0
+
+
+def attention(side: int, **changes: Any) -> Row:
+    fields = {"rung": "attention_flash", "part": "module", "launches_expected": None}
+    return row(**fields | {"height": side, "width": side, "case": f"{side}"} | changes)
+
+
+@pytest.mark.parametrize("largest_first", [False, True])
+def test_attention_is_extrapolated_from_the_largest_map_by_the_square_of_its_positions(
+    largest_first,
+):
+    rows = [attention(16, latency_ms=1.0), attention(32, latency_ms=3.0)]
+    missing = attention(64, status="oom", reason="memory")
+    smaller = attention(8, status="timeout", reason="slow")
+    failed = attention(64, status="failed", reason="boom")
+    other = attention(64, status="oom", reason="memory", dtype="bfloat16")
+    scan = attention(64, status="oom", reason="memory", rung="gspn2")
+    measured = rows[::-1] if largest_first else rows
+    result = table(*measured, missing, smaller, failed, other, scan)["extrapolated_ms"]
+    # four times the positions of 32 x 32
+    assert result.fillna(0).to_list() == [0, 0, 3.0 * 16, 0, 0, 0, 0]
 
 
 def test_launches_agree_or_unknown():

@@ -87,6 +87,25 @@ def test_chunks_keep_to_themselves() -> None:
     assert not seen[:, 2:].any()
 
 
+@pytest.mark.parametrize("build", [GSPN1Attention, GSPN2Attention])
+def test_a_chunk_longer_than_the_shorter_side_keeps_its_length(build: Any) -> None:
+    """On a map of 3 x 9 positions, chunks of 5 divide the scans along the longer side."""
+    module = build(6, chunk=5).double()
+    seen = reach(module, (3, 9), (0, 0))
+    assert seen[0, :5].all()
+    assert not seen[:, 5:].any()
+    seen = reach(module, (9, 3), (8, 0))
+    assert seen[4:, 0].all()
+    assert not seen[:4].any()
+    image = torch.randn(1, 6, 3, 9, dtype=torch.float64)
+    trained = module(image)
+    with torch.no_grad():
+        torch.testing.assert_close(module.eval()(image), trained)
+    whole = build(6).double()
+    whole.load_state_dict(module.state_dict())
+    assert not torch.allclose(whole(image), trained)
+
+
 def test_gspn2_is_its_equation() -> None:
     """Written out position by position, for one image of one column, scanned down and up alone."""
     module = GSPN2Attention(6, 2).double()

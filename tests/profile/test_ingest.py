@@ -1,6 +1,8 @@
 """Adding profiles to runs: which files are accepted, and which are refused."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,15 @@ import pytest
 
 from gspn2bench.errors import UsageError
 from gspn2bench.label import Label
+from gspn2bench.profile.nsys import THREAD_BITS
 from gspn2bench.records.store import read_profiles, read_run
 
 from ..helpers.profile_fixtures import (
     BEGIN,
     CASE,
+    CSV_TITLES,
     GPU,
+    PROCESS,
     Kernel,
     csv,
     export,
@@ -123,6 +128,55 @@ def test_ranges_of_several_trials_are_separated(tmp_path, folder):
     assert (trials["r07"].calls, trials["r07"].launches) == (1, 1)
     assert trials["r07"].gpu_ms == pytest.approx(0.77)
     assert trials["r07"].gap_ms == 0
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_launch_belongs_to_the_innermost_labelled_range(tmp_path, folder, step):
+    """A range of r07 lies inside one of r01, whose other launches come before and after it."""
+    slivers = kernels(1024)
+    middle = slivers[500].end + 1_000
+    bar = Kernel(R07, middle + 1_000, middle + 2_000, middle + 500)
+    ranges = [
+        (str(label("r07")), middle, middle + 3_000),
+        (str(label()), BEGIN - 20_000, BEGIN + 10**9),
+    ]
+    file = export(tmp_path / "both.sqlite", [*slivers, bar], ranges[::step])
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    trials = {trial.rung: trial for trial in read_profiles(folder)[0].trials}
+    assert {rung: trial.launches for rung, trial in trials.items()} == {"r01": 1024, "r07": 1}
+
+
+@pytest.mark.parametrize("called", [BEGIN, BEGIN + 10**12])
+def test_launches_of_another_process_with_equal_numbers_are_not_of_the_call(
+    tmp_path, folder, called
+):
+    """Two processes count their launches alike, and run at the same time."""
+    file = export(tmp_path / "r01.sqlite", kernels(1024))
+    other = PROCESS + (1 << THREAD_BITS)
+    with closing(sqlite3.connect(file)) as database:
+        for table, changes in (
+            ("CUPTI_ACTIVITY_KIND_KERNEL", {"globalPid": other}),
+            ("CUPTI_ACTIVITY_KIND_RUNTIME", {"globalTid": other | 5, "start": called}),
+        ):
+            names = [each[1] for each in database.execute(f"PRAGMA table_info({table})")]
+            values = ", ".join(str(changes.get(name, f'"{name}"')) for name in names)
+            database.execute(f"INSERT INTO {table} SELECT {values} FROM {table}")
+        database.commit()
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    (trial,) = read_profiles(folder)[0].trials
+    assert (trial.rung, trial.calls, trial.launches) == ("r01", 1, 1024)
+
+
+def test_a_kernel_of_ncu_belongs_to_the_innermost_label(tmp_path, folder):
+    texts = ["measure", str(label("r07")), "measure", str(label())]
+    ranges = "140  " + "  ".join(f'"gspn2bench:{text}:none:none:none:none:x:y"' for text in texts)
+    file = csv(tmp_path / "r01.csv", 1024, **{CSV_TITLES[4]: ranges})
+    done = ingest(file, folder)
+    assert done.exit_code == 0, done.output
+    (trial,) = read_profiles(folder)[0].trials
+    assert trial.rung == "r01"
 
 
 def test_memcpy_and_memset_are_launches_too(tmp_path, folder):

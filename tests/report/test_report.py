@@ -19,6 +19,7 @@ from gspn2bench.report import render, write, write_pictures
 from gspn2bench.report.formatting import number, script_json, size, speedup, speedups
 from gspn2bench.report.html.controls import controls
 from gspn2bench.report.html.data import MOST_SAMPLES
+from gspn2bench.report.tables import ROW_COLUMNS, table_of
 from gspn2bench.report.verdict import conclusion
 
 from ..helpers.report_fixtures import (
@@ -164,6 +165,76 @@ def test_rows_are_embedded_without_withheld_numbers(real):
     assert incorrect["gate_green"] is False
 
 
+def test_every_column_of_the_table_has_its_own_quantity():
+    one = timed(
+        1.25,
+        latency_ms_low=1.0,
+        latency_ms_high=1.5,
+        host_ms=0.5,
+        timing="eager",
+        launches_expected=3,
+        launches_observed=4,
+        bytes_model=2_500_000_000,
+        bytes_traced=3_000_000_000,
+        bytes_dram=3_500_000_000,
+        sectors_load=11,
+        sectors_store=12,
+        copy_gbps=4000.0,
+        floor_ms=0.75,
+        floor_bound="bytes",
+        gate_error=1e-6,
+        gate_tolerance=2e-5,
+        gate_slices=16,
+        seed=7,
+        compile_s=2.5,
+        peak_memory_bytes=1000,
+        clock_mhz=1980.0,
+        temperature_c=40.0,
+        throttle="power cap",
+    )
+    table = table_of("", ROW_COLUMNS, frame([Run(Path("f"), record(), (one,))]))
+    (cells,) = table.rows
+    shown = dict(zip(table.headers, cells, strict=True))
+    assert shown == {
+        "run": "fixture-20260101T000000Z-abc123",
+        "case": "N16 C8 1024x1024 float32",
+        "rung": "r01",
+        "phase": "forward",
+        "timing": "eager",
+        "status": "ok",
+        "latency, ms": "1.25",
+        "95 % low, ms": "1.00",
+        "95 % high, ms": "1.50",
+        "host time, ms": "0.500",
+        "speed-up": "1.00x",
+        "base": "r01",
+        "model bytes / latency, GB/s": "2,000",
+        "share of copy bandwidth, %": "50.0 %",
+        "floor, ms": "0.750",
+        "floor / latency, %": "60.0 %",
+        "bound of the floor": "bytes",
+        "launches expected": "3",
+        "launches observed": "4",
+        "model, bytes": "2,500,000,000",
+        "traced, bytes": "3,000,000,000",
+        "DRAM, bytes": "3,500,000,000",
+        "32-byte sectors loaded": "11",
+        "32-byte sectors stored": "12",
+        "gate error, relative": "1.0e-06",
+        "gate tolerance, relative": "2.0e-05",
+        "slices compared": "16",
+        "compile, s": "2.50",
+        "peak memory, bytes": "1,000",
+        "clock, MHz": "1,980",
+        "temperature, °C": "40",
+        "throttle": "power cap",
+    }
+    assert table.caption == (
+        " The same in every row: L2 cold; direction down; directions 1; chunk, lines 1,024;"
+        " weights channel; dtype float32; part kernel; seed 7."
+    )
+
+
 def test_host_times_are_embedded_and_have_a_column():
     page = Page(render([module_run()]))
     assert page.data["columns"]["host_ms"]["values"][::2] == [0.0951, 0.0783, 0.821]
@@ -290,6 +361,30 @@ def test_verdict_of_cases_that_are_slower_and_faster():
         "gspn2 is 2.30x slower to 1.40x faster than attention_flash over 3 cases, forward"
         " (graph time, cold L2, Fixture GPU); best on N1 C1 64x64 float32: 5.00 ms against 7.00 ms."
     )
+
+
+def several(**speedups: dict[str, float]) -> Run:
+    """A run with one case per keyword, where r01 takes 10 ms and the others are faster."""
+    rows = []
+    for case, of_rung in speedups.items():
+        rows.append(timed(10.0, case=case))
+        rows += [timed(10.0 / times, rung=rung, case=case) for rung, times in of_rung.items()]
+    return Run(Path("f"), record(), tuple(rows))
+
+
+def test_verdict_of_a_rung_that_ran_only_an_easy_case_is_not_the_headline():
+    run = several(hard={"r06": 3.0, "r07": 5.0}, easy={"r06": 100.0})
+    assert conclusion(run).headline.startswith("r07 is 5.00x faster than r01 on hard, forward")
+    run = several(
+        easy={"r06": 100.0}, hard={"r06": 3.0, "r07": 5.0}, other={"r06": 2.0, "r07": 4.0}
+    )
+    assert conclusion(run).headline.startswith("r07 is 4.00x to 5.00x faster than r01 over 2 cases")
+
+
+def test_verdict_takes_the_geometric_mean():
+    """The arithmetic mean of r06 is 5.5, and its geometric mean 3.3."""
+    run = several(one={"r06": 1.1, "r07": 4.0}, two={"r06": 9.9, "r07": 4.5})
+    assert conclusion(run).headline.startswith("r07 is 4.00x to 4.50x faster than r01 over 2 cases")
 
 
 def test_verdict_compares_with_the_named_base_alone():
