@@ -198,7 +198,7 @@ def test_host_time_of_a_long_kernel_is_short() -> None:
 
 
 def test_eager_time_is_that_of_the_whole_call_and_of_nothing_before_it(gpu: FakeGpu) -> None:
-    """The GPU finishes 7 ms after Python. Work before the call takes 100 ms, and is not included."""
+    """The GPU ends 8 ms after Python. Work before the call takes 100 ms, and is not included."""
     issue, earlier = gpu.call(1, host_ms=1.0, gpu_ms=8.0), gpu.call(1, 0.0, 100.0)
     issued: list[bool] = []
 

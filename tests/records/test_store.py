@@ -413,7 +413,7 @@ def test_if_run_json_cannot_be_replaced_the_old_one_stays_whole(
 
     with store.RunWriter(path, store.read_run(path).record, resume=True) as writer:
         monkeypatch.setattr(Path, step, write_half if step == "write_text" else refuse)
-        with pytest.raises(OSError, match="No space left|Input/output"):
+        with pytest.raises(OSError, match=r"No space left|Input/output"):
             writer.update(finished_utc=store.utc_now())
         monkeypatch.undo()
     assert (path / store.RUN_FILE).read_bytes() == before
