@@ -78,11 +78,9 @@ class NetworkRun(ModuleRun):
 
         return train
 
-    def check(self, operands: Tensors, call: Call) -> GateResult:
+    def compare(self, operands: Tensors) -> GateResult:
         """Compare as the module's docstring says; in training also the gradient of the input."""
         tolerance = TOLERANCE[self.case.dtype]
-        operands.y, operands.grads = None, {}
-        call()
         if operands.y is None:
             return GateResult(False, None, tolerance, 0, "y: nothing was computed")
         tensors = {"y": operands.y} | dict(operands.grads)

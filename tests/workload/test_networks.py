@@ -124,6 +124,22 @@ def test_a_compiled_network_is_compared_with_the_same_network_not_compiled(
         checked(ENCODER, "gspn2_compiled")
 
 
+@pytest.mark.parametrize("case", [ENCODER, replace(ENCODER, phase="train")])
+def test_outputs_are_compared_as_the_last_call_left_them(case: Case) -> None:
+    """The check after the samples makes no call of its own."""
+    work = NetworkRun(case, MODULES["identity"])
+    operands = work.operands("cpu", 0)
+    call = work.bind(operands)
+    call()
+    assert work.compare(operands).passed
+    work.vary(operands)
+    stale = work.compare(operands)
+    assert not stale.passed
+    assert (stale.reason or "").startswith("y: error")
+    call()
+    assert work.compare(operands).passed
+
+
 def test_an_error_at_the_small_size_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan that is wrong in the same way in each call differs from the reference in float64."""
     original = GSPN2Attention.mix
