@@ -22,7 +22,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help sweep test lint lint-js test-gpu clean
+.PHONY: help sweep test lint lint-js test-gpu mutants clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,6 +56,9 @@ $(TSC): package.json package-lock.json
 test-gpu: $(VENV)/.tests $(VENV)/.package ## Run the tests that need a GPU.
 	$(BIN)/pytest -m 'gpu and not alone' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 	$(BIN)/pytest -m 'gpu and alone'
+
+mutants: $(VENV)/.tests ## Plant faults in copies of the code; shows which ones no test notices. Minutes.
+	$(BIN)/python tests/helpers/mutants.py $(ONLY)
 
 clean: ## Remove what make made; runs and reports stay.
 	rm -rf $(VENV) node_modules build dist gspn2bench.egg-info

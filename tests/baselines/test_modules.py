@@ -238,6 +238,20 @@ def test_a_fault_fails_the_gate(case: Case, fault: Any, reason: str) -> None:
     assert caught.value.status == "incorrect"
 
 
+def test_results_of_an_earlier_call_do_not_count() -> None:
+    work = ModuleRun(TRAIN, MODULES["gspn2"])
+    operands = work.operands("cpu", 0)
+    work.bind(operands)()
+    kept = operands.y
+
+    def call() -> None:
+        operands.y = kept
+
+    assert work.check(operands, call).reason == "x: nothing was computed"
+    work.bind(operands)()
+    assert work.check(operands, lambda: None).reason == "y: nothing was computed"
+
+
 @pytest.mark.parametrize("changed", ["x", "parameters", "grad_y"])
 def test_an_input_changed_before_the_call_fails_the_gate(changed: str) -> None:
     """The reference reads the changed input too, so the outputs agree."""

@@ -1,9 +1,9 @@
 """Plant the mutations of mutations.toml, one by one, and see which ones the tests notice.
 
-``make mutants`` runs all of them; words after ``make mutants ONLY=`` pick those whose file or idea
-contains one. Each mutation goes into a private copy of the tree. A mutation is caught if a test
-fails or the tests exceed their time limit. The tests first run without any mutation: a test that
-fails anyway proves nothing.
+``make mutants`` runs all of them, and ``make mutants ONLY="gate timing"`` those whose file or idea
+contains one of these words. Each mutation goes into a private copy of the tree. A mutation is
+caught if a test fails or the tests exceed their time limit. The tests first run without any
+mutation: a test that fails anyway proves nothing.
 
 The exit code is 1 if a mutation survives, or if one cannot be judged: its text is gone or occurs
 several times, its tests are gone, or the module no longer imports.

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import re
@@ -583,6 +584,25 @@ def test_write_replaces_only_a_report_of_the_same_runs(tmp_path):
     with pytest.raises(UsageError, match="is not a report of fixture-"):
         write([real_run()], path)
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_if_a_report_cannot_be_replaced_the_old_one_stays_whole(step, tmp_path, monkeypatch):
+    """The disk is full: half of the file is written, or it is not renamed."""
+    path = tmp_path / "report.html"
+    write([simulated_run()], path)
+    before = path.read_bytes()
+
+    def fail(file, text, **options):
+        if step == "write_text":
+            file.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, step, fail)
+    with pytest.raises(UsageError, match="can't be written: No space left"):
+        write([simulated_run()], path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_write_reports_a_file_that_it_cannot_write(tmp_path):
