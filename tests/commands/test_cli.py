@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = [sys.executable, "-P", "-m", "gspn2bench"]
 COMMANDS = [
     "sweep",
+    "merge",
     "report",
     "show",
     "compare",
