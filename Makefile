@@ -22,7 +22,7 @@ export PIP_NO_INPUT := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help sweep test lint lint-js test-gpu mutants clean
+.PHONY: help sweep test lint lint-js test-long test-gpu mutants clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,7 +32,7 @@ sweep: $(VENV)/.runs $(VENV)/.package ## Run the quick sweep and write its repor
 	@$(BIN)/gspn2bench report latest
 
 test: lint ## Check style, types, import directions, and run the tests that need no GPU.
-	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'not gpu' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'not gpu and not long' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 
 lint: lint-js $(VENV)/.tests $(VENV)/.package
 	$(BIN)/ruff check .
@@ -52,6 +52,9 @@ endif
 $(TSC): package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch $@
+
+test-long: $(VENV)/.tests $(VENV)/.package ## Run the examples in full, which takes minutes.
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/pytest -m 'long and not gpu'
 
 test-gpu: $(VENV)/.tests $(VENV)/.package ## Run the tests that need a GPU.
 	$(BIN)/pytest -m 'gpu and not alone' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal

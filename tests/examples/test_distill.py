@@ -16,6 +16,7 @@ from gspn2bench.examples.images import Images, load
 from gspn2bench.nn import replace_attention
 
 
+@pytest.mark.long
 def test_back_to_within_one_percent_in_4_minutes_of_2_cores(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime

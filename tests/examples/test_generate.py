@@ -15,6 +15,7 @@ from gspn2bench.examples.chart import sheet
 from gspn2bench.examples.images import Images, load
 
 
+@pytest.mark.long
 def test_nine_of_ten_digits_are_recognized_in_5_minutes_of_2_cores(tmp_path: Path) -> None:
     file = tmp_path / "sheet.png"
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
