@@ -65,6 +65,18 @@ def test_sampling_stops_when_the_interval_is_narrow(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("readings")
+@pytest.mark.parametrize(("step", "stopped"), [(0.0099, "interval"), (0.0103, "samples")])
+def test_sampling_continues_while_the_interval_is_wider_than_the_budget(
+    step: float, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ends of the interval are the two values, which differ by just below or above 1 %."""
+    device_samples(monkeypatch, cycle([1.0, 1.0 + step]))
+    measurement = timing.measure("device", [nothing], timing.Budget(35, 60.0, 0.01))
+    assert measurement.stopped == stopped
+    assert measurement.interval == (1.0, 1.0 + step)
+
+
+@pytest.mark.usefixtures("readings")
 def test_sampling_stops_at_the_limit_of_samples_or_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0)
     device_samples(monkeypatch, (float(noise.uniform(1, 3)) for _ in count()))

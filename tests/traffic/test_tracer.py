@@ -91,6 +91,11 @@ def test_words_of_different_sizes_that_overlap_are_counted_once() -> None:
     assert traffic.reread_bytes == 16
 
 
+def test_a_word_that_crosses_a_sector_touches_both() -> None:
+    assert tracer._sectors([(28, 4)]) == tracer._sectors([(32, 8)]) == 1
+    assert tracer._sectors([(28, 8)]) == tracer._sectors([(28, 4), (32, 4)]) == 2
+
+
 def test_a_word_inside_a_longer_one_does_not_shorten_it() -> None:
     words = [(0, 16), (4, 4), (8, 4), (14, 4), (18, 2), (32, 4), (32, 8)]
     for order in (words, words[::-1]):
@@ -344,6 +349,6 @@ def test_traces_are_reproducible() -> None:
 @pytest.mark.parametrize("rung_id", ["r01", "r07"])
 def test_a_case_of_two_slices_traces_within_20_seconds(rung_id: str) -> None:
     rung = LADDER[rung_id]
-    start = time.perf_counter()
+    start = time.process_time()  # of this process; the machine may be busy
     trace_rung(rung_id, ScanProblem(1, 2, 32, 64, direction=rung.native))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
