@@ -34,6 +34,9 @@ LIMIT_S: Final = 240.0
 FAILED: Final = 1
 """Pytest's exit code if a test failed; 0 if all passed, and others if it could not run them."""
 
+LOG: Final = "log"
+"""File in a copy of the tree, with the output of its tests."""
+
 Result = Literal["caught", "survived", "equivalent", "error"]
 
 
@@ -46,7 +49,8 @@ class Mutation:
         old: text to replace, which occurs once.
         new: its replacement.
         idea: what becomes wrong.
-        tests: arguments of pytest: the narrowest selection that must notice.
+        tests: files and ids of tests, separated by spaces: the narrowest selection that must
+            notice.
         equivalent: why no test can notice; empty if one must.
     """
 
@@ -101,15 +105,15 @@ def private_copy(mutation: Mutation | None) -> Iterator[Path]:
         yield tree
 
 
-def exit_code(tree: Path, tests: str) -> int | None:
-    """Pytest's exit code in a tree; None if the tests exceed ``LIMIT_S``.
+def exit_code(tree: Path, tests: str, limit_s: float = LIMIT_S) -> int | None:
+    """Pytest's exit code in a tree; None if the tests exceed the limit in time.
 
     The tests run in a fork of this process, which has already imported the large libraries.
     """
     child = os.fork()
     if child == 0:
         _run_tests(tree, tests)
-    end = time.monotonic() + LIMIT_S
+    end = time.monotonic() + limit_s
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -122,8 +126,6 @@ def exit_code(tree: Path, tests: str) -> int | None:
 
 def _run_tests(tree: Path, tests: str) -> None:
     """The child: run pytest in the tree, with its package, and end."""
-    import shlex
-
     import pytest
 
     os.setpgid(0, 0)
@@ -131,40 +133,39 @@ def _run_tests(tree: Path, tests: str) -> None:
     site = str(tree / "site")
     sys.path.insert(0, site)
     os.environ["PYTHONPATH"] = site  # for the processes that tests start
-    log = os.open(tree / "log", os.O_WRONLY | os.O_CREAT)
+    log = os.open(tree / LOG, os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu and not browser"]
     code = 3
     try:
-        code = int(pytest.main([*options, *shlex.split(tests)]))
+        code = int(pytest.main([*options, *tests.split()]))
     finally:
         os._exit(code)
 
 
-def judge(mutation: Mutation, unmutated: dict[str, int | None]) -> tuple[Result, str]:
-    """The result for a mutation, and a remark.
+def unmutated_failure(mutations: Sequence[Mutation]) -> str | None:
+    """Why the tests of the mutations prove nothing: they fail without any; None if all pass."""
+    tests = dict.fromkeys(word for each in mutations for word in each.tests.split())
+    if not tests:
+        return None
+    with private_copy(None) as tree:
+        code = exit_code(tree, " ".join(tests), limit_s=len(mutations) * LIMIT_S)
+        return None if code == 0 else (tree / LOG).read_text()
 
-    Args:
-        mutation: to plant.
-        unmutated: exit codes of selections without a mutation; missing ones are added.
-    """
+
+def judge(mutation: Mutation) -> tuple[Result, str]:
+    """The result for a mutation, and a remark."""
     try:
         if mutation.equivalent:
             mutated(mutation)
             return "equivalent", mutation.equivalent
-        if mutation.tests not in unmutated:
-            with private_copy(None) as tree:
-                unmutated[mutation.tests] = exit_code(tree, mutation.tests)
-        if (code := unmutated[mutation.tests]) != 0:
-            return "error", f"pytest ends with {code} without the mutation: {mutation.tests}"
         with private_copy(mutation) as tree:
             code = exit_code(tree, mutation.tests)
     except UnplantableError as error:
         return "error", str(error)
     if code in (0, FAILED, None):
-        remark = f"no end within {LIMIT_S:g} s" if code is None else mutation.tests
-        return ("survived" if code == 0 else "caught"), remark
+        return ("survived" if code == 0 else "caught"), mutation.tests
     return "error", f"pytest ends with {code}: {mutation.tests}"
 
 
@@ -189,11 +190,13 @@ def main(words: Sequence[str]) -> int:
         if not words or any(word in f"{each.file} {each.idea}" for word in words)
     ]
     import_libraries()
+    if failure := unmutated_failure(picked):
+        print(f"{failure}\nThe tests fail without any mutation.")
+        return 1
     results: Counter[Result] = Counter()
-    unmutated: dict[str, int | None] = {}
     for number, mutation in enumerate(picked, 1):
         start = time.monotonic()
-        result, remark = judge(mutation, unmutated)
+        result, remark = judge(mutation)
         results[result] += 1
         seconds = time.monotonic() - start
         line = f"{number:3} {result:10} {seconds:4.0f} s  {mutation.file}: {mutation.idea}"
