@@ -1,9 +1,10 @@
 """Plant the mutations of mutations.toml, one by one, and see which ones the tests notice.
 
 ``make mutants`` runs all of them, and ``make mutants ONLY="gate timing"`` those whose file or idea
-contains one of these words. Each mutation goes into a private copy of the tree. A mutation is
-caught if a test fails or the tests exceed their time limit. The tests first run without any
-mutation: a test that fails anyway proves nothing.
+contains one of these words. ``ONLY=--gpu`` takes those that only a GPU can judge; they are left out
+otherwise. Each mutation goes into a private copy of the tree. A mutation is caught if a test fails
+or the tests exceed their time limit. The tests first run without any mutation: a test that fails
+anyway proves nothing.
 
 The exit code is 1 if a mutation survives, or if one cannot be judged: its text is gone or occurs
 several times, its tests are gone, or the module no longer imports.
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-os.environ["NUMBA_ENABLE_CUDASIM"] = "1"  # before numba is imported
+GPU: Final = "--gpu" in sys.argv
+os.environ["NUMBA_ENABLE_CUDASIM"] = "0" if GPU else "1"  # before numba is imported
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TABLE: Final = Path(__file__).with_name("mutations.toml")
@@ -37,7 +39,7 @@ FAILED: Final = 1
 LOG: Final = "log"
 """File in a copy of the tree, with the output of its tests."""
 
-Result = Literal["caught", "survived", "equivalent", "error"]
+Result = Literal["caught", "survived", "equivalent", "not run", "error"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Mutation:
         tests: files and ids of tests, separated by spaces: the narrowest selection that must
             notice.
         equivalent: why no test can notice; empty if one must.
+        gpu: whether the tests need a GPU.
     """
 
     file: str
@@ -60,6 +63,7 @@ class Mutation:
     idea: str
     tests: str
     equivalent: str = ""
+    gpu: bool = False
 
 
 class UnplantableError(Exception):
@@ -136,7 +140,14 @@ def _run_tests(tree: Path, tests: str) -> None:
     log = os.open(tree / LOG, os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu and not browser"]
+    options = [
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "gpu" if GPU else "not gpu and not browser",
+    ]
     code = 3
     try:
         code = int(pytest.main([*options, *tests.split()]))
@@ -146,7 +157,8 @@ def _run_tests(tree: Path, tests: str) -> None:
 
 def unmutated_failure(mutations: Sequence[Mutation]) -> str | None:
     """Why the tests of the mutations prove nothing: they fail without any; None if all pass."""
-    tests = dict.fromkeys(word for each in mutations for word in each.tests.split())
+    judged = [each for each in mutations if each.gpu == GPU and not each.equivalent]
+    tests = dict.fromkeys(word for each in judged for word in each.tests.split())
     if not tests:
         return None
     with private_copy(None) as tree:
@@ -160,6 +172,9 @@ def judge(mutation: Mutation) -> tuple[Result, str]:
         if mutation.equivalent:
             mutated(mutation)
             return "equivalent", mutation.equivalent
+        if mutation.gpu != GPU:
+            mutated(mutation)
+            return "not run", "a GPU must judge it: ONLY=--gpu"
         with private_copy(mutation) as tree:
             code = exit_code(tree, mutation.tests)
     except UnplantableError as error:
@@ -184,10 +199,12 @@ def import_libraries() -> None:
 
 def main(words: Sequence[str]) -> int:
     """Judge the mutations whose file or idea contains a word; print the score."""
+    words = [word for word in words if word != "--gpu"]
     picked = [
         each
         for each in read_table()
-        if not words or any(word in f"{each.file} {each.idea}" for word in words)
+        if (each.gpu or not GPU)
+        and (not words or any(word in f"{each.file} {each.idea}" for word in words))
     ]
     import_libraries()
     if failure := unmutated_failure(picked):
@@ -205,9 +222,10 @@ def main(words: Sequence[str]) -> int:
     print(
         f"{results['caught']} of {judged} mutations caught"
         f" ({results['caught'] / max(judged, 1):.0%}); {results['survived']} survived,"
-        f" {results['equivalent']} equivalent, {results['error']} could not be judged."
+        f" {results['equivalent']} equivalent, {results['not run']} not run here,"
+        f" {results['error']} could not be judged."
     )
-    return 1 if results["survived"] or results["error"] or not picked else 0
+    return 1 if results["survived"] or results["error"] or not judged else 0
 
 
 if __name__ == "__main__":
