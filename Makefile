@@ -60,7 +60,7 @@ test-gpu: $(VENV)/.tests $(VENV)/.package ## Run the tests that need a GPU.
 	$(BIN)/pytest -m 'gpu and not alone' -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal
 	$(BIN)/pytest -m 'gpu and alone'
 
-mutants: $(VENV)/.tests ## Plant faults in copies of the code; shows which ones no test notices. Minutes.
+mutants: $(VENV)/.tests ## Plant faults in copies of the code and show which ones no test notices: minutes.
 	$(BIN)/python tests/helpers/mutants.py $(ONLY)
 
 clean: ## Remove what make made; runs and reports stay.
