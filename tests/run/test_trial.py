@@ -142,7 +142,8 @@ def test_a_row_on_a_warm_cache_may_be_faster_than_a_copy(monkeypatch: pytest.Mon
     fixed = replace(Fixed.measurement, samples=(COPY_MS / 10,) * 20)
     monkeypatch.setattr(Fixed, "measurement", fixed)
     monkeypatch.setattr(interleave, "Sampler", Fixed)
-    for bounds in (BOUNDS, replace(BOUNDS, l2_cold_ms=None)):
+    slow_copy = replace(BOUNDS, copy_samples_gbps=(1.0,))
+    for bounds in (BOUNDS, replace(BOUNDS, l2_cold_ms=None), slow_copy):
         monkeypatch.setitem(globals(), "BOUNDS", bounds)
         (row,) = rows(timings=("graph",), l2="warm")
         assert (row.l2, row.status, row.reason) == ("warm", "ok", None)
@@ -152,7 +153,7 @@ def test_a_row_on_a_warm_cache_may_be_faster_than_a_copy(monkeypatch: pytest.Mon
 
 def test_the_latency_is_the_median_of_skewed_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Medians that differ from the mean, the fastest sample and the middle of the interval."""
-    samples = (1.0,) * 6 + (1.25,) * 3 + (9.0,) * 2
+    samples = (0.5,) * 2 + (1.0,) * 8 + (1.25,) * 3 + (9.0,) * 2
     fixed = replace(Fixed.measurement, samples=samples, host_samples=(0.5, 0.25, 9.0))
     monkeypatch.setattr(Fixed, "measurement", fixed)
     monkeypatch.setattr(interleave, "Sampler", Fixed)
