@@ -22,8 +22,8 @@ def build_forward(config: Config) -> Any:
     edges_size = 2 * line
     ring_size = FORWARD_OPERANDS * depth * words
     fetch, scan_line = fetching(config), scanning(config)
-    scan_all = scanning_slots(config, fetch, scan_line, range(depth), check=False)
-    scan_last = scanning_slots(config, fetch, scan_line, range(depth), check=True)
+    scan_all = scanning_slots(config, fetch, scan_line, check=False)
+    scan_last = scanning_slots(config, fetch, scan_line, check=True)
 
     @kernel("r07_gspn2_forward", max_registers=config.max_registers)
     def forward(
@@ -66,14 +66,14 @@ def build_forward(config: Config) -> Any:
         step = np.uint32(0)
         while np.uint32(step + np.uint32(2 * depth)) <= rows:
             scan_all(
-                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                0, ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
                 x, lam, wl, wm, wr, h,
             )  # fmt: skip
             first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
             step = np.uint32(step + np.uint32(depth))
         while step < rows:
             scan_last(
-                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+                0, ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
                 x, lam, wl, wm, wr, h,
             )  # fmt: skip
             first, weight_first = move(first, depth * stride), move(weight_first, depth * stride)
@@ -82,59 +82,64 @@ def build_forward(config: Config) -> Any:
     return forward
 
 
-def scanning_slots(config: Config, fetch: Any, scan_line: Any, slots: range, *, check: bool) -> Any:
-    """The device function that scans the lines in these slots, and loads as many lines ahead.
+def scanning_slots(config: Config, fetch: Any, scan_line: Any, *, check: bool) -> Any:
+    """The device function that scans the lines in all slots, and loads as many lines ahead.
 
-    There is no loop, so every slot is a constant and the ring stays in registers. The compiler
-    would unroll a loop only if its body is short enough.
+    There is no loop. The compiler unrolls a loop only if its body is short enough, and every slot
+    must be a constant for the ring to stay in registers. Slots are put together in powers of two,
+    so there are few functions to compile. When they have been inlined, every slot is a constant.
 
     Args:
         config: of the kernel.
         fetch: see ``fetching``.
         scan_line: see ``scanning``.
-        slots: of the ring.
         check: whether there may be fewer lines left than slots, or than two rings.
     """
-    if len(slots) > 1:
-        half = len(slots) // 2
-        scan_first = scanning_slots(config, fetch, scan_line, slots[:half], check=check)
-        scan_second = scanning_slots(config, fetch, scan_line, slots[half:], check=check)
-
-        @device_function
-        def scan_slots(
-            ring: Array, own: Array, values: Array, edges: Array, thread: int,
-            first: int, weight_first: int, last_offset: int, step: int, rows: int,
-            x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
-        ) -> None:  # fmt: skip
-            scan_first(
-                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
-                x, lam, wl, wm, wr, h,
-            )  # fmt: skip
-            scan_second(
-                ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
-                x, lam, wl, wm, wr, h,
-            )  # fmt: skip
-
-        return scan_slots
-
-    k, depth = slots[0], config.depth
+    depth = config.depth
     stride = -config.line_words if config.upward else config.line_words
-    here, ahead = k * stride, (k + depth) * stride
 
     @device_function
     def scan_slot(
-        ring: Array, own: Array, values: Array, edges: Array, thread: int,
+        k: int, ring: Array, own: Array, values: Array, edges: Array, thread: int,
         first: int, weight_first: int, last_offset: int, step: int, rows: int,
         x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
     ) -> None:  # fmt: skip
         if not check or np.uint32(step + np.uint32(k)) < rows:
-            scan_line(ring, k, own, values, edges, thread, move(first, here), h)
+            scan_line(ring, k, own, values, edges, thread, move(first, k * stride), h)
             cuda.syncthreads()
             if not check or np.uint32(step + np.uint32(k + depth)) < rows:
+                ahead = (k + depth) * stride
                 index, weight_index = move(first, ahead), move(weight_first, ahead)
                 fetch(ring, k, index, weight_index, last_offset, x, lam, wl, wm, wr)
 
-    return scan_slot
+    scan, begin, block, size = None, 0, scan_slot, 1  # ``block`` scans ``size`` slots
+    while size <= depth:
+        if depth & size:
+            scan, begin = _one_after_another(scan, block, begin), begin + size
+        block = _one_after_another(block, block, size)
+        size *= 2
+    return scan
+
+
+def _one_after_another(before: Any, after: Any, distance: int) -> Any:
+    """The device function that scans the slots of one, then those of the other, further on."""
+
+    @device_function
+    def scan_both(
+        k: int, ring: Array, own: Array, values: Array, edges: Array, thread: int,
+        first: int, weight_first: int, last_offset: int, step: int, rows: int,
+        x: Array, lam: Array, wl: Array, wm: Array, wr: Array, h: Array,
+    ) -> None:  # fmt: skip
+        before(
+            k, ring, own, values, edges, thread, first, weight_first, last_offset, step, rows,
+            x, lam, wl, wm, wr, h,
+        )  # fmt: skip
+        after(
+            k + distance, ring, own, values, edges, thread, first, weight_first, last_offset,
+            step, rows, x, lam, wl, wm, wr, h,
+        )  # fmt: skip
+
+    return after if before is None else scan_both
 
 
 def edges_of_a_line(config: Config) -> int:
