@@ -1,8 +1,8 @@
 """Compare two runs row by row: changed latencies, lost latencies, rows without a match."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from gspn2bench.analysis.cycles import judge_rows
@@ -103,7 +103,7 @@ def compare(
             )
     if not ignore_environment:
         _refuse_other_machine(base.record, new.record)
-    pairs = _judged(list(_pairs(base, new)), threshold)
+    pairs = tuple(_pairs(base, new, threshold))
     if not any(pair.change or pair.lost for pair in pairs):
         raise UsageError(
             f"compare: none of the {len(base.rows)} rows of {base.record.run_id} has a latency and"
@@ -155,20 +155,7 @@ def _missing_reason(row: Row, withheld: str) -> str:
     return withheld or ("" if row.samples_ms else "no samples are recorded")
 
 
-Match = tuple[Pair, Row | None]
-"""A pair without its change, and the row of NEW that is to be judged; None if there is none."""
-
-
-def _judged(matches: Sequence[Match], threshold: float) -> tuple[Pair, ...]:
-    """The pairs, with the change of each that has two latencies."""
-    both = [(pair.row, new) for pair, new in matches if new is not None]
-    changes = iter(judge_rows(both, threshold))
-    return tuple(
-        pair if new is None else replace(pair, change=next(changes)) for pair, new in matches
-    )
-
-
-def _pairs(base: Run, new: Run) -> Iterator[Match]:
+def _pairs(base: Run, new: Run, threshold: float) -> Iterator[Pair]:
     unmatched: dict[tuple[object, ...], list[tuple[Row, str]]] = defaultdict(list)
     for row, reason in _missing_reasons(new):
         unmatched[_key(row)].append((row, reason))
@@ -180,13 +167,15 @@ def _pairs(base: Run, new: Run) -> Iterator[Match]:
             (other for other in candidates if other[0].l2 == row.l2 or reason or other[1]), None
         )
         if match is None:
-            yield Pair(row, reason, None), None
+            yield Pair(row, reason, None)
             continue
         candidates.remove(match)
         new_row, new_reason = match
-        yield Pair(row, reason, new_reason), None if reason or new_reason else new_row
+        both = not (reason or new_reason)
+        change = judge_rows(row, new_row, threshold) if both else None
+        yield Pair(row, reason, new_reason, change)
     for rows in unmatched.values():
-        yield from ((Pair(row, None, reason), None) for row, reason in rows)
+        yield from (Pair(row, None, reason) for row, reason in rows)
 
 
 def _key(row: Row) -> tuple[object, ...]:

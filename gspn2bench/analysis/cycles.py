@@ -4,38 +4,34 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from gspn2bench.analysis.significance import Change, Verdict, judge_all
+from gspn2bench.analysis.significance import Change, Verdict, judge
 from gspn2bench.records.schema import Row
 
 
-def judge_rows(pairs: Sequence[tuple[Row, Row]], threshold: float) -> list[Change]:
-    """Judge the changes between rows of BASE and rows of NEW, all with samples.
+def judge_rows(base: Row, new: Row, threshold: float) -> Change:
+    """Judge the change between two rows with samples.
 
     A change of the latency becomes ``Verdict.CLOCK`` if the samples in cycles are SAME. The clock
     then changed by the inverse of the latency.
 
     Args:
-        pairs: a row of BASE and a row of NEW each.
+        base: the row of BASE.
+        new: the row of NEW.
         threshold: as for ``significance.judge``.
     """
-    changes = judge_all(((base.samples_ms, new.samples_ms) for base, new in pairs), threshold)
-    in_cycles = {}
-    for index, (base, new) in enumerate(pairs):
-        before, after = kilocycles(base), kilocycles(new)
-        if before is None or after is None:
-            continue
-        changes[index] = replace(
-            changes[index],
-            clocks_mhz=(median(_clocks_mhz(base)), median(_clocks_mhz(new))),
-            cycles_ratio=median(after) / median(before),
-        )
-        if changes[index].verdict in (Verdict.SLOWER, Verdict.FASTER):
-            in_cycles[index] = before, after
-    verdicts = judge_all(in_cycles.values(), threshold)
-    for index, change in zip(in_cycles, verdicts, strict=True):
-        if change.verdict is Verdict.SAME:
-            changes[index] = replace(changes[index], verdict=Verdict.CLOCK)
-    return changes
+    change = judge(base.samples_ms, new.samples_ms, threshold)
+    before, after = kilocycles(base), kilocycles(new)
+    if before is None or after is None:
+        return change
+    change = replace(
+        change,
+        clocks_mhz=(median(_clocks_mhz(base)), median(_clocks_mhz(new))),
+        cycles_ratio=median(after) / median(before),
+    )
+    changed = change.verdict in (Verdict.SLOWER, Verdict.FASTER)
+    if changed and judge(before, after, threshold).verdict is Verdict.SAME:
+        return replace(change, verdict=Verdict.CLOCK)
+    return change
 
 
 def kilocycles(row: Row) -> tuple[float, ...] | None:

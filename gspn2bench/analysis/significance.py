@@ -31,19 +31,14 @@ calibration.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from statistics import median
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
-
-Floats = NDArray[np.float64]
 
 CONFIDENCE: Final = 0.99
 """Confidence of the interval. At 95 %, a run of a hundred rows would have five false alarms."""
@@ -60,8 +55,6 @@ MIN_SAMPLES: Final = 5
 RESAMPLES: Final = 1000
 BATCH: Final = 1 << 20
 """Most samples drawn at once, which bounds memory for rows with many samples."""
-ROWS: Final = 512
-"""Rows whose intervals are computed at once, which bounds memory for runs with many rows."""
 
 TAIL: Final = (1 - CONFIDENCE) / 2
 NORMAL: Final = float(stats.norm.isf(TAIL))
@@ -110,30 +103,15 @@ def judge(base: Sequence[float], new: Sequence[float], threshold: float = THRESH
         new: samples of NEW, likewise; the numbers of samples may differ.
         threshold: the change that matters, as a share of the faster run: 0.03 is 3 %.
     """
-    (change,) = judge_all([(base, new)], threshold)
-    return change
-
-
-def judge_all(
-    pairs: Iterable[tuple[Sequence[float], Sequence[float]]], threshold: float = THRESHOLD
-) -> list[Change]:
-    """Judge many changes, which is several times faster than one by one; see ``judge``."""
-    pairs = list(pairs)
-    enough = [samples for pair in pairs if min(map(len, pair)) >= MIN_SAMPLES for samples in pair]
-    widths = iter(_half_widths(enough))
-    changes = []
-    for base, new in pairs:
-        base_ms, new_ms = median(base), median(new)
-        ratio = new_ms / base_ms
-        if min(len(base), len(new)) < MIN_SAMPLES:
-            changes.append(Change(base_ms, new_ms, ratio, None, Verdict.AMBIGUOUS))
-            continue
-        (base_below, base_above), (new_below, new_above) = next(widths), next(widths)
-        low = ratio * math.exp(-math.hypot(new_below, base_above, FLOOR))
-        high = ratio * math.exp(math.hypot(new_above, base_below, FLOOR))
-        verdict = _verdict(ratio, low, high, threshold)
-        changes.append(Change(base_ms, new_ms, ratio, (low, high), verdict))
-    return changes
+    base_ms, new_ms = median(base), median(new)
+    ratio = new_ms / base_ms
+    if min(len(base), len(new)) < MIN_SAMPLES:
+        return Change(base_ms, new_ms, ratio, None, Verdict.AMBIGUOUS)
+    base_below, base_above = _half_widths(base)
+    new_below, new_above = _half_widths(new)
+    low = ratio * math.exp(-math.hypot(new_below, base_above, FLOOR))
+    high = ratio * math.exp(math.hypot(new_above, base_below, FLOOR))
+    return Change(base_ms, new_ms, ratio, (low, high), _verdict(ratio, low, high, threshold))
 
 
 def _verdict(ratio: float, low: float, high: float, threshold: float) -> Verdict:
@@ -147,92 +125,20 @@ def _verdict(ratio: float, low: float, high: float, threshold: float) -> Verdict
     return Verdict.AMBIGUOUS
 
 
-def _half_widths(rows: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    """For each row, distances from its log median to both ends of its interval.
-
-    Only sampling is in them, and not the difference of two runs.
-    """
-    by_count: dict[int, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        by_count[len(row)].append(index)
-    widths = [(0.0, 0.0)] * len(rows)
-    for count, indices in by_count.items():
-        widening = _widening(_blocks(count))
-        for first in range(0, len(indices), ROWS):
-            chosen = indices[first : first + ROWS]
-            data = np.log([rows[index] for index in chosen])
-            ends = np.quantile(_medians(data), [TAIL, 1 - TAIL], axis=1)
-            for index, middle, low, high in zip(
-                chosen, np.median(data, axis=1), *ends, strict=True
-            ):
-                widths[index] = (
-                    widening * max(0.0, middle - low),
-                    widening * max(0.0, high - middle),
-                )
-    return widths
-
-
-def _medians(data: Floats) -> Floats:
-    """Medians of the resamples of rows with the same number of samples.
-
-    Args:
-        data: shape [rows, count].
-
-    Returns:
-        Shape [rows, RESAMPLES].
-    """
-    rows, count = data.shape
-    if count > np.iinfo(np.uint8).max:
-        batches = [[np.median(row[drawn], axis=1) for row in data] for drawn in _drawn(count)]
-        return np.concatenate(batches, axis=1)
-    times = _times_drawn(count)
-    order = np.argsort(data, axis=1)
-    ordered = np.take_along_axis(data, order, axis=1)
-    # a value is the one of rank r in a resample if at most r drawn values are before it
-    ranks = ((count - 1) // 2, count // 2)
-    places = np.zeros((2, rows, RESAMPLES), np.uint8)
-    drawn_so_far = np.zeros((rows, RESAMPLES), np.uint8)
-    for position in range(count):
-        drawn_so_far += times[order[:, position]]
-        for place, rank in zip(places, ranks, strict=True):
-            np.add(place, drawn_so_far <= rank, out=place)
-    low, high = (np.take_along_axis(ordered, place.astype(np.intp), axis=1) for place in places)
-    result: Floats = (low + high) / 2
-    return result
-
-
-@cache
-def _times_drawn(count: int) -> NDArray[np.uint8]:
-    """How often each resample of a row of ``count`` samples holds each of them.
-
-    Positions are drawn from the same seed for every row, so they depend on ``count`` only.
-
-    Returns:
-        Shape [count, RESAMPLES].
-    """
-    drawn = np.concatenate(list(_drawn(count)))
-    times = np.zeros((count, RESAMPLES), np.uint8)
-    np.add.at(times, (drawn.T, np.arange(RESAMPLES)), 1)
-    return times
-
-
-def _drawn(count: int) -> Iterator[NDArray[np.int64]]:
-    """The positions in each resample, in batches of shape [draws, count]."""
+def _half_widths(samples: Sequence[float]) -> tuple[float, float]:
+    """Distances from the log median to both ends of its interval, from sampling alone."""
+    data = np.log(samples)
+    count = len(data)
     within = np.arange(math.isqrt(count))
+    blocks = math.ceil(count / len(within))
     rng = np.random.default_rng(0)
-    done = 0
-    while done < RESAMPLES:
-        draws = min(RESAMPLES - done, max(1, BATCH // count))
-        starts = rng.integers(count, size=(draws, _blocks(count), 1))
-        yield ((starts + within) % count).reshape(draws, -1)[:, :count]
-        done += draws
-
-
-def _blocks(count: int) -> int:
-    """Number of blocks in a resample of ``count`` samples."""
-    return math.ceil(count / math.isqrt(count))
-
-
-@cache
-def _widening(blocks: int) -> float:
-    return float(stats.t.isf(TAIL, blocks - 1)) / NORMAL
+    medians: list[float] = []
+    while len(medians) < RESAMPLES:
+        draws = min(RESAMPLES - len(medians), max(1, BATCH // count))
+        starts = rng.integers(count, size=(draws, blocks, 1))
+        picked = ((starts + within) % count).reshape(draws, -1)[:, :count]
+        medians.extend(np.median(data[picked], axis=1))
+    low, high = np.quantile(medians, [TAIL, 1 - TAIL])
+    middle = np.median(data)
+    widening = float(stats.t.isf(TAIL, blocks - 1)) / NORMAL
+    return widening * max(0.0, middle - low), widening * max(0.0, high - middle)

@@ -56,7 +56,7 @@ def scaled(factor: float) -> tuple[float, ...]:
 def test_a_change_that_the_clock_explains_has_its_own_verdict(
     latency: float, clock: float, verdict: Verdict
 ) -> None:
-    change = judge_rows([(measured(), measured(latency, scaled(clock)))], THRESHOLD)[0]
+    change = judge_rows(measured(), measured(latency, scaled(clock)), THRESHOLD)
     assert change.verdict is verdict
     assert change.ratio == pytest.approx(latency)
     assert change.cycles_ratio == pytest.approx(latency * clock)
@@ -80,7 +80,7 @@ def test_the_clock_may_change_within_a_row() -> None:
     ],
 )
 def test_without_a_clock_the_latency_alone_is_judged(unknown: dict[str, Any]) -> None:
-    change = judge_rows([(measured(), measured(1.1, **unknown))], THRESHOLD)[0]
+    change = judge_rows(measured(), measured(1.1, **unknown), THRESHOLD)
     assert change.verdict is Verdict.SLOWER
     assert (change.clocks_mhz, change.cycles_ratio) == (None, None)
 
@@ -88,7 +88,7 @@ def test_without_a_clock_the_latency_alone_is_judged(unknown: dict[str, Any]) ->
 def test_an_older_row_has_one_clock_for_all_samples() -> None:
     older = measured(1.1, (), clock_mhz=1800.0)
     assert kilocycles(older) == pytest.approx([1980.0 * ms for ms in STEADY])
-    assert judge_rows([(measured(), older)], THRESHOLD)[0].verdict is Verdict.CLOCK
+    assert judge_rows(measured(), older, THRESHOLD).verdict is Verdict.CLOCK
 
 
 def test_a_change_of_the_clock_is_no_regression_and_is_shown(tmp_path: Path) -> None:

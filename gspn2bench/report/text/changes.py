@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from gspn2bench.analysis.compare import KEY, Comparison, Pair
@@ -17,7 +19,6 @@ from gspn2bench.problem import CASE_PHASES, SHORT_PHASES
 from gspn2bench.records.schema import Row, RunRecord
 from gspn2bench.report.comparison import clock_text, interval_text, percent_text, summary_lines
 from gspn2bench.report.formatting import number, printable
-from gspn2bench.report.text.plain_table import Column, Line, PlainTable
 
 COLOURS = {
     Verdict.SAME: "dim",
@@ -36,7 +37,7 @@ def render_terminal(comparison: Comparison) -> RenderableType:
             cases[pair.row.l2, pair.row.case].append((pair.row, pair.change))
     lines: list[RenderableType] = [_run("BASE", comparison.base), _run("NEW", comparison.new)]
     for rows in cases.values():
-        lines += [Line(), _heading(rows[0][0]), _table(rows)]
+        lines += [Text(), _heading(rows[0][0]), _table(rows)]
     by_clock = [pair for pair in comparison.pairs if _is_clock(pair)]
     others = [pair for pair in comparison.pairs if not pair.change]
     for title, reason, pairs in (
@@ -96,31 +97,28 @@ def _run(side: str, record: RunRecord) -> Text:
     return Text.assemble((f"{side:<4}", "bold"), printable(f"  {record.run_id}  {where}"))
 
 
-def _heading(row: Row) -> Line:
-    return Line(((printable(row.case), "bold"), f"  {row.l2} L2"))
+def _heading(row: Row) -> Text:
+    return Text.assemble((printable(row.case), "bold"), f"  {row.l2} L2")
 
 
-def _table(rows: list[tuple[Row, Change]]) -> PlainTable:
-    table = PlainTable(
-        [
-            Column("rung", folds=True),
-            *(Column(header) for header in ("scan", "phase", "time")),
-            *(Column(header, right=True) for header in ("base ms", "new ms", "change")),
-            Column(f"{CONFIDENCE:.0%} interval", right=True),
-            Column("verdict"),
-        ],
-        overflow="ellipsis",
-    )
+def _table(rows: list[tuple[Row, Change]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("rung", overflow="fold")
+    for header in ("scan", "phase", "time"):
+        table.add_column(header, no_wrap=True)
+    for header in ("base ms", "new ms", "change", f"{CONFIDENCE:.0%} interval"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row, change in sorted(rows, key=lambda entry: _order(entry[0])):
         table.add_row(
-            *(printable(name) for name in (row.rung, row.direction)),
+            *(Text(printable(name)) for name in (row.rung, row.direction)),
             SHORT_PHASES[row.phase],
             row.timing,
             number(change.base_ms, 4),
             number(change.new_ms, 4),
             f"{percent_text(change.ratio)} %",
             interval_text(change),
-            (str(change.verdict), COLOURS[change.verdict]),
+            Text(change.verdict, style=COLOURS[change.verdict]),
         )
     return table
 

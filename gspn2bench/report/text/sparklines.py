@@ -27,11 +27,6 @@ AXES: Final = {
     "chunk": {"chunking"},
 }
 """Numeric axes, and the fields that change along each."""
-SHOWN: Final = (
-    *("rung", "base_rung", "phase", "direction"),
-    *("latency_ms", "gbps", "copy_gbps", "speedup"),
-)
-"""Columns of the rows that a trend shows, besides the fields of the case."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +67,11 @@ def trends(table: pd.DataFrame) -> Iterator[Trend]:
     timing = next((name for name in QUOTED if (timed["timing"] == name).any()), None)
     if timing is None:
         return
-    rows = table.loc[table["timing"] == timing, [*FIELDS, "chunk", *SHOWN]]
+    rows = table[table["timing"] == timing]
     rows = rows.assign(size=rows["height"].where(rows["height"] == rows["width"]))
     for axis, moving in AXES.items():
         fixed = [field for field in FIELDS if field not in moving]
-        moved = rows.dropna(subset=[axis])
-        values = moved.groupby(fixed, sort=False, dropna=False)[axis].transform("nunique")
-        moved = moved[values >= MIN_VALUES]
-        for key, group in moved.groupby(fixed, sort=False, dropna=False):
+        for key, group in rows.dropna(subset=[axis]).groupby(fixed, sort=False, dropna=False):
             trend = _trend(axis, timing, dict(zip(fixed, key, strict=True)), group)
             if trend:
                 yield trend
@@ -91,8 +83,7 @@ def _trend(axis: str, timing: str, shared: dict[str, Any], rows: pd.DataFrame) -
         return None
     lines: list[tuple[str, str, pd.DataFrame]] = []
     several = rows.groupby(["rung", "phase"])["direction"].nunique().max() > 1
-    shown = rows[list(dict.fromkeys([axis, *SHOWN]))]
-    for (rung, phase, direction), line in shown.groupby(["rung", "phase", "direction"]):
+    for (rung, phase, direction), line in rows.groupby(["rung", "phase", "direction"]):
         fastest = line.sort_values("latency_ms").drop_duplicates(axis).set_index(axis)
         if fastest["latency_ms"].notna().sum() > 1:
             name = f"{rung} {direction}" if several else str(rung)

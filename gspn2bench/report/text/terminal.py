@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from rich import box
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from gspn2bench.analysis.frame import PAIR, QUOTED, TIMINGS, frame, rung_order
@@ -20,13 +22,8 @@ from gspn2bench.report.formatting import (
     size,
     speedup,
 )
-from gspn2bench.report.text.plain_table import Column, Line, PlainTable
 from gspn2bench.report.text.sparklines import Trend, sparkline, trends
 from gspn2bench.report.verdict import conclusion
-
-Record = dict[str, Any]
-"""A row of the table."""
-Records = list[Record]
 
 
 def render_terminal(run: Run) -> RenderableType:
@@ -41,13 +38,8 @@ def render_terminal(run: Run) -> RenderableType:
     for trend in trends(table):
         lines += [Text(), *_trend(trend)]
     keys = [key for key in PAIR if key not in ("phase", "timing")]
-    groups: dict[tuple[object, ...], Records] = {}
-    for record in _records(table):
-        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
-    for records in groups.values():
-        rows = sorted(records, key=_order)
-        body = _simulated(rows) if run.record.simulated else _real(rows)
-        lines += [Line(), _heading(records[0]), body]
+    for _, rows in table.groupby(keys, sort=False):
+        lines += [Text(), _heading(rows), _simulated(rows) if run.record.simulated else _real(rows)]
     return Group(*lines, *_failures(table))
 
 
@@ -93,19 +85,20 @@ def _failures(table: pd.DataFrame) -> list[Text]:
     return lines
 
 
-def _heading(first: Record) -> Line:
+def _heading(rows: pd.DataFrame) -> Text:
+    first = rows.iloc[0]
     where = "simulated" if first["simulated"] else f"{first['l2']} L2, {first['machine']}"
-    return Line(((printable(first["title"]), "bold"), printable(f"  {where}")))
+    return Text.assemble((printable(first["title"]), "bold"), printable(f"  {where}"))
 
 
-def _real(rows: Records) -> PlainTable:
-    host = ["host ms"] if not all(math.isnan(row["host_ms"]) for row in rows) else []
-    gain = ["of the gain"] if not all(math.isnan(row["gain_share"]) for row in rows) else []
+def _real(rows: pd.DataFrame) -> Table:
+    host = ["host ms"] if rows["host_ms"].notna().any() else []
+    gain = ["of the gain"] if rows["gain_share"].notna().any() else []
     table = _table(
         *("rung", "phase", "time", "ms", "±", *host, "speed-up", *gain),
         *("GB/s", "floor", "launches", "status"),
     )
-    for row in rows:
+    for row in _records(rows):
         half = (row["latency_ms_high"] - row["latency_ms_low"]) / 2
         spread = half / row["latency_ms"]
         table.add_row(
@@ -118,21 +111,18 @@ def _real(rows: Records) -> PlainTable:
             number(row["gbps"]),
             _whole_percent(row["floor_share"]),
             _launches(row),
-            row["status"] if not row["withheld"] else "no number",
+            Text(row["status"] if not row["withheld"] else "no number"),
         )
     return table
 
 
-def _simulated(rows: Records) -> PlainTable:
-    traced = ["traced"] if not all(math.isnan(row["bytes_traced"]) for row in rows) else []
+def _simulated(rows: pd.DataFrame) -> Table:
+    traced = ["traced"] if rows["bytes_traced"].notna().any() else []
     table = _table(
         *("rung", "phase", "gate error", "tolerance", "launches", "model", *traced, "status")
     )
-    shown: dict[tuple[object, ...], Record] = {}
-    for row in rows:
-        error = None if math.isnan(row["gate_error"]) else row["gate_error"]
-        shown.setdefault((row["rung"], row["phase"], row["direction"], row["status"], error), row)
-    for row in shown.values():
+    rows = rows.drop_duplicates(["rung", "phase", "direction", "status", "gate_error"])
+    for row in _records(rows):
         table.add_row(
             *_names(row),
             scientific(row["gate_error"]),
@@ -140,7 +130,7 @@ def _simulated(rows: Records) -> PlainTable:
             _launches(row),
             size(row["bytes_model"]),
             *(size(row["bytes_traced"]) for _ in traced),
-            row["status"],
+            Text(row["status"]),
         )
     return table
 
@@ -156,14 +146,19 @@ def _speedup(row: dict[str, Any]) -> str:
     return "base" if row["rung"] == row["base_rung"] else speedup(row["speedup"])
 
 
-def _table(*headers: str) -> PlainTable:
-    texts = ("rung", "phase", "time", "trend", "status")
-    long = ("rung", "trend", "speed-up")
-    return PlainTable([Column(name, name not in texts, name in long) for name in headers])
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in headers:
+        text = header in ("rung", "phase", "time", "trend", "status")
+        folds = header in ("rung", "trend", "speed-up")  # their cells may be long
+        justify: Literal["left", "right"] = "left" if text else "right"
+        table.add_column(header, justify=justify, no_wrap=not folds, overflow="fold")
+    return table
 
 
-def _names(row: dict[str, Any], *more: str) -> list[str]:
-    return [printable(name) for name in (row["rung"], SHORT_PHASES[row["phase"]], *more)]
+def _names(row: dict[str, Any], *more: str) -> list[Text]:
+    phase = SHORT_PHASES[row["phase"]]
+    return [Text(printable(name)) for name in (row["rung"], phase, *more)]
 
 
 def _launches(row: dict[str, Any]) -> str:
@@ -174,17 +169,13 @@ def _launches(row: dict[str, Any]) -> str:
     return f"{count(observed)}\N{NOT EQUAL TO}{count(expected)}"
 
 
-def _records(table: pd.DataFrame) -> Records:
-    """The rows as dictionaries; columns are read one by one, which is much faster than by row."""
-    columns = {str(name): values.tolist() for name, values in table.items()}
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
-
-
-def _order(row: Record) -> tuple[object, ...]:
-    return (
-        CASE_PHASES.index(row["phase"]),
-        TIMINGS.index(row["timing"]),
-        rung_order(row["rung"]),
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    lines = [{str(key): value for key, value in line.items()} for line in rows.to_dict("records")]
+    return sorted(
+        lines,
+        key=lambda row: (
+            CASE_PHASES.index(row["phase"]),
+            TIMINGS.index(row["timing"]),
+            rung_order(row["rung"]),
+        ),
     )
