@@ -12,7 +12,6 @@ from gspn2bench.commands.compare import compare
 from gspn2bench.commands.doctor import doctor
 from gspn2bench.commands.ingest import ingest
 from gspn2bench.commands.list_ import list_
-from gspn2bench.commands.merge import merge
 from gspn2bench.commands.output import discard_stdout, echo, prepare_streams
 from gspn2bench.commands.profile import profile
 from gspn2bench.commands.report import report
@@ -48,7 +47,6 @@ def first(ctx: typer.Context) -> None:
 
 
 app.command()(sweep)
-app.command()(merge)
 app.command()(report)
 app.command()(show)
 app.command()(compare)

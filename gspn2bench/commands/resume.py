@@ -11,23 +11,16 @@ if TYPE_CHECKING:
     from gspn2bench.records.store import Run, RunWriter
 
 
-def check_alone(
-    scenario: str | None,
-    rung: str | None,
-    axis: Sequence[str] | None,
-    shard: str | None = None,
-) -> None:
+def check_alone(scenario: str | None, rung: str | None, axis: Sequence[str] | None) -> None:
     """Refuse cases beside ``--resume``, which takes them from the run.
 
     Raises:
-        UsageError: the scenario, --rung, --axis or --shard is given.
+        UsageError: the scenario, --rung or --axis is given.
     """
     if scenario is not None or rung is not None or axis:
         raise UsageError(
             "--resume: takes its cases from the run; leave out the scenario, --rung and --axis"
         )
-    if shard is not None:
-        raise UsageError("--resume: takes the shard from the run; leave out --shard")
 
 
 def required(scenario: str | None) -> str:

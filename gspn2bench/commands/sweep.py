@@ -52,14 +52,6 @@ def sweep(
         bool, typer.Option("--dry-run", help="List the cases and their bytes; measure nothing.")
     ] = False,
     resume: Resume = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N",
-            help="Measure every N-th case from the K-th, for a job array; `gspn2bench merge` "
-            "joins the runs.",
-        ),
-    ] = None,
     timing: Annotated[
         str | None,
         typer.Option(
@@ -117,7 +109,7 @@ def sweep(
     interrupted. Finished rows are kept.
     """
     if resume is not None:
-        check_alone(scenario, rung, axis, shard)
+        check_alone(scenario, rung, axis)
         ended, path = _resume(resume, device, results, quiet=quiet)
         _summarise(ended, path, quiet=quiet, as_json=as_json)
         return
@@ -127,10 +119,7 @@ def sweep(
     from gspn2bench.cases.axes import parse_axis
     from gspn2bench.cases.scenario import load
     from gspn2bench.cases.selection import select
-    from gspn2bench.cases.shard import parse_shard, shard_of
     from gspn2bench.system import backend
-
-    part = None if shard is None else parse_shard(shard)
 
     plan = load(name)
     selection = select(plan, [parse_axis(text) for text in axis or []])
@@ -152,14 +141,8 @@ def sweep(
     ]
     if not chosen_cases:
         raise UsageError(f"--rung: no case of {plan.name} can be run by {', '.join(references)}")
-    own_cases = shard_of(chosen_cases, part)
-    if not own_cases:
-        print_notes([f"shard {part} is empty: {len(chosen_cases)} cases"], quiet=quiet)
-        if as_json:
-            print_json({"run": None, "path": None, "counts": {}, "exit_code": 0})
-        return
     if dry_run:
-        _list_cases(own_cases, references, quiet=quiet, as_json=as_json)
+        _list_cases(chosen_cases, references, quiet=quiet, as_json=as_json)
         return
     settings = Settings(
         scenario=plan.name,
@@ -169,9 +152,7 @@ def sweep(
         budget=Budget(samples, seconds),
     )
     cooling = _cooling(wait_for_cool, wait_limit, chosen_backend)
-    todo = runner.Sweep(
-        tuple(chosen_cases), tuple(references), settings, limit, cooling, shard=part
-    )
+    todo = runner.Sweep(tuple(chosen_cases), tuple(references), settings, limit, cooling)
     command = ["gspn2bench", *sys.argv[1:]]
     with runner.create(results, plan, todo, chosen_backend, command) as writer:
         ended = _run(writer, todo, (), chosen_backend, quiet=quiet)

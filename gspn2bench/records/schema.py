@@ -145,34 +145,16 @@ class Row(Record):
     clock_mhz: float | None = None
     temperature_c: float | None = None
     throttle: str | None = None
-    host: str | None = None
-    """Label of the machine, as in ``Environment.host``."""
-    gpu: str | None = None
-    """Model of the GPU: "NVIDIA H100 80GB HBM3"."""
-    gpu_uuid: str | None = None
-    """Of the card that ran the row: "GPU-5c2e...". None in the simulator and in older runs."""
-    retries: Count = 0
-    """How often the case was started again after its worker or its node was lost."""
     # the verdict
     status: Status
     reason: str | None = None
-
-
-class Shard(Record):
-    """One part of a sweep: the cases ``index``, ``index + count``, ...; the first is case 1."""
-
-    index: Annotated[int, Field(gt=0)]
-    count: Annotated[int, Field(gt=0)]
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 class SweepPlan(Record):
     """All work of a sweep; ``sweep --resume`` completes it."""
 
     cases: tuple[dict[str, int | str | None], ...]
-    """Fields of ``scenario.Case``, in order; of a shard, the cases of all shards."""
+    """Fields of ``scenario.Case``, in order."""
     rungs: tuple[str, ...]
     """Ids, or paths of a user's own files."""
     ids: tuple[str, ...] = ()
@@ -186,8 +168,6 @@ class SweepPlan(Record):
     """Temperature of the GPU below which a case may start, degrees Celsius; None for any."""
     cool_limit_s: Positive | None = None
     """Longest wait for that temperature, per case, seconds."""
-    shard: Shard | None = None
-    """The part of ``cases`` that this run measures; None for all of them."""
 
 
 class TrafficPlan(Record):
@@ -303,8 +283,6 @@ class RunRecord(Record):
     published: tuple[Published, ...] = ()
     plan: SweepPlan | None = None
     traffic: TrafficPlan | None = None
-    merged: tuple[str, ...] = ()
-    """Ids of the runs whose rows ``gspn2bench merge`` put together."""
 
     @property
     def machine(self) -> str | None:

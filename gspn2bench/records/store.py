@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,7 +75,7 @@ class RunWriter:
     def __init__(self, path: Path, record: RunRecord, *, resume: bool = False) -> None:
         self.path = path
         self.record = record
-        if resume and schema_version(path) != SCHEMA_VERSION:
+        if resume and _version(path) != SCHEMA_VERSION:
             raise UsageError(f"run: {path} has an older schema version and can only be read")
         flags = os.O_CREAT if resume else os.O_CREAT | os.O_EXCL
         with _writing(path):
@@ -105,17 +105,9 @@ class RunWriter:
         Raises:
             OSError: the row can't be written; an incomplete last line may remain.
         """
-        self.add_all([row])
-
-    def add_all(self, rows: Iterable[Row]) -> None:
-        """Append rows, and flush them to disk together before returning.
-
-        Raises:
-            OSError: as for ``add``.
-        """
-        lines = memoryview("".join(row.model_dump_json() + "\n" for row in rows).encode())
-        while lines:
-            lines = lines[os.write(self._rows, lines) :]
+        line = (row.model_dump_json() + "\n").encode()
+        while line:
+            line = line[os.write(self._rows, line) :]
         os.fsync(self._rows)
 
     def update(self, **changes: object) -> None:
@@ -156,7 +148,7 @@ def read_run(path: Path) -> Run:
         UsageError: ``path`` is not a run folder, or the run is too large, damaged, or written by
             a newer gspn2bench.
     """
-    version = schema_version(path)
+    version = _version(path)
     try:
         record = upgrade(RunRecord, _text(path), version)
     except ValidationError as error:
@@ -289,12 +281,8 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def schema_version(path: Path) -> int:
-    """The schema version in which a run was written.
-
-    Raises:
-        UsageError: ``path`` is not a run folder, or its version cannot be read.
-    """
+def _version(path: Path) -> int:
+    """The schema version of a run."""
     file = path / RUN_FILE
     try:
         version = json.loads(_text(path)).get("schema_version")

@@ -69,7 +69,7 @@ def fields_of(cases: Sequence[Case]) -> tuple[dict[str, Any], ...]:
 
 
 def cases_of(plan: SweepPlan | TrafficPlan) -> tuple[Case, ...]:
-    """The cases of a recorded plan, in order; of a shard, the cases of all shards."""
+    """The cases of a recorded plan, in order."""
     return tuple(Case(**fields) for fields in plan.cases)  # type: ignore[arg-type]
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from gspn2bench import registry
 from gspn2bench.cases.scenario import Case, Scenario
-from gspn2bench.cases.shard import shard_of
 from gspn2bench.errors import UsageError
 from gspn2bench.measure.ceilings import Ceilings
 from gspn2bench.measure.timing import Budget
 from gspn2bench.records import store
-from gspn2bench.records.schema import Row, RunRecord, Shard, SweepPlan
+from gspn2bench.records.schema import Row, RunRecord, SweepPlan
 from gspn2bench.registry import Candidate
 from gspn2bench.run import recording, trial
 from gspn2bench.run.cooling import Cooling
@@ -25,12 +24,11 @@ class Sweep:
     """The cases and rungs to run, and the settings.
 
     Args:
-        cases: in order; of a shard, the cases of all shards.
+        cases: in order.
         rungs: specs (``registry.find``), in order. All rungs run a case before the next case.
         settings: how to measure.
         limit_s: longest time for one rung on one case, all of its sample blocks together, seconds.
         cooling: the temperature at which a case may start; None for any.
-        shard: the part of ``cases`` to run; None runs all of them.
     """
 
     cases: tuple[Case, ...]
@@ -38,17 +36,11 @@ class Sweep:
     settings: trial.Settings
     limit_s: float
     cooling: Cooling | None = None
-    shard: Shard | None = None
-
-    @property
-    def own_cases(self) -> tuple[Case, ...]:
-        """The cases of the shard."""
-        return shard_of(self.cases, self.shard)
 
     @property
     def trials(self) -> list[tuple[Case, str]]:
-        """Every case of the shard with every rung that runs its part, case by case."""
-        return registry.trials(self.own_cases, self.rungs)
+        """Every case with every rung that runs its part, case by case."""
+        return registry.trials(self.cases, self.rungs)
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,6 @@ def create(
         limit_s=sweep.limit_s,
         cool_below_c=sweep.cooling.below_c if sweep.cooling else None,
         cool_limit_s=sweep.cooling.limit_s if sweep.cooling else None,
-        shard=sweep.shard,
     )
     return recording.create(
         results,
@@ -113,8 +104,7 @@ def planned(record: RunRecord) -> Sweep:
     cooling = None
     if plan.cool_below_c is not None and plan.cool_limit_s is not None:
         cooling = Cooling(plan.cool_below_c, plan.cool_limit_s)
-    cases = recording.cases_of(plan)
-    return Sweep(cases, specs, settings, plan.limit_s, cooling, plan.shard)
+    return Sweep(recording.cases_of(plan), specs, settings, plan.limit_s, cooling)
 
 
 def run(
@@ -136,7 +126,7 @@ def run(
     """
     recorded = {_row_key(row): row for row in done}
     with _workers(writer, sweep.settings.scenario) as workers:
-        for case in sweep.own_cases:
+        for case in sweep.cases:
             trials, remaining = [], []
             for spec in registry.rungs_for_part(sweep.rungs, case.part):
                 rung = registry.find(spec)

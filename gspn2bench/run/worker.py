@@ -16,7 +16,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -32,7 +32,6 @@ from gspn2bench.records.schema import Row, Status
 from gspn2bench.run.interleave import RungStarted
 from gspn2bench.run.preflight import first_line, gpu_is_healthy
 from gspn2bench.system import executables
-from gspn2bench.system.environment import host_label
 
 START_SECONDS: Final = 120.0
 """Longest time for a worker to import torch and numba and to reach the GPU."""
@@ -81,26 +80,10 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Card:
-    """The card that a worker runs on: columns of a row.
-
-    Args:
-        host: label of the machine.
-        gpu: model of the GPU; None in the simulator.
-        gpu_uuid: of the GPU; None in the simulator.
-    """
-
-    host: str
-    gpu: str | None = None
-    gpu_uuid: str | None = None
-
-
-@dataclass(frozen=True)
 class _WorkerReady:
     """Sent by the worker once; ``gpu_error`` is set if it cannot reach the GPU."""
 
     ceilings: Ceilings | None = None
-    card: Card | None = None
     gpu_error: str | None = None
 
 
@@ -120,7 +103,6 @@ class Worker:
 
     Attributes:
         ceilings: known or measured.
-        card: the machine and the GPU.
         usable: whether the process can take a job.
         current_rung: id of the rung that is running; None before the first rung of a job.
 
@@ -143,9 +125,7 @@ class Worker:
         if started.gpu_error is not None or started.ceilings is None:
             self.stop()
             raise GpuLostError(started.gpu_error)
-        assert started.card is not None
         self.ceilings = started.ceilings
-        self.card = started.card
         self.usable = True
         self.current_rung: str | None = None
 
@@ -213,7 +193,6 @@ class WorkerSupervisor:
 
     Attributes:
         ceilings: known or measured; empty if the worker failed to start.
-        card: of the last worker that started; before, only the machine.
     """
 
     def __init__(self, scenario: str, known: Ceilings | None = None) -> None:
@@ -221,7 +200,6 @@ class WorkerSupervisor:
         self._worker: Worker | None = None
         self._gpu_error: str | None = None
         self.ceilings = known or Ceilings()
-        self.card = Card(host_label())
         if known is None:
             try:
                 self._worker = Worker(scenario)
@@ -229,7 +207,6 @@ class WorkerSupervisor:
                 self._gpu_error = str(error)
             else:
                 self.ceilings = self._worker.ceilings
-                self.card = self._worker.card
 
     def __enter__(self) -> Self:
         return self
@@ -244,7 +221,7 @@ class WorkerSupervisor:
             self._worker.stop()
 
     def run(self, job: Job, limit_s: float, observer: RungObserver = ignore) -> Iterator[Row]:
-        """Run a job to its end and yield one row for each part of its work; each names the card.
+        """Run a job to its end and yield one row for each part of its work.
 
         If a rung ends its worker or exceeds the limit, its remaining rows record that, and a new
         worker runs the remaining rungs.
@@ -254,10 +231,6 @@ class WorkerSupervisor:
             limit_s: longest time for one rung, all of its sample blocks together, seconds.
             observer: called when a rung starts to run.
         """
-        for row in self._rows(job, limit_s, observer):
-            yield row.model_copy(update=asdict(self.card))
-
-    def _rows(self, job: Job, limit_s: float, observer: RungObserver) -> Iterator[Row]:
         remaining: Job | None = job
         while remaining is not None:
             sent = remaining
@@ -290,7 +263,6 @@ class WorkerSupervisor:
             raise GpuLostError(self._gpu_error)
         if self._worker is None or not self._worker.usable:
             self._worker = Worker(self._scenario, self.ceilings)
-            self.card = self._worker.card
         return self._worker
 
 
@@ -352,7 +324,7 @@ def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
     try:
         if not jit.SIMULATED:
             torch.zeros(1, device="cuda")
-        pipe.send(_WorkerReady(known or ceilings.measure(), _card()))
+        pipe.send(_WorkerReady(known or ceilings.measure()))
     except Exception as error:
         pipe.send(_WorkerReady(gpu_error=first_line(error)))
         return
@@ -368,14 +340,6 @@ def _serve(pipe: Connection, scenario: str, known: Ceilings | None) -> None:
             pipe.send(_JobDone(healthy))
             if not healthy:
                 return
-
-
-def _card() -> Card:
-    """The card that this process uses."""
-    if jit.SIMULATED:
-        return Card(host_label())
-    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return Card(host_label(), properties.name, f"GPU-{properties.uuid}")
 
 
 def _end_with_parent() -> None:

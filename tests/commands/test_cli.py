@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = [sys.executable, "-P", "-m", "gspn2bench"]
 COMMANDS = [
     "sweep",
-    "merge",
     "report",
     "show",
     "compare",

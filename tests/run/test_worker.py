@@ -52,7 +52,6 @@ class ScriptedWorker:
         self.usable = True
         self.current_rung: str | None = None
         self.ceilings = known
-        self.card = worker_module.Card("local")
 
     def run(
         self, job: CaseJob, limit_s: float, observer: worker_module.RungObserver
