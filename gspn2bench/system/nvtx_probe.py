@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from gspn2bench.nvtx_ranges import DOMAIN, RECORDED, SILENT
 from gspn2bench.system.executables import INSTALL
 
 PROBE_SECONDS: Final = 60.0
@@ -29,6 +28,8 @@ def silent_reason(nsys: Path) -> str | None:
 
     Runs a short program under nsys, for about a second. Nothing is captured.
     """
+    from gspn2bench.nvtx_ranges import DOMAIN, RECORDED, SILENT  # slow: nvtx imports numpy
+
     with tempfile.TemporaryDirectory() as folder:
         command = [str(nsys), "profile", "-t", "nvtx", "-s", "none", "--cpuctxsw=none"]
         command += ["-c", "nvtx", "-p", f"measure@{DOMAIN}", "-o", str(Path(folder) / "probe")]
