@@ -3,8 +3,10 @@
 import atexit
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from gspn2bench.run.worker import (
 )
 from gspn2bench.system import executables
 
+ROOT = Path(__file__).resolve().parents[2]
 CASE = Case(1, 1, 2, 2)
 RUNGS = ("r01", "r03", "r07")
 JOB = CaseJob(CASE, tuple((name, Settings("scripted")) for name in RUNGS), Ceilings())
@@ -182,6 +185,7 @@ class AbortingTeardown:
 def test_a_worker_ends_without_teardown_unless_it_is_profiled(
     profiled: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])  # the worker imports this module
     if profiled:
         monkeypatch.setenv(executables.PROFILED, "nsys")
     worker = Worker("planted", Ceilings())
