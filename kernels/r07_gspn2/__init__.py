@@ -54,7 +54,7 @@ from gspn2bench.kernels.r07_gspn2.backward import build_backward
 from gspn2bench.kernels.r07_gspn2.configuration import MAX_WORDS, Config
 from gspn2bench.kernels.r07_gspn2.forward import build_forward
 from gspn2bench.kernels.r07_gspn2.section import Layout
-from gspn2bench.kernels.r07_gspn2.weight_sum import SUM_THREADS, build_weight_sum
+from gspn2bench.kernels.r07_gspn2.weight_sum import bind_weight_sum
 from gspn2bench.kernels.streams import side_by_side
 from gspn2bench.kernels.transposed import (
     tile_limit_reason,
@@ -62,7 +62,7 @@ from gspn2bench.kernels.transposed import (
     transposed_launches,
     transposed_traffic,
 )
-from gspn2bench.problem import ScanProblem, ceil_div
+from gspn2bench.problem import ScanProblem
 
 
 def bind_forward(problem: ScanProblem, operands: Operands) -> Call:
@@ -112,11 +112,7 @@ def bind_two_launches(problem: ScanProblem, operands: Operands) -> Call:
     scan = _bind_scan(problem, config, [*backward_arrays(operands, config.word_bytes), g])
 
     h, _, _, *grad_w = backward_arrays(operands)[6:]
-    elements = problem.batch * problem.plane
-    sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
-    compiled_sum = build_weight_sum(problem.dtype, config.upward)
-    sum_grid = ceil_div(elements, SUM_THREADS)
-    weight_sum = bind_launch(compiled_sum, sum_grid, SUM_THREADS, g, h, *grad_w, *sizes)
+    weight_sum = bind_weight_sum(problem, config.upward, g, h, *grad_w)
 
     def call() -> None:
         scan()

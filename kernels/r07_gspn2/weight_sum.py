@@ -6,8 +6,10 @@ from typing import Any, Final
 import numpy as np
 from numba import cuda
 
-from gspn2bench.kernels.jit import Array, kernel
+from gspn2bench.kernels.contract import Call
+from gspn2bench.kernels.jit import Array, bind_launch, kernel
 from gspn2bench.kernels.storage import storage_of
+from gspn2bench.problem import ScanProblem, ceil_div
 
 SUM_THREADS: Final = 256
 
@@ -47,3 +49,19 @@ def build_weight_sum(dtype: str, upward: bool) -> Any:
         grad_wr[np.uint64(element)] = narrow(right)
 
     return weight_sum
+
+
+def bind_weight_sum(problem: ScanProblem, upward: bool, g: Array, h: Array, *grad_w: Array) -> Call:
+    """The launch that sums g h over the channels.
+
+    Args:
+        problem: backward, down or up.
+        upward: whether the scan starts at the last row.
+        g: the whole gradient of h, float32.
+        h: hidden state.
+        grad_w: gradients of the left, middle and right weights; written.
+    """
+    elements = problem.batch * problem.plane
+    sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
+    compiled, grid = build_weight_sum(problem.dtype, upward), ceil_div(elements, SUM_THREADS)
+    return bind_launch(compiled, grid, SUM_THREADS, g, h, *grad_w, *sizes)

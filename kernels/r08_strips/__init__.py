@@ -36,7 +36,7 @@ from gspn2bench.kernels.operand_arrays import (
     scratch,
     scratch_traffic,
 )
-from gspn2bench.kernels.r07_gspn2.weight_sum import SUM_THREADS, build_weight_sum
+from gspn2bench.kernels.r07_gspn2.weight_sum import bind_weight_sum
 from gspn2bench.kernels.r08_strips import configuration
 from gspn2bench.kernels.r08_strips.backward import build_backward
 from gspn2bench.kernels.r08_strips.configuration import MAX_LINE, Config
@@ -48,7 +48,7 @@ from gspn2bench.kernels.transposed import (
     transposed_launches,
     transposed_traffic,
 )
-from gspn2bench.problem import ScanProblem, ceil_div
+from gspn2bench.problem import ScanProblem
 
 
 def bind_forward(problem: ScanProblem, operands: Operands, config: Config | None = None) -> Call:
@@ -80,15 +80,8 @@ def bind_backward(problem: ScanProblem, operands: Operands, config: Config | Non
     )
     if not config.shared:
         return scan
-    elements = problem.batch * problem.plane
-    sizes = (problem.height, problem.width, problem.channels, problem.chunk_length, elements)
-    weight_sum = bind_launch(
-        build_weight_sum(problem.dtype, config.upward),
-        ceil_div(elements, SUM_THREADS),
-        SUM_THREADS,
-        *(g, arrays[6], *arrays[9:]),
-        *sizes,
-    )
+    h, _, _, *grad_w = arrays[6:]
+    weight_sum = bind_weight_sum(problem, config.upward, g, h, *grad_w)
 
     def call() -> None:
         scan()
